@@ -1,0 +1,115 @@
+import type { SerializedError } from './errors.js';
+
+/** Stages of a running job, in order. `train` and its artifacts are left out for method "ptq". */
+export const stages = ['load', 'baseline', 'calibrate', 'ptq', 'train', 'convert', 'evaluate', 'report'] as const;
+export type Stage = (typeof stages)[number];
+
+/** What the pipeline tells whoever watches it. Plain JSON, so that it can cross a process boundary. */
+export type PipelineEvent =
+  | { type: 'stage'; stage: Stage }
+  | {
+      type: 'progress';
+      stage: Stage;
+      /** Units finished and in all, in the unit named. */
+      done: number;
+      total: number;
+      unit: 'samples' | 'steps' | 'layers' | 'runs';
+      /** Latest figures, such as loss, learningRate, epoch, samplesPerSecond. */
+      figures?: Record<string, number>;
+    }
+  | { type: 'epoch'; epoch: number; loss: number; holdoutLoss: number; holdoutMetric: number; learningRate: number; seconds: number; best: boolean }
+  | { type: 'log'; level: 'info' | 'warn'; message: string; data?: Record<string, unknown> }
+  /** A checkpoint file has been written (absolute path in the job's directory). */
+  | { type: 'checkpoint'; path: string; step: number };
+
+/** Upper bounds that untrusted uploads are held to; bytes unless said otherwise. */
+export interface Limits {
+  modelBytes: number;
+  modelNodes: number;
+  modelParameters: number;
+  datasetBytes: number;
+  datasetSamples: number;
+  archiveEntries: number;
+  /** Unpacked over packed size of one archive. */
+  archiveRatio: number;
+  archiveBytes: number;
+}
+
+export const defaultLimits: Limits = {
+  modelBytes: 1024 * 1024 * 1024,
+  modelNodes: 50_000,
+  modelParameters: 250_000_000,
+  datasetBytes: 4 * 1024 * 1024 * 1024,
+  datasetSamples: 5_000_000,
+  archiveEntries: 2_000_000,
+  archiveRatio: 200,
+  archiveBytes: 32 * 1024 * 1024 * 1024,
+};
+
+/** What an upload of a model tells about it. */
+export interface ModelSummary {
+  format: 'onnx';
+  producer: string;
+  irVersion: number;
+  opset: number;
+  inputs: { name: string; dtype: string; shape: (number | string)[] }[];
+  outputs: { name: string; dtype: string; shape: (number | string)[] }[];
+  /** Operator → count, as in the file. */
+  ops: Record<string, number>;
+  nodes: number;
+  parameters: number;
+  bytes: number;
+  quantizable: { node: string; op: string; parameters: number }[];
+  /** Nodes that stay float, and why. */
+  float: { node: string; op: string; reason: string }[];
+  /** Whether a QAT job can reach its loss from the quantized layers. */
+  trainable: boolean;
+}
+
+/** What an upload of a dataset tells about it. */
+export interface DatasetSummary {
+  format: 'npz' | 'npy' | 'idx' | 'images' | 'csv';
+  samples: number;
+  /** Stored shape of one sample. */
+  sampleShape: number[];
+  dtype: string;
+  task: 'classification' | 'regression' | 'unlabelled';
+  /** Classification: number of classes seen (largest label + 1). */
+  classes?: number;
+  classNames?: string[];
+  classCounts?: number[];
+  /** Regression: shape of one target. */
+  targetShape?: number[];
+  range: { min: number; max: number };
+  bytes: number;
+}
+
+/** Result of a finished pipeline; files lie in the output directory. */
+export interface PipelineResult {
+  /** False when the gate was missed. */
+  gatePassed: boolean;
+  /** The model that is returned: model.int8.onnx. */
+  modelPath: string;
+  reportPath: string;
+  markdownPath: string;
+}
+
+/** Messages from the job process to its parent. */
+export type JobMessage = { kind: 'event'; event: PipelineEvent } | { kind: 'result'; result: unknown } | { kind: 'error'; error: SerializedError; logTail?: string };
+
+/** One whole job, as files and settings. */
+export interface QuantizeJob {
+  /** An .onnx file, or a zip of one with its external data. */
+  modelPath: string;
+  dataset: { path: string; config: import('./recipe.js').DatasetConfig };
+  /** Without it, a seeded share of the dataset is kept for evaluation and never trained on. */
+  evaluationDataset?: { path: string; config: import('./recipe.js').DatasetConfig };
+  recipe: import('./recipe.js').Recipe;
+  /** Where model.int8.onnx, report.json, report.md and checkpoints are written. */
+  outputDirectory: string;
+  /** Scratch space for decoded datasets and compiled graphs. */
+  workDirectory: string;
+  /** Checkpoint to go on from. */
+  checkpointPath?: string;
+  limits: Limits;
+}

@@ -1,0 +1,158 @@
+import type { DType } from '../tensor/dtype.js';
+import type { Tensor } from '../tensor/tensor.js';
+
+/**
+ * The closed op list. One row an op, in the form of opset 18; older forms are upgraded at the door (`formats/onnx`).
+ * An op declares its own facts here, and every other room has one table typed over this list.
+ */
+
+/** Attribute kinds; `d` is the default, and an attribute without one is absent until set. */
+type AttrSpec =
+  | { kind: 'int'; d?: number }
+  | { kind: 'float'; d?: number }
+  | { kind: 'string'; d?: string }
+  | { kind: 'ints' }
+  | { kind: 'floats' }
+  | { kind: 'dtype'; d?: DType }
+  | { kind: 'tensor' };
+
+export type AttributeValue = number | string | readonly number[] | Tensor | undefined;
+
+interface OpSpec {
+  /** Least and most inputs; `Infinity` for variadic. */
+  inputs: readonly [number, number];
+  /** Number of outputs, least and most. */
+  outputs?: readonly [number, number];
+  attrs?: Record<string, AttrSpec>;
+  /** `''` is ai.onnx. */
+  domain?: string;
+  /** Input port that holds the weights when they are constant. */
+  weight?: number;
+  /** Input port that holds the bias. */
+  bias?: number;
+  /** Which axis of the weight is the output channel. `-1` counts from the end; Gemm depends on transB. */
+  channelAxis?: number | 'gemm';
+  /** Only moves or selects elements of its first input: the output has the scale of the input. */
+  sharesInputScale?: true;
+  /** Output range known beforehand, so that no observer is needed. */
+  outputRange?: readonly [number, number];
+  /** Monotone activation that an int8 runtime absorbs into the requantization of the op before it. */
+  absorbedByRequantization?: true;
+  /** Element-wise op of two tensors that int8 runtimes execute on quantized inputs. */
+  quantizedBinary?: true;
+  /** Other ops an int8 runtime executes on quantized inputs and outputs. */
+  quantizedUnary?: true;
+}
+
+const int = (d?: number) => ({ kind: 'int', ...(d === undefined ? {} : { d }) }) as { kind: 'int'; d?: number };
+const float = (d?: number) => ({ kind: 'float', ...(d === undefined ? {} : { d }) }) as { kind: 'float'; d?: number };
+const string = (d?: string) => ({ kind: 'string', ...(d === undefined ? {} : { d }) }) as { kind: 'string'; d?: string };
+const ints = () => ({ kind: 'ints' }) as { kind: 'ints' };
+const dtype = (d?: DType) => ({ kind: 'dtype', ...(d === undefined ? {} : { d }) }) as { kind: 'dtype'; d?: DType };
+const tensor = () => ({ kind: 'tensor' }) as { kind: 'tensor' };
+
+const convAttrs = { auto_pad: string('NOTSET'), dilations: ints(), group: int(1), kernel_shape: ints(), pads: ints(), strides: ints() } as const;
+const reduce = { inputs: [1, 2], attrs: { keepdims: int(1), noop_with_empty_axes: int(0) } } as const;
+const unary = { inputs: [1, 1] } as const;
+const binary = { inputs: [2, 2] } as const;
+
+export const ops = {
+  // Layers with weights.
+  Conv: { inputs: [2, 3], attrs: convAttrs, weight: 1, bias: 2, channelAxis: 0 },
+  ConvTranspose: { inputs: [2, 3], attrs: { ...convAttrs, output_padding: ints(), output_shape: ints() }, weight: 1, bias: 2, channelAxis: 1 },
+  Gemm: { inputs: [2, 3], attrs: { alpha: float(1), beta: float(1), transA: int(0), transB: int(0) }, weight: 1, bias: 2, channelAxis: 'gemm' },
+  MatMul: { inputs: [2, 2], weight: 1, channelAxis: -1 },
+  // Arithmetic with broadcasting.
+  Add: { ...binary, quantizedBinary: true },
+  Sub: binary,
+  Mul: { ...binary, quantizedBinary: true },
+  Div: binary,
+  Pow: binary,
+  Min: { inputs: [1, Number.POSITIVE_INFINITY] },
+  Max: { inputs: [1, Number.POSITIVE_INFINITY] },
+  // Element by element.
+  Relu: { ...unary, absorbedByRequantization: true },
+  LeakyRelu: { inputs: [1, 1], attrs: { alpha: float(0.01) }, quantizedUnary: true },
+  PRelu: { inputs: [2, 2] },
+  Clip: { inputs: [1, 3], absorbedByRequantization: true },
+  Sigmoid: { ...unary, outputRange: [0, 1], quantizedUnary: true },
+  Tanh: { ...unary, outputRange: [-1, 1] },
+  HardSigmoid: { inputs: [1, 1], attrs: { alpha: float(0.2), beta: float(0.5) }, outputRange: [0, 1] },
+  HardSwish: unary,
+  Softmax: { inputs: [1, 1], attrs: { axis: int(-1) }, outputRange: [0, 1] },
+  LogSoftmax: { inputs: [1, 1], attrs: { axis: int(-1) } },
+  Abs: unary,
+  Neg: unary,
+  Exp: unary,
+  Log: unary,
+  Sqrt: unary,
+  Reciprocal: unary,
+  Floor: unary,
+  Ceil: unary,
+  Round: unary,
+  Sign: unary,
+  Erf: unary,
+  // Pooling and reductions.
+  MaxPool: { inputs: [1, 1], outputs: [1, 2], attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), storage_order: int(0), strides: ints() }, sharesInputScale: true },
+  AveragePool: { inputs: [1, 1], attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), count_include_pad: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), strides: ints() }, quantizedUnary: true },
+  GlobalAveragePool: { ...unary, quantizedUnary: true },
+  GlobalMaxPool: { ...unary, sharesInputScale: true },
+  ReduceMean: reduce,
+  ReduceSum: reduce,
+  ReduceMax: reduce,
+  ReduceMin: reduce,
+  ReduceSumSquare: reduce,
+  ArgMax: { inputs: [1, 1], attrs: { axis: int(0), keepdims: int(1), select_last_index: int(0) } },
+  // Normalisation.
+  BatchNormalization: { inputs: [5, 5], outputs: [1, 3], attrs: { epsilon: float(1e-5), momentum: float(0.9), training_mode: int(0) } },
+  Dropout: { inputs: [1, 3], outputs: [1, 2], attrs: { seed: int() } },
+  // Moving data.
+  Flatten: { inputs: [1, 1], attrs: { axis: int(1) }, sharesInputScale: true },
+  Reshape: { inputs: [2, 2], attrs: { allowzero: int(0) }, sharesInputScale: true },
+  Transpose: { inputs: [1, 1], attrs: { perm: ints() }, sharesInputScale: true },
+  Squeeze: { inputs: [1, 2], sharesInputScale: true },
+  Unsqueeze: { inputs: [2, 2], sharesInputScale: true },
+  Concat: { inputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int() }, sharesInputScale: true },
+  Slice: { inputs: [3, 5], sharesInputScale: true },
+  Pad: { inputs: [2, 4], attrs: { mode: string('constant') } },
+  Split: { inputs: [1, 2], outputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int(0), num_outputs: int() }, sharesInputScale: true },
+  Gather: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: true },
+  Expand: { inputs: [2, 2], sharesInputScale: true },
+  Identity: { ...unary, sharesInputScale: true },
+  Cast: { inputs: [1, 1], attrs: { to: dtype(), saturate: int(1) } },
+  Shape: { inputs: [1, 1], attrs: { start: int(0), end: int() } },
+  Constant: { inputs: [0, 0], attrs: { value: tensor() } },
+  ConstantOfShape: { inputs: [1, 1], attrs: { value: tensor() } },
+  // Logic.
+  Equal: binary,
+  Greater: binary,
+  GreaterOrEqual: binary,
+  Less: binary,
+  LessOrEqual: binary,
+  And: binary,
+  Or: binary,
+  Not: unary,
+  Where: { inputs: [3, 3] },
+  // Quantization.
+  QuantizeLinear: { inputs: [2, 3], attrs: { axis: int(1), saturate: int(1) } },
+  DequantizeLinear: { inputs: [2, 3], attrs: { axis: int(1) } },
+  // What compiled training steps use besides.
+  FusedMatMul: { inputs: [2, 2], domain: 'com.microsoft', attrs: { alpha: float(1), transA: int(0), transB: int(0), transBatchA: int(0), transBatchB: int(0) } },
+  // Anything else: kept as it was read, executed by the runtime, never trained through, always float.
+  Opaque: { inputs: [0, Number.POSITIVE_INFINITY], outputs: [0, Number.POSITIVE_INFINITY] },
+} as const satisfies Record<string, OpSpec>;
+
+export type OpType = keyof typeof ops;
+
+type Kinds = { int: number; float: number; string: string; ints: readonly number[]; floats: readonly number[]; dtype: DType; tensor: Tensor };
+type AttrsOfSpec<S> = S extends { attrs: infer A } ? { -readonly [K in keyof A]?: A[K] extends { kind: infer T extends keyof Kinds } ? Kinds[T] | undefined : never } : Record<never, never>;
+
+/** The attributes of an op, as typed values; an attribute left at its default may be absent. */
+export type Attrs<K extends OpType> = AttrsOfSpec<(typeof ops)[K]>;
+
+/** The facts of an op, seen through one shape. */
+export function spec(op: OpType): OpSpec {
+  return ops[op];
+}
+
+export const isOpType = (name: string): name is OpType => Object.hasOwn(ops, name) && name !== 'Opaque';

@@ -1,0 +1,133 @@
+import Type, { type Static } from 'typebox';
+
+/** What a caller may choose: one schema that validates, documents and gives defaults. */
+
+const Bits = Type.Integer({ minimum: 2, maximum: 8, description: 'Width of the integers.' });
+
+const WeightSettings = Type.Object(
+  {
+    bits: Type.Optional(Bits),
+    perChannel: Type.Optional(Type.Boolean({ description: 'One scale for each output channel, or one for the tensor.' })),
+    symmetric: Type.Optional(Type.Boolean()),
+    reduceRange: Type.Optional(Type.Boolean({ description: 'Use one bit less (-64..63), so that pairs cannot saturate on x86 without VNNI.' })),
+  },
+  { additionalProperties: false, description: 'How weights are quantized.' },
+);
+
+const ActivationSettings = Type.Object(
+  {
+    bits: Type.Optional(Bits),
+    symmetric: Type.Optional(Type.Boolean()),
+    reduceRange: Type.Optional(Type.Boolean({ description: 'Use one bit less (0..127).' })),
+  },
+  { additionalProperties: false, description: 'How activations are quantized (per tensor).' },
+);
+
+const LayerOverride = Type.Object(
+  {
+    name: Type.Optional(Type.String({ minLength: 1, description: 'Glob over node names, such as "/layer1/*".' })),
+    op: Type.Optional(Type.String({ minLength: 1, description: 'Operator type, such as "Conv".' })),
+    skip: Type.Optional(Type.Boolean({ description: 'Leave the layers that match in float.' })),
+    weights: Type.Optional(WeightSettings),
+    activations: Type.Optional(ActivationSettings),
+  },
+  { additionalProperties: false, description: 'Settings for layers by name or operator; later entries win.' },
+);
+
+export const targets = ['onnxruntime', 'x86', 'fbgemm', 'qnnpack'] as const;
+export const observers = ['minmax', 'moving_average_minmax', 'histogram', 'percentile', 'entropy'] as const;
+
+export const RecipeSchema = Type.Object(
+  {
+    method: Type.Union([Type.Literal('qat'), Type.Literal('ptq')], { default: 'qat', description: 'Quantization-aware training, or calibration only.' }),
+    target: Type.Union(targets.map((t) => Type.Literal(t)), { default: 'onnxruntime', description: 'Backend preset.' }),
+    quantization: Type.Object(
+      {
+        weights: Type.Optional(WeightSettings),
+        activations: Type.Optional(ActivationSettings),
+        layers: Type.Array(LayerOverride, { default: [], maxItems: 1000 }),
+      },
+      { additionalProperties: false, default: {} },
+    ),
+    calibration: Type.Object(
+      {
+        samples: Type.Integer({ minimum: 1, maximum: 100_000, default: 512 }),
+        observer: Type.Union(observers.map((o) => Type.Literal(o)), { default: 'histogram' }),
+        percentile: Type.Number({ exclusiveMinimum: 50, maximum: 100, default: 99.99 }),
+        batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64 }),
+      },
+      { additionalProperties: false, default: {} },
+    ),
+    training: Type.Object(
+      {
+        epochs: Type.Integer({ minimum: 1, maximum: 1000, default: 3 }),
+        batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64 }),
+        optimizer: Type.Union([Type.Literal('sgd'), Type.Literal('adam')], { default: 'sgd' }),
+        learningRate: Type.Union([Type.Literal('auto'), Type.Number({ exclusiveMinimum: 0, maximum: 10 })], { default: 'auto' }),
+        momentum: Type.Number({ minimum: 0, exclusiveMaximum: 1, default: 0.9 }),
+        weightDecay: Type.Number({ minimum: 0, maximum: 1, default: 0.0001 }),
+        schedule: Type.Union([Type.Literal('cosine'), Type.Literal('step'), Type.Literal('constant')], { default: 'cosine' }),
+        stepEpochs: Type.Integer({ minimum: 1, default: 1, description: 'For the step schedule: epochs between steps.' }),
+        stepFactor: Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 0.1, description: 'For the step schedule: factor of each step.' }),
+        loss: Type.Union([Type.Literal('auto'), Type.Literal('cross_entropy'), Type.Literal('mse'), Type.Literal('distillation')], {
+          default: 'auto',
+          description: 'auto: cross_entropy for class labels, mse for values, distillation from the float model without labels.',
+        }),
+        distillation: Type.Object(
+          {
+            weight: Type.Number({ minimum: 0, maximum: 1, default: 0, description: 'Share of the distillation loss beside the label loss.' }),
+            temperature: Type.Number({ exclusiveMinimum: 0, maximum: 100, default: 2 }),
+          },
+          { additionalProperties: false, default: {} },
+        ),
+        freezeObserversAfter: Type.Number({ minimum: 0, default: 1, description: 'Epochs after which activation ranges stay as they are.' }),
+        clipGradient: Type.Optional(Type.Number({ exclusiveMinimum: 0, description: 'Largest global norm of the gradient.' })),
+        holdout: Type.Number({ exclusiveMinimum: 0, maximum: 0.5, default: 0.1, description: 'Share of the training data kept back to choose the best epoch, and between PTQ and QAT.' }),
+      },
+      { additionalProperties: false, default: {} },
+    ),
+    evaluation: Type.Object(
+      {
+        metric: Type.Union([Type.Literal('auto'), Type.Literal('top1'), Type.Literal('top5'), Type.Literal('mae'), Type.Literal('rmse'), Type.Literal('r2'), Type.Literal('agreement')], { default: 'auto' }),
+        split: Type.Number({ exclusiveMinimum: 0, maximum: 0.9, default: 0.2, description: 'Share of the dataset kept for evaluation when no evaluation dataset is given.' }),
+        batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64 }),
+        latencyRuns: Type.Integer({ minimum: 5, maximum: 1000, default: 50 }),
+      },
+      { additionalProperties: false, default: {} },
+    ),
+    gate: Type.Object({ maxDrop: Type.Optional(Type.Number({ minimum: 0, description: 'Points of the metric that may be lost.' })) }, { additionalProperties: false, default: {} }),
+    seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 0 }),
+    threads: Type.Integer({ minimum: 0, maximum: 256, default: 0, description: 'Threads of the job; 0 takes the cores of the machine. The result does not depend on it.' }),
+  },
+  { additionalProperties: false },
+);
+
+/** A recipe with every default filled in. */
+export type Recipe = Static<typeof RecipeSchema>;
+export type Target = (typeof targets)[number];
+export type Observer = (typeof observers)[number];
+
+const Numbers = Type.Union([Type.Number(), Type.Array(Type.Number(), { minItems: 1, maxItems: 4096 })]);
+
+/** How a dataset's bytes become model inputs. Everything may be left out where there is only one reading. */
+export const DatasetConfigSchema = Type.Object(
+  {
+    format: Type.Optional(Type.Union(['npz', 'npy', 'idx', 'images', 'csv'].map((f) => Type.Literal(f as 'npz')), { description: 'Recognised from the file when left out.' })),
+    task: Type.Optional(Type.Union([Type.Literal('classification'), Type.Literal('regression'), Type.Literal('unlabelled')])),
+    x: Type.Optional(Type.String({ description: 'Name of the array (npz) or file in the zip (idx) that holds the samples.' })),
+    y: Type.Optional(Type.String({ description: 'Name of the array or file that holds the labels.' })),
+    layout: Type.Optional(Type.Union([Type.Literal('NCHW'), Type.Literal('NHWC')], { description: 'Layout of the stored samples.' })),
+    scale: Type.Optional(Type.Number({ description: 'x is multiplied by this first; 0.00392156862745098 (1/255) brings bytes to 0..1.' })),
+    offset: Type.Optional(Type.Number({ description: "Added to x before scaling." })),
+    mean: Type.Optional(Numbers),
+    std: Type.Optional(Numbers),
+    size: Type.Optional(Type.Array(Type.Integer({ minimum: 1, maximum: 8192 }), { minItems: 2, maxItems: 2, description: 'Images: [height, width] to resize to; the size of the model input when left out.' })),
+    channels: Type.Optional(Type.Union([Type.Literal(1), Type.Literal(3)])),
+    label: Type.Optional(Type.String({ description: 'CSV: name or zero-based number of the label column; the last when left out.' })),
+    header: Type.Optional(Type.Boolean({ description: 'CSV: whether the first row names the columns.' })),
+  },
+  { additionalProperties: false },
+);
+
+/** Preprocessing: `x' = ((x + offset) * scale - mean) / std`, per channel where an array is given. */
+export type DatasetConfig = Static<typeof DatasetConfigSchema>;
