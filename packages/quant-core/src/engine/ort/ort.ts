@@ -1,0 +1,97 @@
+import { createRequire } from 'node:module';
+import type * as Ort from 'onnxruntime-node';
+import { OctetError } from '../../errors.js';
+import { writeOnnx } from '../../formats/onnx/write.js';
+import type { Graph } from '../../ir/graph.js';
+import type { DType } from '../../tensor/dtype.js';
+import { Tensor } from '../../tensor/tensor.js';
+import type { CompileOptions, Engine, Program } from '../engine.js';
+
+const require = createRequire(import.meta.url);
+
+/** ONNX Runtime's own type: its session options accept more than its typings name. */
+type SessionOptions = Ort.InferenceSession.SessionOptions & { extra?: Record<string, unknown> };
+
+function sessionOptions(options: CompileOptions): SessionOptions {
+  return {
+    executionProviders: ['cpu'],
+    executionMode: 'sequential',
+    intraOpNumThreads: options.threads,
+    interOpNumThreads: 1,
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+    ...(options.optimizedModelPath ? { optimizedModelFilePath: options.optimizedModelPath } : {}),
+    ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
+    extra: {
+      session: {
+        // Denormals only appear in training, where they would cost time and mean nothing.
+        set_denormal_as_zero: options.mode === 'train' ? '1' : '0',
+        // In a training graph Q/DQ pairs are what is differentiated; they stay what they are.
+        ...(options.mode === 'train' ? { disable_quant_qdq: '1' } : {}),
+      },
+    },
+  };
+}
+
+class OrtProgram implements Program {
+  constructor(
+    private readonly session: Ort.InferenceSession,
+    private readonly ort: typeof Ort,
+    private readonly profiling: boolean,
+  ) {}
+
+  async run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
+    const given: Record<string, Ort.Tensor> = {};
+    for (const [name, tensor] of Object.entries(feeds)) {
+      given[name] = new this.ort.Tensor(tensor.dtype as 'float32', tensor.data as Float32Array, tensor.shape);
+    }
+    let results: Ort.InferenceSession.OnnxValueMapType;
+    try {
+      results = await this.session.run(given);
+    } catch (error) {
+      throw new OctetError('MODEL_RUN_FAILED', error instanceof Error ? error.message : String(error), {}, { cause: error });
+    }
+    const out: Record<string, Tensor> = {};
+    for (const [name, value] of Object.entries(results)) {
+      const tensor = value as Ort.Tensor;
+      out[name] = new Tensor(tensor.type as DType, tensor.dims, tensor.data as Float32Array);
+    }
+    return out;
+  }
+
+  async dispose(): Promise<void> {
+    if (this.profiling) this.session.endProfiling();
+    await this.session.release();
+  }
+}
+
+/** The default engine: ONNX Runtime on the CPU. */
+export class OrtEngine implements Engine {
+  readonly name = 'onnxruntime';
+  readonly version: string;
+  private readonly ort: typeof Ort;
+
+  constructor() {
+    this.ort = require('onnxruntime-node') as typeof Ort;
+    this.version = this.ort.env.versions.node ?? this.ort.env.versions.common;
+  }
+
+  compile(graph: Graph, options: CompileOptions): Promise<Program> {
+    return this.create(writeOnnx(graph), options);
+  }
+
+  load(path: string, options: CompileOptions): Promise<Program> {
+    return this.create(path, options);
+  }
+
+  private async create(source: Uint8Array | string, options: CompileOptions): Promise<Program> {
+    try {
+      const session = await (typeof source === 'string'
+        ? this.ort.InferenceSession.create(source, sessionOptions(options))
+        : this.ort.InferenceSession.create(source, sessionOptions(options)));
+      return new OrtProgram(session, this.ort, options.profilePrefix !== undefined);
+    } catch (error) {
+      throw new OctetError('MODEL_RUN_FAILED', error instanceof Error ? error.message : String(error), {}, { cause: error });
+    }
+  }
+}
