@@ -1,0 +1,236 @@
+import { DatasetConfigSchema, RecipeSchema, stages } from '@octet/quant-core';
+import Type, { type Static, type TSchema } from 'typebox';
+import { catalogue, type Failure } from './errors.js';
+import { JobLimitsSchema } from './job-request.js';
+import { jobStates } from './status.js';
+
+/** The bodies of HTTP answers. Times are ISO 8601 in UTC; sizes are bytes. */
+
+const Time = Type.String({ format: 'date-time' });
+const Nullable = <S extends TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
+const Count = Type.Integer({ minimum: 0 });
+const Dimension = Type.Union([Type.Integer(), Type.String()]);
+const Port = Type.Object({ name: Type.String(), dtype: Type.String(), shape: Type.Array(Dimension) });
+
+export const FieldErrorSchema = Type.Object({ pointer: Type.String(), detail: Type.String(), hint: Type.Optional(Type.String()) });
+
+export const PlaceSchema = Type.Object(
+  {
+    node: Type.Optional(Type.String()),
+    op: Type.Optional(Type.String()),
+    tensor: Type.Optional(Type.String()),
+    sample: Type.Optional(Type.Integer()),
+    file: Type.Optional(Type.String()),
+    pointer: Type.Optional(Type.String()),
+  },
+  { description: 'Where in the input the error sits.' },
+);
+
+/** RFC 9457, with the members of our own that every error carries. */
+export const ProblemSchema = Type.Object(
+  {
+    type: Type.String({ description: 'A page about this code.' }),
+    code: Type.String(),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String(),
+    place: PlaceSchema,
+    hint: Type.String(),
+    retryable: Type.Boolean(),
+    errors: Type.Array(FieldErrorSchema),
+    requestId: Type.String(),
+  },
+  { description: 'application/problem+json' },
+);
+export type Problem = Static<typeof ProblemSchema>;
+
+/** The problem that answers a request with this failure. `type` is a path of the service, which serves the catalogue entry there. */
+export function problemOf(failure: Failure, requestId: string): Problem {
+  const { code, title, status, detail, place, hint, retryable, errors } = failure;
+  return { type: `/v1/errors/${code}`, code, title, status, detail, place, hint, retryable, errors, requestId };
+}
+
+export const ModelSummarySchema = Type.Object({
+  format: Type.Literal('onnx'),
+  producer: Type.String(),
+  irVersion: Type.Integer(),
+  opset: Type.Integer(),
+  inputs: Type.Array(Port),
+  outputs: Type.Array(Port),
+  ops: Type.Record(Type.String(), Count),
+  nodes: Count,
+  parameters: Count,
+  bytes: Count,
+  quantizable: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), parameters: Count })),
+  float: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), reason: Type.String() })),
+  trainable: Type.Boolean(),
+});
+
+export const ModelSchema = Type.Object(
+  {
+    id: Type.String(),
+    name: Type.String(),
+    filename: Type.String(),
+    bytes: Count,
+    sha256: Type.String(),
+    summary: ModelSummarySchema,
+    createdAt: Time,
+  },
+  { description: 'An uploaded float model.' },
+);
+export type Model = Static<typeof ModelSchema>;
+
+export const DatasetSummarySchema = Type.Object({
+  format: Type.Union((['npz', 'npy', 'idx', 'images', 'csv'] as const).map((f) => Type.Literal(f))),
+  samples: Count,
+  sampleShape: Type.Array(Type.Integer()),
+  dtype: Type.String(),
+  task: Type.Union((['classification', 'regression', 'unlabelled'] as const).map((t) => Type.Literal(t))),
+  classes: Type.Optional(Count),
+  classNames: Type.Optional(Type.Array(Type.String())),
+  classCounts: Type.Optional(Type.Array(Count)),
+  targetShape: Type.Optional(Type.Array(Type.Integer())),
+  range: Type.Object({ min: Type.Number(), max: Type.Number() }),
+  bytes: Count,
+});
+
+export const DatasetSchema = Type.Object(
+  {
+    id: Type.String(),
+    name: Type.String(),
+    filename: Type.String(),
+    bytes: Count,
+    sha256: Type.String(),
+    config: DatasetConfigSchema,
+    summary: DatasetSummarySchema,
+    createdAt: Time,
+  },
+  { description: 'An uploaded dataset.' },
+);
+export type Dataset = Static<typeof DatasetSchema>;
+
+export const JobErrorSchema = Type.Object(
+  {
+    code: Type.String(),
+    title: Type.String(),
+    detail: Type.String(),
+    place: PlaceSchema,
+    hint: Type.String(),
+    retryable: Type.Boolean(),
+    errors: Type.Array(FieldErrorSchema),
+    stage: Nullable(Type.String({ description: 'Stage in which the job failed.' })),
+    logTail: Nullable(Type.String({ description: 'Last lines of the log of the job process.' })),
+  },
+  { description: 'Why the job failed.' },
+);
+export type JobError = Static<typeof JobErrorSchema>;
+
+/** A failure as it stands in the row of a failed job. */
+export function jobErrorOf(failure: Failure, stage: string | null): JobError {
+  const { code, detail, place, hint, errors, logTail } = failure;
+  const { title, retryable } = catalogue[code];
+  return { code, title, detail, place, hint, retryable, errors, stage, logTail: logTail ?? null };
+}
+
+export const JobProgressSchema = Type.Object({
+  stage: Type.Union(stages.map((s) => Type.Literal(s))),
+  done: Type.Number(),
+  total: Type.Number(),
+  unit: Type.Union((['samples', 'steps', 'layers', 'runs'] as const).map((u) => Type.Literal(u))),
+  figures: Type.Record(Type.String(), Type.Number()),
+  /** Seconds until the stage ends at the present speed; null while unknown. */
+  stageEtaSeconds: Nullable(Type.Number()),
+});
+export type JobProgress = Static<typeof JobProgressSchema>;
+
+/** The key figures of the report, kept beside the job. */
+export const JobResultSchema = Type.Object(
+  {
+    decision: Type.String({ description: 'ship, inspect or do_not_ship' }),
+    verdict: Type.String(),
+    gatePassed: Type.Boolean(),
+    metric: Type.String(),
+    float: Type.Number(),
+    ptq: Type.Number(),
+    qat: Nullable(Type.Number()),
+    int8: Type.Number(),
+    int8From: Type.String(),
+    changePoints: Type.Number(),
+    floatBytes: Count,
+    int8Bytes: Count,
+    floatP50Ms: Type.Number(),
+    int8P50Ms: Type.Number(),
+    evaluationSamples: Count,
+  },
+  { description: 'Key figures of the accuracy report.' },
+);
+export type JobResult = Static<typeof JobResultSchema>;
+
+const stateTimes = Type.Object(Object.fromEntries(jobStates.map((s) => [s, Nullable(Time)])) as Record<(typeof jobStates)[number], ReturnType<typeof Nullable<typeof Time>>>, {
+  description: 'When the job entered each state, for the last time.',
+});
+
+export const JobSchema = Type.Object(
+  {
+    id: Type.String(),
+    state: Type.Union(jobStates.map((s) => Type.Literal(s))),
+    stage: Nullable(Type.Union(stages.map((s) => Type.Literal(s)))),
+    progress: Nullable(JobProgressSchema),
+    queuePosition: Nullable(Type.Integer({ minimum: 1, description: '1 is next; null when the job does not wait.' })),
+    attempts: Count,
+    model: Type.String(),
+    dataset: Type.String(),
+    evaluationDataset: Nullable(Type.String()),
+    recipe: RecipeSchema,
+    limits: JobLimitsSchema,
+    metadata: Type.Record(Type.String(), Type.String()),
+    result: Nullable(JobResultSchema),
+    error: Nullable(JobErrorSchema),
+    reusedFrom: Nullable(Type.String({ description: 'The finished job with the same model, data and settings whose result this is.' })),
+    cancelRequestedAt: Nullable(Time),
+    createdAt: Time,
+    updatedAt: Time,
+    stateTimes,
+    links: Type.Record(Type.String(), Type.String()),
+  },
+  { description: 'A quantization job.' },
+);
+export type JobBody = Static<typeof JobSchema>;
+
+export const EventSchema = Type.Object(
+  {
+    seq: Type.Integer({ minimum: 1, description: 'Rises through all events; the id of the event in an SSE stream.' }),
+    job: Type.String(),
+    type: Type.Union((['state', 'stage', 'progress', 'epoch', 'log', 'attempt'] as const).map((t) => Type.Literal(t))),
+    data: Type.Record(Type.String(), Type.Unknown()),
+    createdAt: Time,
+  },
+  { description: 'Something that happened to a job.' },
+);
+export type EventBody = Static<typeof EventSchema>;
+export type EventType = EventBody['type'];
+
+export const artifactKinds = ['model', 'report_json', 'report_md'] as const;
+export type ArtifactKind = (typeof artifactKinds)[number];
+
+export const ArtifactSchema = Type.Object(
+  {
+    id: Type.String(),
+    job: Type.String(),
+    kind: Type.Union(artifactKinds.map((k) => Type.Literal(k))),
+    filename: Type.String(),
+    mediaType: Type.String(),
+    bytes: Count,
+    sha256: Type.String(),
+    createdAt: Time,
+  },
+  { description: 'A file that a job made.' },
+);
+export type Artifact = Static<typeof ArtifactSchema>;
+
+/** One page of a list; `nextCursor` is null on the last. */
+export const pageOf = <S extends TSchema>(item: S) => Type.Object({ items: Type.Array(item), nextCursor: Nullable(Type.String()) });
+export interface Page<T> {
+  items: T[];
+  nextCursor: string | null;
+}

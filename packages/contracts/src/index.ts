@@ -1,0 +1,7 @@
+export * from './bodies.js';
+export * from './errors.js';
+export { type IdKind, idPattern, newId } from './ids.js';
+export * from './job-request.js';
+export * from './queue-payload.js';
+export * from './status.js';
+export { fieldErrors, parseAgainst } from './validate.js';
