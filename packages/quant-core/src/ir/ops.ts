@@ -133,6 +133,7 @@ export const ops = {
   Or: binary,
   Not: unary,
   Where: { inputs: [3, 3] },
+  ScatterElements: { inputs: [3, 3], attrs: { axis: int(0), reduction: string('none') } },
   // Quantization.
   QuantizeLinear: { inputs: [2, 3], attrs: { axis: int(1), saturate: int(1) } },
   DequantizeLinear: { inputs: [2, 3], attrs: { axis: int(1) } },

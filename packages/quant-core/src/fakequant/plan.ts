@@ -1,0 +1,269 @@
+import { OctetError } from '../errors.js';
+import type { Graph, Node, Value } from '../ir/graph.js';
+import { spec } from '../ir/ops.js';
+import type { Recipe } from '../recipe.js';
+import type { QuantGrid } from '../tensor/affine.js';
+import { type LayerChoice, layerChoice } from './presets.js';
+
+/** One activation that is quantized. Values of one group share scale and zero point. */
+export interface ActivationPoint {
+  /** Name of the value in the normalised graph. */
+  value: string;
+  /** Points with the same number share one range. */
+  group: number;
+  /** Only these nodes read the quantized value (a float producer's other readers keep the float one); absent means all. */
+  readers?: readonly string[];
+}
+
+export interface ActivationGroup {
+  grid: QuantGrid;
+  bits: number;
+  /** Set where the range is known beforehand: Softmax, Sigmoid, Tanh. */
+  fixed?: { scale: number; zeroPoint: number };
+}
+
+export interface WeightPoint {
+  node: string;
+  op: string;
+  /** Name of the constant. */
+  value: string;
+  port: number;
+  grid: QuantGrid;
+  bits: number;
+  /** Output channel axis for per-channel scales; absent for one scale. */
+  axis?: number;
+}
+
+export interface BiasPoint {
+  node: string;
+  value: string;
+  port: number;
+  /** Name of the quantized input activation and weight, whose scales multiply. */
+  input: string;
+  weight: string;
+}
+
+/** Pure data: what is quantized, how, and why the rest is not. */
+export interface QuantPlan {
+  activations: readonly ActivationPoint[];
+  groups: readonly ActivationGroup[];
+  weights: readonly WeightPoint[];
+  biases: readonly BiasPoint[];
+  /** Nodes that run in integers. */
+  integer: readonly string[];
+  float: readonly { node: string; op: string; reason: string }[];
+}
+
+const isFloat = (value: Value | undefined) => value?.dtype === 'float32';
+
+/** Number of the output channel axis of a weight. */
+export function channelAxis(node: Node, rank: number): number {
+  const axis = spec(node.op).channelAxis;
+  if (axis === 'gemm') return (node as Node<'Gemm'>).attr('transB') ? 0 : 1;
+  return axis === undefined ? 0 : axis < 0 ? axis + rank : axis;
+}
+
+/** Why a layer with a weight port cannot be int8; absent when it can. */
+function obstacle(node: Node, choice: LayerChoice): string | undefined {
+  const port = spec(node.op).weight as number;
+  const weight = node.inputs[port];
+  if (choice.skip) return 'left in float by the configuration';
+  if (!weight?.constant) return 'its second input is not a constant weight';
+  if (weight.dtype !== 'float32') return `its weights are ${weight.dtype}`;
+  if (!isFloat(node.inputs[0])) return 'its input is not float32';
+  if (node.op === 'ConvTranspose') return 'ConvTranspose has no integer kernel in ONNX Runtime';
+  if (node.is('Gemm') && (node.attr('transA') || node.attr('alpha') !== 1 || node.attr('beta') !== 1)) return 'Gemm with transA, alpha or beta has no integer kernel';
+  if (node.is('MatMul') && weight.constant.shape.length !== 2) return 'its weights are not a matrix';
+  const bias = node.inputs[spec(node.op).bias ?? -1];
+  if (bias && !bias.constant) return 'its bias is not a constant';
+  return undefined;
+}
+
+/** The value behind `value` after activations that requantization absorbs (each the only reader of the one before). */
+function absorbed(graph: Graph, value: Value): Value {
+  let at = value;
+  for (;;) {
+    const reader = at.readers.length === 1 && !graph.outputs.includes(at) ? at.readers[0] : undefined;
+    if (!reader || !spec(reader.op).absorbedByRequantization || reader.inputs[0] !== at) return at;
+    if (reader.is('Clip') && [reader.inputs[1], reader.inputs[2]].some((bound) => bound && !bound.constant)) return at;
+    at = reader.output();
+  }
+}
+
+/** Groups of values that must share one scale. */
+class Groups {
+  private readonly parent = new Map<Value, Value>();
+
+  find(value: Value): Value {
+    const up = this.parent.get(value);
+    if (!up) return value;
+    const root = this.find(up);
+    this.parent.set(value, root);
+    return root;
+  }
+
+  join(a: Value, b: Value): void {
+    const [from, to] = [this.find(b), this.find(a)];
+    if (from !== to) this.parent.set(from, to);
+  }
+}
+
+/** Whether an op without weights runs on integers when its inputs are quantized. */
+function runsOnIntegers(node: Node, recipe: Recipe, quantized: (value: Value) => boolean): boolean {
+  const facts = spec(node.op);
+  if (layerChoice(recipe, node.name, node.op).skip) return false;
+  const data = node.inputs.filter((value): value is Value => isFloat(value));
+  if (facts.quantizedBinary) return data.length === 2 && data.every((value) => !value.constant && quantized(value));
+  if (node.op === 'Concat') return data.length > 0 && data.every(quantized);
+  if (facts.quantizedUnary || facts.sharesInputScale) return node.inputs[0] !== undefined && isFloat(node.inputs[0]) && quantized(node.inputs[0]);
+  return false;
+}
+
+/**
+ * Decide what becomes int8. Layers with constant weights are the seeds; ops between them that an int8 runtime executes on
+ * integers join when their inputs are quantized. Every edge of such an op carries a quantizer, an activation behind a layer
+ * is absorbed into its output quantizer, and ops that only move data share the scale of their input. Layers that come last
+ * (matrix products whose result only float ops or the caller read) keep a float result. Pure: changes nothing.
+ */
+export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
+  const seeds = new Map<Node, LayerChoice>();
+  const float: { node: string; op: string; reason: string }[] = [];
+  for (const node of graph.nodes) {
+    if (spec(node.op).weight === undefined) continue;
+    const choice = layerChoice(recipe, node.name, node.op);
+    const reason = obstacle(node, choice);
+    if (reason) float.push({ node: node.name, op: node.op, reason });
+    else seeds.set(node, choice);
+  }
+  if (!seeds.size) {
+    const why = float.slice(0, 3).map((f) => `${f.op} ${f.node}: ${f.reason}`).join('; ') || 'it has no Conv, Gemm or MatMul';
+    throw new OctetError('MODEL_NOTHING_TO_QUANTIZE', `No layer can be int8: ${why}`, float[0] ? { node: float[0].node, op: float[0].op } : {});
+  }
+
+  const integer = new Set<Node>(seeds.keys());
+  const seedInputs = new Set([...seeds.keys()].map((node) => node.input(0)));
+  const quantized = new Set<Value>(seedInputs);
+  // Nodes stand in topological order, so that one walk sees every producer before its readers.
+  const ends = new Map<Node, Value>();
+  for (const node of graph.nodes) {
+    const seed = seeds.has(node);
+    if (!seed && !runsOnIntegers(node, recipe, (value) => quantized.has(value))) continue;
+    integer.add(node);
+    for (const output of node.outputs) if (isFloat(output)) quantized.add(output);
+    const end = absorbed(graph, node.output());
+    ends.set(node, end);
+    quantized.add(end);
+  }
+
+  const points = pointsOf(graph, seeds, integer, ends);
+  const groups = new Groups();
+  for (const node of integer) {
+    if (!spec(node.op).sharesInputScale) continue;
+    const data = node.op === 'Concat' ? node.inputs : node.inputs.slice(0, 1);
+    for (const value of [...data.slice(1), ...node.outputs]) if (value && isFloat(value) && points.has(value)) groups.join(data[0] as Value, value);
+  }
+  return assemble(graph, recipe, seeds, integer, points, groups, float);
+}
+
+/** Which values carry a quantizer; the value is the set of readers, or undefined for all of them. */
+function pointsOf(graph: Graph, seeds: ReadonlyMap<Node, LayerChoice>, integer: ReadonlySet<Node>, ends: ReadonlyMap<Node, Value>): Map<Value, Set<Node> | undefined> {
+  const points = new Map<Value, Set<Node> | undefined>();
+  const producedByInteger = new Map<Value, Node>();
+  for (const [node, end] of ends) producedByInteger.set(end, node);
+  const moves = (node: Node) => spec(node.op).sharesInputScale !== undefined;
+  /** An integer op whose result only float nodes or the caller read may hand it out in float. */
+  const readByInteger = (value: Value) => value.readers.some((reader) => integer.has(reader));
+  for (const node of [...graph.nodes].reverse()) {
+    if (!integer.has(node)) continue;
+    const end = ends.get(node) as Value;
+    const floatResult = (node.op === 'Gemm' || node.op === 'MatMul' || moves(node)) && !points.has(end) && !node.outputs.some(readByInteger) && end === node.output();
+    if (!floatResult) {
+      if (node.outputs.length > 1) for (const output of node.outputs) if (isFloat(output)) points.set(output, undefined);
+      if (node.outputs.length === 1) points.set(end, undefined);
+    }
+    if (floatResult && !seeds.has(node)) {
+      (integer as Set<Node>).delete(node);
+      continue;
+    }
+    for (const value of node.inputs) {
+      if (!value || value.constant || !isFloat(value)) continue;
+      if (producedByInteger.has(value) || (value.producer && integer.has(value.producer))) points.set(value, undefined);
+      else if (points.get(value) || !points.has(value)) points.set(value, (points.get(value) ?? new Set<Node>()).add(node));
+    }
+  }
+  return points;
+}
+
+function assemble(
+  graph: Graph,
+  recipe: Recipe,
+  seeds: ReadonlyMap<Node, LayerChoice>,
+  integer: ReadonlySet<Node>,
+  points: ReadonlyMap<Value, Set<Node> | undefined>,
+  unions: Groups,
+  float: { node: string; op: string; reason: string }[],
+): QuantPlan {
+  const order = graph.values().filter((value) => points.has(value));
+  const numbers = new Map<Value, number>();
+  const groups: ActivationGroup[] = [];
+  const activations = order.map((value): ActivationPoint => {
+    const root = unions.find(value);
+    let group = numbers.get(root);
+    if (group === undefined) {
+      group = groups.length;
+      numbers.set(root, group);
+      groups.push(groupOf(value, recipe));
+    } else if (spec(value.producer?.op ?? 'Identity').outputRange === undefined) {
+      // A shared group with an observed member is observed as a whole.
+      delete (groups[group] as ActivationGroup).fixed;
+    }
+    const readers = points.get(value);
+    return { value: value.name, group, ...(readers ? { readers: [...readers].map((node) => node.name) } : {}) };
+  });
+  const weights = [...seeds].map(([node, choice]): WeightPoint => {
+    const port = spec(node.op).weight as number;
+    const weight = node.input(port);
+    const rank = weight.constant?.shape.length ?? 0;
+    const { bits, perChannel, ...grid } = choice.weights;
+    return { node: node.name, op: node.op, value: weight.name, port, bits, grid: { dtype: grid.dtype, qmin: grid.qmin, qmax: grid.qmax, symmetric: grid.symmetric }, ...(perChannel ? { axis: channelAxis(node, rank) } : {}) };
+  });
+  const biases = [...seeds.keys()].flatMap((node): BiasPoint[] => {
+    const port = spec(node.op).bias;
+    const bias = port === undefined ? undefined : node.inputs[port];
+    return bias && port !== undefined ? [{ node: node.name, value: bias.name, port, input: node.input(0).name, weight: node.input(spec(node.op).weight as number).name }] : [];
+  });
+  const noted = new Set(float.map((entry) => entry.node));
+  for (const node of graph.nodes) {
+    if (integer.has(node) || noted.has(node.name) || isAbsorbed(node, integer)) continue;
+    if (!node.outputs.some(isFloat)) continue;
+    float.push({ node: node.name, op: node.opName, reason: node.op === 'Opaque' ? 'the operator is not in the list of docs/ops.md' : 'no integer kernel, or an input that is not quantized' });
+  }
+  return { activations, groups, weights, biases, integer: [...integer].map((node) => node.name), float };
+}
+
+/** Whether an activation stands directly behind an integer op that absorbs it. */
+function isAbsorbed(node: Node, integer: ReadonlySet<Node>): boolean {
+  if (!spec(node.op).absorbedByRequantization) return false;
+  const before = node.input(0).producer;
+  return before !== undefined && before.op !== 'Opaque' && (integer.has(before) || isAbsorbed(before, integer)) && node.input(0).readers.length === 1;
+}
+
+function groupOf(value: Value, recipe: Recipe): ActivationGroup {
+  const producer = value.producer;
+  // The settings of the layer that writes the value; those of its first reader for a model input.
+  const owner = owning(producer) ?? value.readers[0];
+  const { bits, ...grid } = layerChoice(recipe, owner?.name ?? '', owner?.op ?? '').activations;
+  const plain: QuantGrid = { dtype: grid.dtype, qmin: grid.qmin, qmax: grid.qmax, symmetric: grid.symmetric };
+  const range = producer ? spec(producer.op).outputRange : undefined;
+  if (!range) return { grid: plain, bits };
+  // Softmax and Sigmoid: 1/256 and zero point 0; Tanh: 1/128 and the middle. The same for fewer bits.
+  const steps = plain.qmax - plain.qmin + 1;
+  const scale = Math.fround(range[0] < 0 ? 2 / steps : 1 / steps);
+  return { grid: plain, bits, fixed: { scale, zeroPoint: range[0] < 0 ? steps / 2 : plain.symmetric ? steps / 2 : 0 } };
+}
+
+/** The layer whose result this is, seen through absorbed activations. */
+function owning(node: Node | undefined): Node | undefined {
+  if (node && spec(node.op).absorbedByRequantization) return owning(node.input(0).producer) ?? node;
+  return node;
+}
