@@ -47,7 +47,7 @@ export type Problem = Static<typeof ProblemSchema>;
 /** The problem that answers a request with this failure. `type` is a path of the service, which serves the catalogue entry there. */
 export function problemOf(failure: Failure, requestId: string): Problem {
   const { code, title, status, detail, place, hint, retryable, errors } = failure;
-  return { type: `/v1/errors/${code}`, code, title, status, detail, place, hint, retryable, errors, requestId };
+  return { type: `/docs/errors#${code}`, code, title, status, detail, place, hint, retryable, errors, requestId };
 }
 
 export const ModelSummarySchema = Type.Object({

@@ -22,6 +22,7 @@ export const serviceCatalogue = {
   UNSUPPORTED_MEDIA_TYPE: { title: 'The content type is not accepted here', status: 415, hint: 'Send application/octet-stream, application/json or multipart/form-data, as the path asks.', retryable: false },
   RANGE_NOT_SATISFIABLE: { title: 'The range lies outside the file', status: 416, hint: 'Content-Range in the answer gives the size of the file.', retryable: false },
   UPLOAD_ABORTED: { title: 'The upload broke off', status: 400, hint: 'Nothing was stored; send the file again.', retryable: true },
+  STORAGE_FULL: { title: 'No room is left on the disk of the service', status: 507, hint: 'The operator should free space in the temporary directory (OCTET_TEMP) or the database.', retryable: true },
   BLOB_CORRUPT: { title: 'A stored file is damaged', status: 500, hint: 'Upload the file again; check the disk of the database.', retryable: false },
   RATE_LIMITED: { title: 'Too many requests', status: 429, hint: 'Wait for the seconds that Retry-After names.', retryable: true },
   QUEUE_UNAVAILABLE: { title: 'The queue does not answer', status: 503, hint: 'Repeat the request in a few seconds; the operator should look at Redis.', retryable: true },
