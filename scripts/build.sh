@@ -1,0 +1,16 @@
+#!/bin/sh
+# Generates the Prisma client when the schema is newer than it, then compiles every workspace to its dist/.
+set -eu
+cd "$(dirname "$0")/.."
+
+schema=prisma/schema.prisma
+client=packages/store/src/generated
+stamp=node_modules/.octet-prisma-client
+if [ ! -d "$client" ] || [ ! -f "$stamp" ] || [ -n "$(find "$schema" -newer "$stamp")" ]; then
+  log=$(PRISMA_SCHEMA_ENGINE_BINARY=/bin/true PRISMA_HIDE_UPDATE_MESSAGE=1 node_modules/.bin/prisma generate --config prisma/prisma.config.ts 2>&1) || {
+    printf '%s\n' "$log" >&2
+    exit 1
+  }
+  touch "$stamp"
+fi
+exec node_modules/.bin/tsc -b tsconfig.build.json
