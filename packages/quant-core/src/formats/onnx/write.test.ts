@@ -1,0 +1,69 @@
+import * as ort from 'onnxruntime-node';
+import { describe, expect, it } from 'vitest';
+import { Graph } from '../../ir/graph.js';
+import { Tensor } from '../../tensor/tensor.js';
+import { writeOnnx } from './write.js';
+
+async function run(bytes: Uint8Array, feeds: Record<string, ort.Tensor>): Promise<ort.InferenceSession.ReturnType> {
+  const session = await ort.InferenceSession.create(bytes, { logSeverityLevel: 3 });
+  return session.run(feeds);
+}
+
+function dense(): Graph {
+  const graph = new Graph('dense');
+  const x = graph.input('x', { dtype: 'float32', shape: ['N', 2] });
+  const w = graph.constant('w', Tensor.float32([3, 2], [1, 2, 3, 4, 5, 6]));
+  const b = graph.constant('b', Tensor.float32([3], [0.5, -100, 0]));
+  const gemm = graph.node('Gemm', [x, w, b], { transB: 1, alpha: 2 }, { name: 'fc', outputNames: ['h'] });
+  const y = graph.node('Relu', [gemm.output()], {}, { name: 'act', outputNames: ['y'] }).output();
+  y.type = { dtype: 'float32', shape: ['N', 3] };
+  graph.outputs.push(y);
+  return graph;
+}
+
+describe('writeOnnx', () => {
+  it('writes a model that ONNX Runtime runs', async () => {
+    const { y } = await run(writeOnnx(dense()), { x: new ort.Tensor('float32', [1, 1, 2, 0], [2, 2]) });
+    expect([...(y?.data as Float32Array)]).toEqual([6.5, 0, 22, 4.5, 0, 20]);
+  });
+
+  it('gives the same bytes for the same graph', () => {
+    expect(Buffer.compare(writeOnnx(dense()), writeOnnx(dense()))).toBe(0);
+  });
+
+  it('writes constants, inputs and repeated values as graph outputs', async () => {
+    const graph = new Graph('passing');
+    const x = graph.input('x', { dtype: 'float32', shape: ['N'] });
+    graph.outputs.push(x, graph.constant('c', Tensor.float32([2], [7, 8])));
+    const node = graph.node('Constant', [], { value: Tensor.ints([5]) }, { outputNames: ['k'] });
+    graph.outputs.push(node.output());
+    const result = await run(writeOnnx(graph), { x: new ort.Tensor('float32', [1, 2, 3], [3]) });
+    expect([...(result.x?.data as Float32Array)]).toEqual([1, 2, 3]);
+    expect([...(result.c?.data as Float32Array)]).toEqual([7, 8]);
+    expect([...(result.k?.data as BigInt64Array)]).toEqual([5n]);
+  });
+
+  it('imports com.microsoft where an op lives there', async () => {
+    const graph = new Graph('fused');
+    const a = graph.input('a', { dtype: 'float32', shape: [1, 2] });
+    const y = graph.node('FusedMatMul', [a, a], { transB: 1 }, { outputNames: ['y'] }).output();
+    graph.outputs.push(y);
+    const result = await run(writeOnnx(graph), { a: new ort.Tensor('float32', [3, 4], [1, 2]) });
+    expect([...(result.y?.data as Float32Array)]).toEqual([25]);
+  });
+
+  it('writes every kind of attribute and an optional input left out', async () => {
+    const graph = new Graph('kinds');
+    const x = graph.input('x', { dtype: 'float32', shape: [1, 1, 2, 2] });
+    const pooled = graph.node('MaxPool', [x], { kernel_shape: [2, 2], auto_pad: 'SAME_UPPER', strides: [1, 1] }).output();
+    const clipped = graph.node('Clip', [pooled, undefined, graph.constant('max', Tensor.scalar(3))]).output();
+    const leaky = graph.node('LeakyRelu', [clipped], { alpha: 0.1 }).output();
+    const cast = graph.node('Cast', [leaky], { to: 'int32' }, { outputNames: ['y'] }).output();
+    const shape = graph.constant('shape', Tensor.ints([2]));
+    const filled = graph.node('ConstantOfShape', [shape], { value: Tensor.float32([1], [9]) }, { outputNames: ['f'] }).output();
+    graph.outputs.push(cast, filled);
+    const result = await run(writeOnnx(graph), { x: new ort.Tensor('float32', [1, 2, 3, 4], [1, 1, 2, 2]) });
+    expect([...(result.y?.data as Int32Array)]).toEqual([3, 3, 3, 3]);
+    expect([...(result.f?.data as Float32Array)]).toEqual([9, 9]);
+  });
+});

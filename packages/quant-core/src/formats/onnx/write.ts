@@ -1,0 +1,197 @@
+import { OctetError } from '../../errors.js';
+import type { Graph, Node, Value, ValueType } from '../../ir/graph.js';
+import { type AttributeValue, spec } from '../../ir/ops.js';
+import { dtypes } from '../../tensor/dtype.js';
+import type { Tensor } from '../../tensor/tensor.js';
+import { attributeProtos } from './attributes.js';
+import { OnnxNode, OnnxOrigin } from './origin.js';
+import { type AttributeProto, encode, type GraphProto, type ModelProto, type NodeProto, type TypeProto, type ValueInfoProto } from './schema.js';
+import { innerNames, keepUnknowns, renameInside } from './subgraph.js';
+import { tensorProto } from './tensors.js';
+
+/** A protobuf message is smaller than 2 GiB; ONNX Runtime holds to it. */
+const maxBytes = 2 ** 31 - 1;
+
+/** The IR version that came with an opset, none newer than ONNX Runtime 1.30 reads. */
+function irVersionOf(opset: number): number {
+  if (opset <= 18) return 8;
+  if (opset <= 20) return 9;
+  if (opset <= 22) return 10;
+  if (opset === 23) return 11;
+  return opset === 24 ? 12 : 13;
+}
+
+/**
+ * Graph → bytes of an ONNX ModelProto. Constants become initializers with raw_data, Opaque nodes are written as they were read.
+ * The same graph always gives the same bytes. Throws MODEL_TOO_LARGE above 2 GiB.
+ */
+export function writeOnnx(graph: Graph): Uint8Array {
+  const origin = graph.origin instanceof OnnxOrigin ? graph.origin : undefined;
+  const names = checkNames(graph);
+  const constants = new Map<string, Tensor>();
+  for (const value of graph.constants()) constants.set(value.name, value.constant as Tensor);
+  const nodes: NodeProto[] = [];
+  for (const node of graph.nodes) {
+    const tensor = node.is('Constant') ? node.attr('value') : undefined;
+    if (tensor) constants.set(node.output().name, tensor);
+    else nodes.push(nodeProto(node, graph, origin, names));
+  }
+  const body: GraphProto = {
+    node: nodes,
+    name: graph.name || 'graph',
+    input: graph.inputs.map((value) => valueInfoProto(value, origin)),
+    output: graph.outputs.map((value) => valueInfoProto(value, origin)),
+    ...(origin?.graph.docString ? { docString: origin.graph.docString } : {}),
+  };
+  if (origin?.graph.$unknowns) body.$unknowns = origin.graph.$unknowns;
+  return assemble(encode('Model', modelProto(graph, origin)), encode('Graph', body), constants);
+}
+
+/** Names of all values; the same name for two of them would make another graph. */
+function checkNames(graph: Graph): Set<string> {
+  const names = new Set<string>();
+  for (const value of graph.values()) {
+    if (names.has(value.name)) throw new OctetError('INTERNAL', `Two values of the graph are called "${value.name}".`, { tensor: value.name });
+    names.add(value.name);
+  }
+  return names;
+}
+
+function modelProto(graph: Graph, origin: OnnxOrigin | undefined): ModelProto {
+  const domains = new Map<string, number>([['', graph.opset]]);
+  for (const node of graph.nodes) {
+    const domain = node.opaque?.domain ?? spec(node.op).domain ?? '';
+    if (domain !== '') domains.set(domain, 1);
+  }
+  // Imports of the file are kept: functions and subgraphs may use domains that no node at the top does.
+  for (const { domain, version } of origin?.imports ?? []) domains.set(domain ?? '', Number(version ?? 1));
+  const model: ModelProto = {
+    irVersion: irVersionOf(graph.opset),
+    producerName: 'octet',
+    ...origin?.model,
+    opsetImport: [...domains].map(([domain, version]) => ({ domain, version })),
+  };
+  if (origin?.model.$unknowns) model.$unknowns = origin.model.$unknowns;
+  return model;
+}
+
+function nodeProto(node: Node, graph: Graph, origin: OnnxOrigin | undefined, names: ReadonlySet<string>): NodeProto {
+  const opaque = node.opaque;
+  const source = opaque?.proto instanceof OnnxNode ? opaque.proto : undefined;
+  const own = opaque ? opaque.ownInputs : node.inputs.length;
+  const proto: NodeProto = {
+    input: trimmed(node.inputs.slice(0, own).map((value) => value?.name ?? '')),
+    output: trimmed(node.outputs.map((value, port) => (source && (source.proto.output?.[port] ?? '') === '' && !isUsed(value, graph) ? '' : value.name))),
+    name: node.name,
+    opType: opaque?.opType ?? node.op,
+    attribute: source ? opaqueAttributes(node, source, own, names) : attributeProtos(node.op, node.attrs as Record<string, AttributeValue>),
+  };
+  const domain = opaque?.domain ?? spec(node.op).domain ?? '';
+  if (domain !== '') proto.domain = domain;
+  const kept = source?.proto ?? origin?.nodes.get(node.name);
+  if (kept?.docString) proto.docString = kept.docString;
+  if (kept?.$unknowns) proto.$unknowns = kept.$unknowns;
+  return proto;
+}
+
+const isUsed = (value: Value, graph: Graph) => value.readers.length > 0 || graph.outputs.includes(value);
+
+/** Attributes of an Opaque node; its subgraphs follow the names that outer values have now. */
+function opaqueAttributes(node: Node, source: OnnxNode, own: number, names: ReadonlySet<string>): AttributeProto[] {
+  const attributes = source.proto.attribute ?? [];
+  const renames = new Map<string, string>();
+  source.captured.forEach((old, i) => {
+    const now = node.inputs[own + i]?.name;
+    if (now !== undefined && now !== old) renames.set(old, now);
+  });
+  // A name inside a subgraph must not hide one outside, which passes may have made since.
+  const inner = innerNames(source.proto);
+  const taken = new Set([...names, ...inner]);
+  for (const name of new Set(inner)) {
+    if (!names.has(name)) continue;
+    let fresh = `${name}_inner`;
+    for (let i = 1; taken.has(fresh); i++) fresh = `${name}_inner_${i}`;
+    taken.add(fresh);
+    renames.set(name, fresh);
+  }
+  return renames.size ? renameInside(attributes, renames) : attributes;
+}
+
+/** Without the empty names at the end. */
+function trimmed(names: string[]): string[] {
+  let length = names.length;
+  while (length > 0 && names[length - 1] === '') length--;
+  return names.slice(0, length);
+}
+
+function valueInfoProto(value: Value, origin: OnnxOrigin | undefined): ValueInfoProto {
+  const before = origin?.valueInfo.get(value.name);
+  const type = value.type ? typeProto(value.type, before?.type) : before?.type;
+  const info: ValueInfoProto = { ...before, name: value.name, ...(type ? { type } : {}) };
+  return before ? keepUnknowns(before, info) : info;
+}
+
+function typeProto(type: ValueType, before: TypeProto | undefined): TypeProto {
+  const shape = type.shape && {
+    dim: type.shape.map((dim, axis) => {
+      const denotation = before?.tensorType?.shape?.dim?.[axis]?.denotation;
+      return { ...(typeof dim === 'number' ? { dimValue: dim } : { dimParam: dim }), ...(denotation ? { denotation } : {}) };
+    }),
+  };
+  return { tensorType: { elemType: dtypes[type.dtype].onnx, ...(shape ? { shape } : {}) }, ...(before?.denotation ? { denotation: before.denotation } : {}) };
+}
+
+/** Field 7 of ModelProto, field 5 of GraphProto, field 9 of TensorProto, each with a length before it. */
+const graphTag = 0x3a;
+const initializerTag = 0x2a;
+const rawDataTag = 0x4a;
+
+/**
+ * Put the model together around its weights, each of which is copied exactly once into a buffer of the exact size.
+ * Protobuf lets a message be continued by more of its fields, so initializers simply follow the rest of the graph.
+ */
+function assemble(model: Uint8Array, body: Uint8Array, constants: ReadonlyMap<string, Tensor>): Uint8Array {
+  const parts: { header: Uint8Array; raw: Uint8Array; length: number }[] = [];
+  let graphLength = body.length;
+  for (const [name, tensor] of constants) {
+    const { rawData, ...rest } = tensorProto(name, tensor);
+    const header = encode('Tensor', rest);
+    const raw = rawData as Uint8Array;
+    const length = header.length + 1 + varintLength(raw.length) + raw.length;
+    graphLength += 1 + varintLength(length) + length;
+    parts.push({ header, raw, length });
+  }
+  const total = model.length + 1 + varintLength(graphLength) + graphLength;
+  if (total > maxBytes) throw new OctetError('MODEL_TOO_LARGE', `The model takes ${total} bytes; an ONNX file without external data holds less than ${maxBytes + 1}.`);
+  const bytes = Buffer.allocUnsafeSlow(total);
+  let at = put(bytes, model, 0);
+  at = putLength(bytes, graphTag, graphLength, at);
+  at = put(bytes, body, at);
+  for (const { header, raw, length } of parts) {
+    at = putLength(bytes, initializerTag, length, at);
+    at = put(bytes, header, at);
+    at = putLength(bytes, rawDataTag, raw.length, at);
+    at = put(bytes, raw, at);
+  }
+  return bytes;
+}
+
+function varintLength(value: number): number {
+  let length = 1;
+  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 128)) length++;
+  return length;
+}
+
+function put(target: Uint8Array, source: Uint8Array, at: number): number {
+  target.set(source, at);
+  return at + source.length;
+}
+
+function putLength(target: Uint8Array, tag: number, length: number, at: number): number {
+  let position = at;
+  target[position++] = tag;
+  let rest = length;
+  for (; rest >= 0x80; rest = Math.floor(rest / 128)) target[position++] = (rest % 128) | 0x80;
+  target[position++] = rest;
+  return position;
+}
