@@ -1,0 +1,167 @@
+import type { Dim, Node } from '../graph.js';
+import type { OpType } from '../ops.js';
+import { addDims, alwaysEqual, divideDims, leastOf, maxDims, minDims, multiplyDims, neverEqual, subtractDims } from './dim.js';
+import { shapeRange } from './movement.js';
+import { broadcast, type ShapeContext } from './rule.js';
+
+/**
+ * What shape arithmetic computes, element by element, before the model runs: `Shape → Gather → Concat → Reshape` and the like.
+ * A row gives the elements of every output, or undefined where they depend on data. Elements of `bool` are 0 and 1.
+ */
+export type ContentRule<K extends OpType> = (node: Node<K>, context: ShapeContext) => readonly (readonly Dim[] | undefined)[];
+
+/** Longest tensor whose elements are followed. */
+export const longestContent = 1024;
+
+type Binary = (a: Dim, b: Dim) => Dim | undefined;
+
+const staticShape = (shape: readonly Dim[] | undefined): number[] | undefined => (shape?.every((dim) => typeof dim === 'number') ? [...(shape as number[])] : undefined);
+
+const unchanged = (node: Node<OpType>, context: ShapeContext) => [context.elements(node.inputs[0])];
+
+/** Element-wise with broadcasting, for tensors of rank 0 and 1 and for equal shapes. */
+function elementwise(apply: Binary) {
+  return (node: Node<OpType>, context: ShapeContext): readonly (readonly Dim[] | undefined)[] => {
+    const lists = node.inputs.map((value) => context.elements(value));
+    const length = Math.max(...lists.map((list) => list?.length ?? 0));
+    const shape = staticShape(broadcast(node, node.inputs.map((value) => value?.shape)));
+    if (!shape || lists.some((list) => !list || (list.length !== length && list.length !== 1)) || shape.reduce((a, b) => a * b, 1) !== length) return [undefined];
+    const out: Dim[] = [];
+    for (let i = 0; i < length; i++) {
+      let result: Dim | undefined;
+      for (const [port, list] of (lists as Dim[][]).entries()) {
+        const element = (list.length === 1 ? list[0] : list[i]) as Dim;
+        result = port === 0 ? element : result === undefined ? undefined : apply(result, element);
+      }
+      if (result === undefined || (typeof result === 'number' && !Number.isSafeInteger(result))) return [undefined];
+      out.push(result);
+    }
+    return [out];
+  };
+}
+
+/** Integer division truncates; floating division is followed only where it is exact. */
+function quotient(node: Node<'Div'>): Binary {
+  const integer = node.output().dtype === 'int64' || node.output().dtype === 'int32';
+  return (a, b) => {
+    if (b === 0) return undefined;
+    if (typeof a === 'number' && typeof b === 'number') return integer ? Math.trunc(a / b) : a % b === 0 ? a / b : undefined;
+    const down = divideDims(a, b);
+    if (alwaysEqual(multiplyDims(down, b), a)) return down;
+    return integer && leastOf(a) >= 0 && leastOf(b) > 0 ? down : undefined;
+  };
+}
+
+const decided = (yes: boolean, no: boolean): Dim | undefined => (yes ? 1 : no ? 0 : undefined);
+const above = (a: Dim, b: Dim) => leastOf(subtractDims(a, b)) > 0;
+const atLeast = (a: Dim, b: Dim) => leastOf(subtractDims(a, b)) >= 0;
+
+const number = (list: readonly Dim[] | undefined, at = 0): number | undefined => (typeof list?.[at] === 'number' ? (list[at] as number) : undefined);
+
+function slice(node: Node<'Slice'>, context: ShapeContext) {
+  const data = context.elements(node.input(0));
+  const [start, end] = [number(context.elements(node.input(1))), number(context.elements(node.input(2)))];
+  const step = node.inputs[4] ? number(context.elements(node.inputs[4])) : 1;
+  if (!data || node.input(0).shape?.length !== 1 || start === undefined || end === undefined || !step) return [undefined];
+  const size = data.length;
+  const clamp = (at: number, low: number, high: number) => Math.max(low, Math.min(high, at < 0 ? at + size : at));
+  const [from, to] = step > 0 ? [clamp(start, 0, size), clamp(end, 0, size)] : [clamp(start, -1, size - 1), clamp(end, -1, size - 1)];
+  const out: Dim[] = [];
+  for (let at = from; step > 0 ? at < to : at > to; at += step) out.push(data[at] as Dim);
+  return [out];
+}
+
+function gather(node: Node<'Gather'>, context: ShapeContext) {
+  const data = context.elements(node.input(0));
+  const indices = context.elements(node.input(1));
+  if (!data || !indices || node.input(0).shape?.length !== 1) return [undefined];
+  const out = indices.map((index) => (typeof index === 'number' ? data[index < 0 ? index + data.length : index] : undefined));
+  return [out.every((dim) => dim !== undefined) ? out : undefined];
+}
+
+function concat(node: Node<'Concat'>, context: ShapeContext) {
+  if (node.output().shape?.length !== 1) return [undefined];
+  const lists = node.inputs.map((value) => context.elements(value));
+  return [lists.every((list) => list !== undefined) ? lists.flat() : undefined];
+}
+
+function split(node: Node<'Split'>, context: ShapeContext) {
+  const data = context.elements(node.input(0));
+  if (!data || node.input(0).shape?.length !== 1) return node.outputs.map(() => undefined);
+  let at = 0;
+  return node.outputs.map((value) => {
+    const length = value.shape?.[0];
+    if (typeof length !== 'number') return undefined;
+    at += length;
+    return data.slice(at - length, at);
+  });
+}
+
+function fill(node: Node<'ConstantOfShape'>): readonly (readonly Dim[] | undefined)[] {
+  const shape = staticShape(node.output().shape);
+  const count = shape?.reduce((a, b) => a * b, 1);
+  if (count === undefined || count > longestContent) return [undefined];
+  const element = Number(node.attr('value')?.data[0] ?? 0);
+  return [Number.isSafeInteger(element) ? new Array<Dim>(count).fill(element) : undefined];
+}
+
+function expand(node: Node<'Expand'>, context: ShapeContext) {
+  const data = context.elements(node.input(0));
+  const shape = staticShape(node.output().shape);
+  const count = shape?.reduce((a, b) => a * b, 1);
+  if (!data || count === undefined || count > longestContent) return [undefined];
+  if (data.length === 1) return [new Array<Dim>(count).fill(data[0] as Dim)];
+  return [data.length === count ? data : undefined];
+}
+
+function where(node: Node<'Where'>, context: ShapeContext) {
+  const lists = node.inputs.map((value) => context.elements(value));
+  const count = staticShape(node.output().shape)?.reduce((a, b) => a * b, 1);
+  if (count === undefined || count > longestContent) return [undefined];
+  const [condition, yes, no] = lists;
+  const pick = (list: readonly Dim[] | undefined, i: number): Dim | undefined => (list === undefined ? undefined : list.length === 1 ? list[0] : list.length === count ? list[i] : undefined);
+  const out = Array.from({ length: count }, (_, i) => {
+    const holds = pick(condition, i);
+    return holds === undefined ? undefined : pick(holds === 1 ? yes : no, i);
+  });
+  return [out.every((dim) => dim !== undefined) ? (out as Dim[]) : undefined];
+}
+
+/** Only the ops that exporters use to compute sizes; all others depend on data. */
+export const contents: { [K in OpType]?: ContentRule<K> } = {
+  Shape: (node) => {
+    const shape = node.input(0).shape;
+    if (!shape) return [undefined];
+    const { start, length } = shapeRange(node, shape.length);
+    return [shape.slice(start, start + length)];
+  },
+  ConstantOfShape: fill,
+  Identity: unchanged,
+  Cast: (node, context) => (node.output().dtype === 'bool' || node.input(0).dtype === 'bool' ? [undefined] : unchanged(node, context)),
+  Squeeze: unchanged,
+  Unsqueeze: unchanged,
+  Reshape: unchanged,
+  Flatten: unchanged,
+  Floor: unchanged,
+  Ceil: unchanged,
+  Round: unchanged,
+  Gather: gather,
+  Slice: slice,
+  Concat: concat,
+  Split: split,
+  Expand: expand,
+  Where: where,
+  Add: elementwise(addDims),
+  Sub: elementwise(subtractDims),
+  Mul: elementwise(multiplyDims),
+  Div: (node, context) => elementwise(quotient(node))(node, context),
+  Min: elementwise(minDims),
+  Max: elementwise(maxDims),
+  Neg: (node, context) => [context.elements(node.input(0))?.map((dim) => multiplyDims(dim, -1))],
+  Equal: elementwise((a, b) => decided(alwaysEqual(a, b), neverEqual(a, b))),
+  Greater: elementwise((a, b) => decided(above(a, b), atLeast(b, a))),
+  GreaterOrEqual: elementwise((a, b) => decided(atLeast(a, b), above(b, a))),
+  Less: elementwise((a, b) => decided(above(b, a), atLeast(a, b))),
+  LessOrEqual: elementwise((a, b) => decided(atLeast(b, a), above(a, b))),
+  Not: (node, context) => [context.elements(node.input(0))?.map((dim) => (dim === 0 ? 1 : 0))],
+};
