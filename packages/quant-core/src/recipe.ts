@@ -40,7 +40,7 @@ export const observers = ['minmax', 'moving_average_minmax', 'histogram', 'perce
 export const RecipeSchema = Type.Object(
   {
     method: Type.Union([Type.Literal('qat'), Type.Literal('ptq')], { default: 'qat', description: 'Quantization-aware training, or calibration only.' }),
-    target: Type.Union(targets.map((t) => Type.Literal(t)), { default: 'onnxruntime', description: 'Backend preset.' }),
+    target: Type.Enum([...targets], { default: 'onnxruntime', description: 'Backend preset.' }),
     quantization: Type.Object(
       {
         weights: Type.Optional(WeightSettings),
@@ -52,7 +52,7 @@ export const RecipeSchema = Type.Object(
     calibration: Type.Object(
       {
         samples: Type.Integer({ minimum: 1, maximum: 100_000, default: 512 }),
-        observer: Type.Union(observers.map((o) => Type.Literal(o)), { default: 'histogram' }),
+        observer: Type.Enum([...observers], { default: 'histogram' }),
         percentile: Type.Number({ exclusiveMinimum: 50, maximum: 100, default: 99.99 }),
         batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64 }),
       },

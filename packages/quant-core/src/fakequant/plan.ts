@@ -170,13 +170,12 @@ function pointsOf(graph: Graph, seeds: ReadonlyMap<Node, LayerChoice>, integer: 
   const points = new Map<Value, Set<Node> | undefined>();
   const producedByInteger = new Map<Value, Node>();
   for (const [node, end] of ends) producedByInteger.set(end, node);
-  const moves = (node: Node) => spec(node.op).sharesInputScale !== undefined;
-  /** An integer op whose result only float nodes or the caller read may hand it out in float. */
   const readByInteger = (value: Value) => value.readers.some((reader) => integer.has(reader));
   for (const node of [...graph.nodes].reverse()) {
     if (!integer.has(node)) continue;
     const end = ends.get(node) as Value;
-    const floatResult = (node.op === 'Gemm' || node.op === 'MatMul' || moves(node)) && !points.has(end) && !node.outputs.some(readByInteger) && end === node.output();
+    // What only float nodes or the caller read is handed out in float; a Conv has no integer kernel for that.
+    const floatResult = node.op !== 'Conv' && !points.has(end) && ![end, ...node.outputs].some(readByInteger);
     if (!floatResult) {
       if (node.outputs.length > 1) for (const output of node.outputs) if (isFloat(output)) points.set(output, undefined);
       if (node.outputs.length === 1) points.set(end, undefined);
@@ -258,8 +257,8 @@ function groupOf(value: Value, recipe: Recipe): ActivationGroup {
   if (!range) return { grid: plain, bits };
   // Softmax and Sigmoid: 1/256 and zero point 0; Tanh: 1/128 and the middle. The same for fewer bits.
   const steps = plain.qmax - plain.qmin + 1;
-  const scale = Math.fround(range[0] < 0 ? 2 / steps : 1 / steps);
-  return { grid: plain, bits, fixed: { scale, zeroPoint: range[0] < 0 ? steps / 2 : plain.symmetric ? steps / 2 : 0 } };
+  const centred = range[0] < 0 || plain.symmetric;
+  return { grid: plain, bits, fixed: { scale: (centred ? 2 : 1) / steps, zeroPoint: centred ? steps / 2 : 0 } };
 }
 
 /** The layer whose result this is, seen through absorbed activations. */

@@ -1,0 +1,80 @@
+import { OctetError } from '../errors.js';
+import type { Engine } from '../engine/engine.js';
+import type { Graph, Value } from '../ir/graph.js';
+import type { Recipe } from '../recipe.js';
+import type { QuantGrid } from '../tensor/affine.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { createObserver, extremes, MovingAverage } from './observers.js';
+
+/** What calibration found out about one activation. */
+export interface CalibratedRange {
+  /** The range to quantize. */
+  range: { min: number; max: number };
+  /** Moving average of the whole range, from which training goes on. */
+  average: { min: number; max: number };
+}
+
+/** A value to be observed, and the grid its range is meant for. */
+export interface Tap {
+  value: string;
+  grid: QuantGrid;
+}
+
+/** A copy of `graph` whose outputs are the values named. */
+export function withTaps(graph: Graph, names: readonly string[]): Graph {
+  const copy = graph.clone();
+  const values = new Map(copy.values().map((value) => [value.name, value]));
+  copy.outputs.splice(0, copy.outputs.length);
+  for (const name of names) {
+    const value = values.get(name) as Value;
+    // A graph input is observed where it is fed; it cannot be an output of its own.
+    if (value.producer) copy.outputs.push(value);
+  }
+  return copy;
+}
+
+/**
+ * Run the float graph over calibration batches and observe every tapped activation.
+ * Batches hold `x` of shape [n, …sample]. Throws DATASET_NOT_FINITE when an activation is not finite.
+ */
+export async function calibrate(
+  graph: Graph,
+  taps: readonly Tap[],
+  batches: AsyncIterable<{ x: Tensor<'float32'> }>,
+  recipe: Recipe,
+  engine: Engine,
+  threads: number,
+  onProgress: (samples: number) => void,
+): Promise<Map<string, CalibratedRange>> {
+  const input = graph.inputs[0] as Value;
+  const program = await engine.compile(withTaps(graph, taps.map((tap) => tap.value)), { threads, mode: 'train' });
+  const watched = taps.map((tap) => ({ ...tap, observer: createObserver(recipe), average: new MovingAverage() }));
+  let samples = 0;
+  try {
+    for await (const { x } of batches) {
+      const results = await program.run({ [input.name]: x });
+      for (const tap of watched) {
+        const tensor = tap.value === input.name ? x : results[tap.value];
+        const values = tensor?.as('float32').data as Float32Array;
+        const batch = extremes(values);
+        if (!Number.isFinite(batch.min + batch.max)) {
+          throw new OctetError('DATASET_NOT_FINITE', `Activation ${tap.value} is not finite on calibration samples ${samples} to ${samples + (x.shape[0] as number) - 1}`, { tensor: tap.value, sample: samples }, {
+            hint: 'Check the scaling of the dataset (scale, mean, std): the float model overflows on it.',
+          });
+        }
+        tap.observer.observe(values);
+        tap.average.update(batch);
+      }
+      samples += x.shape[0] as number;
+      onProgress(samples);
+    }
+  } finally {
+    await program.dispose();
+  }
+  return new Map(watched.map((tap) => [tap.value, { range: tap.observer.range(tap.grid), average: tap.average.value }]));
+}
+
+/** Batch size for calibration that keeps the tapped activations of one batch below 32 M elements. */
+export function calibrationBatch(wanted: number, elementsPerSample: number): number {
+  return Math.max(1, Math.min(wanted, Math.floor(2 ** 25 / Math.max(1, elementsPerSample))));
+}

@@ -1,0 +1,264 @@
+import type { Range } from '../fakequant/scales.js';
+import type { Recipe } from '../recipe.js';
+import { affineFromRange, dequantizeValue, type QuantGrid, quantizeValue } from '../tensor/affine.js';
+
+/** Watches the values of one activation, batch by batch, and says which range to quantize. */
+export interface RangeObserver {
+  observe(values: Float32Array): void;
+  range(grid: QuantGrid): Range;
+}
+
+/** Smallest and largest element. */
+export function extremes(values: Float32Array): Range {
+  let min = Number.POSITIVE_INFINITY;
+  let max = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < values.length; i++) {
+    const v = values[i] as number;
+    if (v < min) min = v;
+    if (v > max) max = v;
+  }
+  return { min, max };
+}
+
+/** Range of everything seen. */
+class MinMaxObserver implements RangeObserver {
+  private seen: Range = { min: 0, max: 0 };
+
+  observe(values: Float32Array): void {
+    const { min, max } = extremes(values);
+    this.seen = { min: Math.min(this.seen.min, min), max: Math.max(this.seen.max, max) };
+  }
+
+  range(): Range {
+    return this.seen;
+  }
+}
+
+/** Share of a new batch in the moving average of a range, as in PyTorch's fused observers. */
+export const averagingConstant = 0.01;
+
+/** `r ← r + c·(batch - r)`; the first batches count fully (c = 1/n until it reaches the averaging constant). */
+export class MovingAverage {
+  private batches = 0;
+  value: Range = { min: 0, max: 0 };
+
+  update(batch: Range): void {
+    this.batches++;
+    const c = Math.max(1 / this.batches, averagingConstant);
+    this.value = { min: this.value.min + c * (batch.min - this.value.min), max: this.value.max + c * (batch.max - this.value.max) };
+  }
+}
+
+class MovingAverageObserver implements RangeObserver {
+  private readonly average = new MovingAverage();
+
+  observe(values: Float32Array): void {
+    this.average.update(extremes(values));
+  }
+
+  range(): Range {
+    return this.average.value;
+  }
+}
+
+const binCount = 2048;
+
+/**
+ * Counts over equal bins symmetric around 0. When a value falls outside, the width doubles and neighbouring bins are merged,
+ * so that one pass suffices and the result does not depend on the order of batches beyond their maximum.
+ */
+export class Histogram {
+  readonly counts = new Float64Array(2 * binCount);
+  /** Bins cover `-limit … limit`. */
+  limit = 2 ** -40;
+  total = 0;
+  seen: Range = { min: 0, max: 0 };
+
+  add(values: Float32Array): void {
+    const { min, max } = extremes(values);
+    this.seen = { min: Math.min(this.seen.min, min), max: Math.max(this.seen.max, max) };
+    while (Math.max(-min, max) >= this.limit) this.widen();
+    const perUnit = binCount / this.limit;
+    const { counts } = this;
+    for (let i = 0; i < values.length; i++) {
+      const bin = Math.floor((values[i] as number) * perUnit) + binCount;
+      counts[bin] = (counts[bin] as number) + 1;
+    }
+    this.total += values.length;
+  }
+
+  private widen(): void {
+    const { counts } = this;
+    const merged = new Float64Array(2 * binCount);
+    for (let bin = 0; bin < 2 * binCount; bin++) {
+      const to = Math.floor((bin - binCount) / 2) + binCount;
+      merged[to] = (merged[to] as number) + (counts[bin] as number);
+    }
+    counts.set(merged);
+    this.limit *= 2;
+  }
+
+  /** Middle of a bin as a real value. */
+  centre(bin: number): number {
+    return ((bin - binCount + 0.5) * this.limit) / binCount;
+  }
+
+  /** Bins that hold anything, as [first, last]. */
+  occupied(): [number, number] {
+    let first = 0;
+    let last = this.counts.length - 1;
+    while (first < last && !this.counts[first]) first++;
+    while (last > first && !this.counts[last]) last--;
+    return [first, last];
+  }
+}
+
+/** Expected squared error of quantizing the histogram with a range. */
+function squaredError(histogram: Histogram, range: Range, grid: QuantGrid): number {
+  const params = affineFromRange(range.min, range.max, grid);
+  const [first, last] = histogram.occupied();
+  let sum = 0;
+  for (let bin = first; bin <= last; bin++) {
+    const count = histogram.counts[bin] as number;
+    if (!count) continue;
+    const x = histogram.centre(bin);
+    const d = x - dequantizeValue(quantizeValue(x, params, grid.qmin, grid.qmax), params);
+    sum += count * d * d;
+  }
+  return sum;
+}
+
+/** The range with the least squared error: each side shrunk in steps of 1/64 in turn. */
+class HistogramObserver implements RangeObserver {
+  private readonly histogram = new Histogram();
+
+  observe(values: Float32Array): void {
+    this.histogram.add(values);
+  }
+
+  range(grid: QuantGrid): Range {
+    let best = this.histogram.seen;
+    let least = squaredError(this.histogram, best, grid);
+    for (const side of ['max', 'min', 'max'] as const) {
+      const whole = this.histogram.seen[side];
+      if (whole === 0) continue;
+      for (let step = 1; step < 56; step++) {
+        const candidate = { ...best, [side]: whole * (1 - step / 64) };
+        const error = squaredError(this.histogram, candidate, grid);
+        if (error < least) {
+          least = error;
+          best = candidate;
+        }
+      }
+    }
+    return best;
+  }
+}
+
+/** Cuts off `100 - percentile` per cent of the values, shared by both ends. */
+class PercentileObserver implements RangeObserver {
+  private readonly histogram = new Histogram();
+
+  constructor(private readonly percentile: number) {}
+
+  observe(values: Float32Array): void {
+    this.histogram.add(values);
+  }
+
+  range(): Range {
+    const { histogram } = this;
+    const oneSided = histogram.seen.min >= 0 || histogram.seen.max <= 0;
+    const cut = histogram.total * (1 - this.percentile / 100) * (oneSided ? 1 : 0.5);
+    const edge = (from: number, direction: 1 | -1) => {
+      let left = cut;
+      let bin = from;
+      while (left >= (histogram.counts[bin] as number) && bin + direction >= 0 && bin + direction < histogram.counts.length) {
+        left -= histogram.counts[bin] as number;
+        bin += direction;
+      }
+      return histogram.centre(bin);
+    };
+    const [first, last] = histogram.occupied();
+    return {
+      min: histogram.seen.min >= 0 ? 0 : Math.max(histogram.seen.min, Math.min(0, edge(first, 1))),
+      max: histogram.seen.max <= 0 ? 0 : Math.min(histogram.seen.max, Math.max(0, edge(last, -1))),
+    };
+  }
+}
+
+/**
+ * The threshold whose quantized distribution is closest to the original in Kullback-Leibler divergence
+ * (Migacz, "8-bit inference with TensorRT", 2017), over |x|.
+ */
+class EntropyObserver implements RangeObserver {
+  private readonly histogram = new Histogram();
+
+  observe(values: Float32Array): void {
+    this.histogram.add(values);
+  }
+
+  range(grid: QuantGrid): Range {
+    const { histogram } = this;
+    const oneSided = histogram.seen.min >= 0 || histogram.seen.max <= 0;
+    const levels = oneSided ? grid.qmax - grid.qmin + 1 : Math.ceil((grid.qmax - grid.qmin + 1) / 2);
+    const magnitude = new Float64Array(binCount);
+    for (let bin = 0; bin < binCount; bin++) magnitude[bin] = (histogram.counts[binCount + bin] as number) + (histogram.counts[binCount - 1 - bin] as number);
+    let bestBins = binCount;
+    let least = Number.POSITIVE_INFINITY;
+    for (let bins = Math.max(levels, 64); bins <= binCount; bins += 16) {
+      const divergence = divergenceOf(magnitude, bins, levels);
+      if (divergence < least) {
+        least = divergence;
+        bestBins = bins;
+      }
+    }
+    const threshold = (bestBins * histogram.limit) / binCount;
+    return { min: Math.max(histogram.seen.min, -threshold), max: Math.min(histogram.seen.max, threshold) };
+  }
+}
+
+/** KL divergence of the first `bins` bins (the rest added to the last) from their rendering in `levels` steps. */
+function divergenceOf(counts: Float64Array, bins: number, levels: number): number {
+  let outside = 0;
+  for (let bin = bins; bin < counts.length; bin++) outside += counts[bin] as number;
+  const reference = counts.slice(0, bins);
+  reference[bins - 1] = (reference[bins - 1] as number) + outside;
+  const rendered = new Float64Array(bins);
+  for (let level = 0; level < levels; level++) {
+    const start = Math.floor((level * bins) / levels);
+    const end = Math.floor(((level + 1) * bins) / levels);
+    let sum = 0;
+    let occupied = 0;
+    for (let bin = start; bin < end; bin++) {
+      sum += counts[bin] as number;
+      if (counts[bin]) occupied++;
+    }
+    for (let bin = start; bin < end; bin++) if (counts[bin]) rendered[bin] = sum / occupied;
+  }
+  const p = reference.reduce((a, v) => a + v, 0);
+  const q = rendered.reduce((a, v) => a + v, 0);
+  if (!p || !q) return Number.POSITIVE_INFINITY;
+  let divergence = 0;
+  for (let bin = 0; bin < bins; bin++) {
+    const mass = (reference[bin] as number) / p;
+    // A bin that only clipped values fill has no counterpart: smoothed, as KL would be infinite.
+    if (mass > 0) divergence += mass * Math.log(mass / Math.max((rendered[bin] as number) / q, 1e-9));
+  }
+  return divergence;
+}
+
+/** The observer a recipe asks for. */
+export function createObserver(recipe: Recipe): RangeObserver {
+  switch (recipe.calibration.observer) {
+    case 'minmax':
+      return new MinMaxObserver();
+    case 'moving_average_minmax':
+      return new MovingAverageObserver();
+    case 'histogram':
+      return new HistogramObserver();
+    case 'percentile':
+      return new PercentileObserver(recipe.calibration.percentile);
+    case 'entropy':
+      return new EntropyObserver();
+  }
+}

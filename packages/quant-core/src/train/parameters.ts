@@ -1,0 +1,57 @@
+import { spec } from '../ir/ops.js';
+import type { Graph, Value } from '../ir/graph.js';
+import { Tensor } from '../tensor/tensor.js';
+
+/** One trained tensor inside the flat parameter vector. */
+export interface ParameterSlot {
+  /** Name of the constant in the normalised graph. */
+  name: string;
+  shape: readonly number[];
+  offset: number;
+  size: number;
+}
+
+/** Where every trained tensor lies in one flat float32 vector, in graph order. */
+export interface ParameterLayout {
+  slots: ParameterSlot[];
+  size: number;
+}
+
+/** The constants that are trained: float32 weights and biases of layers, and slopes of PRelu. */
+export function parameterLayout(graph: Graph): ParameterLayout {
+  const slots: ParameterSlot[] = [];
+  const seen = new Set<Value>();
+  let offset = 0;
+  for (const node of graph.nodes) {
+    const facts = spec(node.op);
+    const ports = node.op === 'PRelu' ? [1] : [facts.weight, facts.bias];
+    for (const port of ports) {
+      const value = port === undefined ? undefined : node.inputs[port];
+      if (!value?.constant || value.dtype !== 'float32' || seen.has(value)) continue;
+      seen.add(value);
+      slots.push({ name: value.name, shape: value.constant.shape, offset, size: value.constant.size });
+      offset += value.constant.size;
+    }
+  }
+  return { slots, size: offset };
+}
+
+/** The parameters of `graph` as one vector. */
+export function packParameters(graph: Graph, layout: ParameterLayout): Float32Array {
+  const values = new Map(graph.constants().map((value) => [value.name, value]));
+  const flat = new Float32Array(layout.size);
+  for (const slot of layout.slots) flat.set(values.get(slot.name)?.constant?.as('float32').data as Float32Array, slot.offset);
+  return flat;
+}
+
+/** Write a parameter vector back into the constants of `graph`, in place. */
+export function unpackParameters(graph: Graph, layout: ParameterLayout, flat: Float32Array): void {
+  const values = new Map(graph.constants().map((value) => [value.name, value]));
+  for (const slot of layout.slots) {
+    const value = values.get(slot.name) as Value;
+    value.constant = Tensor.float32(slot.shape, flat.slice(slot.offset, slot.offset + slot.size));
+  }
+}
+
+/** The part of `flat` that belongs to `slot` (a view). */
+export const viewOf = (flat: Float32Array, slot: ParameterSlot): Float32Array => flat.subarray(slot.offset, slot.offset + slot.size);

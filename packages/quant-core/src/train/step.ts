@@ -1,0 +1,122 @@
+import { differentiate } from '../autodiff/build.js';
+import { straightThrough } from '../autodiff/straightThrough.js';
+import type { InsertedActivation } from '../fakequant/insert.js';
+import type { QuantPlan } from '../fakequant/plan.js';
+import type { Graph, Value } from '../ir/graph.js';
+import { bindDims, inferShapes } from '../ir/infer.js';
+import { spec as opSpec } from '../ir/ops.js';
+import { Tensor } from '../tensor/tensor.js';
+import { feedNames, type Forward, parameterise } from './forward.js';
+import { buildLoss, type LossSpec, logitsOf } from './loss.js';
+import { type OptimizerSpec, optimizerFeeds, optimizerState, update } from './optimizer.js';
+import type { ParameterLayout } from './parameters.js';
+
+export interface StepSpec {
+  /** Normalised float graph; its batch dimension is named `batchSymbol`. */
+  graph: Graph;
+  batch: number;
+  batchSymbol: string;
+  layout: ParameterLayout;
+  /** Absent: a float training step. */
+  plan?: QuantPlan;
+  loss: LossSpec;
+  optimizer: OptimizerSpec;
+  /** Whether the step also reports the range of every observed activation. */
+  observe: boolean;
+  /** Whether weights of the plan are clipped (below 8 bits), so that the estimator masks them too. */
+  clipWeights: boolean;
+}
+
+export const stepOutputs = { loss: 'octet_loss', parameters: 'octet_new_parameters', minimum: 'octet_minimum', maximum: 'octet_maximum', newState: (name: string) => `${name}_new` } as const;
+
+export interface TrainingStep {
+  graph: Graph;
+  /** Names of the activations whose ranges are reported, in order. */
+  observed: string[];
+}
+
+/** Activations whose range is looked at: those that do not merely repeat the range of another member of their group. */
+export function observedActivations(inserted: readonly InsertedActivation[], plan: QuantPlan): InsertedActivation[] {
+  return inserted.filter(({ point, float }) => !plan.groups[point.group]?.fixed && !(float.producer && opSpec(float.producer.op).sharesInputScale));
+}
+
+/** Whether a value cannot be below 0, so that its minimum need not be looked for. */
+function nonNegative(value: Value): boolean {
+  const node = value.producer;
+  if (node?.op === 'Relu') return true;
+  const low = node?.op === 'Clip' ? node.inputs[1]?.constant : undefined;
+  return low !== undefined && Number(low.data[0]) >= 0;
+}
+
+/**
+ * One whole training step as an ordinary graph: forward pass with fake quant, loss, gradients, optimizer update.
+ * Inputs: the batch, target and/or teacher, parameters, optimizer state, scales; outputs: loss, new parameters, new state and,
+ * with `observe`, the range of every observed activation.
+ */
+export function buildTrainingStep(spec: StepSpec): TrainingStep {
+  const graph = spec.graph.clone();
+  bindDims(graph, { [spec.batchSymbol]: spec.batch });
+  const forward = parameterise(graph, spec.layout, spec.plan, true);
+  inferShapes(graph);
+  const { b } = forward;
+  const output = graph.outputs[0] as Value;
+  const custom = forward.inserted && spec.plan ? straightThrough(forward.inserted, spec.plan, (group) => ({ low: forward.low[group] as Value, high: forward.high[group] as Value }), (index) => weightEnds(forward, spec, index)) : undefined;
+  const loss = buildLoss(graph, b, spec.loss);
+  inferShapes(graph);
+  const gradients = differentiate(graph, loss, forward.parameters, custom);
+  // The model's own output is not a result of the step, unless the loss is the output itself.
+  graph.outputs.length = 0;
+  void output;
+
+  const flatGradient = b.op(
+    'Concat',
+    forward.parameters.map((parameter, index) => {
+      const size = spec.layout.slots[index]?.size as number;
+      const gradient = gradients.get(parameter);
+      return gradient ? b.reshape(gradient, [size]) : b.constant(Tensor.zeros('float32', [size]), 'no_gradient');
+    }),
+    { axis: 0 },
+  );
+  const state = optimizerState(spec.optimizer.kind).map((name) => graph.input(name, { dtype: 'float32', shape: [spec.layout.size] }));
+  const scalars = spec.optimizer.kind === 'adam' ? Object.values(optimizerFeeds) : [optimizerFeeds.learningRate];
+  const feeds = Object.fromEntries(scalars.map((name) => [name, graph.input(name, { dtype: 'float32', shape: [] })]));
+  const parameters = graph.inputs.find((value) => value.name === feedNames.parameters) as Value;
+  const next = update(b, spec.optimizer, parameters, flatGradient, state, feeds);
+
+  const publish = (value: Value, name: string) => {
+    graph.outputs.push(graph.node('Identity', [value], {}, { outputNames: [name] }).output());
+  };
+  publish(loss, stepOutputs.loss);
+  publish(next.parameters, stepOutputs.parameters);
+  next.state.forEach((value, index) => publish(value, stepOutputs.newState((state[index] as Value).name)));
+  const observed = spec.observe && forward.inserted && spec.plan ? observedActivations(forward.inserted.activations, spec.plan) : [];
+  if (observed.length) {
+    const one = (value: Value) => b.reshape(value, [1]);
+    publish(b.op('Concat', observed.map(({ float }) => (nonNegative(float) ? b.constant(Tensor.float32([1], [0])) : one(b.op('ReduceMin', [float], { keepdims: 0 })))), { axis: 0 }), stepOutputs.minimum);
+    publish(b.op('Concat', observed.map(({ float }) => one(b.op('ReduceMax', [float], { keepdims: 0 }))), { axis: 0 }), stepOutputs.maximum);
+  }
+  inferShapes(graph);
+  return { graph, observed: observed.map(({ point }) => point.value) };
+}
+
+/** The real ends of the grid of a clipped weight, broadcast over its channels; absent where no value can lie outside. */
+function weightEnds(forward: Forward, spec: StepSpec, index: number): { low: Value; high: Value } | undefined {
+  const point = spec.plan?.weights[index];
+  if (!spec.clipWeights || !point || point.bits >= 8 || !point.grid.symmetric) return undefined;
+  const { b } = forward;
+  const scale = forward.weightScale[index] as Value;
+  const slot = spec.layout.slots.find((entry) => entry.name === point.value);
+  const shape = slot ? slot.shape.map((dim, axis) => (axis === point.axis ? dim : 1)) : [1];
+  const end = (q: number) => b.reshape(b.op('Mul', [scale, b.scalar(q)]), shape);
+  return { low: end(point.grid.qmin), high: end(point.grid.qmax) };
+}
+
+/** The forward half alone, over any batch size: outputs the logits (or values) that the loss is taken of. */
+export function buildForward(graph: Graph, layout: ParameterLayout, plan: QuantPlan | undefined): { graph: Graph; output: string } {
+  const copy = graph.clone();
+  parameterise(copy, layout, plan, false);
+  const logits = logitsOf(copy.outputs[0] as Value).logits;
+  copy.outputs.splice(0, copy.outputs.length, logits);
+  inferShapes(copy);
+  return { graph: copy, output: logits.name };
+}
