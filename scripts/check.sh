@@ -18,7 +18,7 @@ check 'types (tsc)' node_modules/.bin/tsc --noEmit
 check 'lint and format (biome)' node_modules/.bin/biome check --error-on-warnings .
 check 'import directions and rings (dependency-cruiser)' node_modules/.bin/depcruise packages apps --config .dependency-cruiser.cjs
 check 'unused files, exports and dependencies (knip)' node_modules/.bin/knip
-check 'lock file names no registry' node scripts/check-lock.mjs
+check 'lock file (no registry named, every platform listed)' node scripts/check-lock.mjs
 if command -v docker >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then
   check 'docker-compose.yml' docker compose config --quiet
 else
