@@ -2,7 +2,7 @@ import { DatasetConfigSchema, RecipeSchema, stages } from '@octet/quant-core';
 import Type, { type Static, type TSchema } from 'typebox';
 import { catalogue, type Failure } from './errors.js';
 import { JobLimitsSchema } from './job-request.js';
-import { jobStates } from './status.js';
+import { type JobState, jobStates } from './status.js';
 
 /** The bodies of HTTP answers. Times are ISO 8601 in UTC; sizes are bytes. */
 
@@ -81,11 +81,11 @@ export const ModelSchema = Type.Object(
 export type Model = Static<typeof ModelSchema>;
 
 export const DatasetSummarySchema = Type.Object({
-  format: Type.Union((['npz', 'npy', 'idx', 'images', 'csv'] as const).map((f) => Type.Literal(f))),
+  format: Type.Enum(['npz', 'npy', 'idx', 'images', 'csv']),
   samples: Count,
   sampleShape: Type.Array(Type.Integer()),
   dtype: Type.String(),
-  task: Type.Union((['classification', 'regression', 'unlabelled'] as const).map((t) => Type.Literal(t))),
+  task: Type.Enum(['classification', 'regression', 'unlabelled']),
   classes: Type.Optional(Count),
   classNames: Type.Optional(Type.Array(Type.String())),
   classCounts: Type.Optional(Type.Array(Count)),
@@ -133,10 +133,10 @@ export function jobErrorOf(failure: Failure, stage: string | null): JobError {
 }
 
 export const JobProgressSchema = Type.Object({
-  stage: Type.Union(stages.map((s) => Type.Literal(s))),
+  stage: Type.Enum(stages),
   done: Type.Number(),
   total: Type.Number(),
-  unit: Type.Union((['samples', 'steps', 'layers', 'runs'] as const).map((u) => Type.Literal(u))),
+  unit: Type.Enum(['samples', 'steps', 'layers', 'runs']),
   figures: Type.Record(Type.String(), Type.Number()),
   /** Seconds until the stage ends at the present speed; null while unknown. */
   stageEtaSeconds: Nullable(Type.Number()),
@@ -166,15 +166,14 @@ export const JobResultSchema = Type.Object(
 );
 export type JobResult = Static<typeof JobResultSchema>;
 
-const stateTimes = Type.Object(Object.fromEntries(jobStates.map((s) => [s, Nullable(Time)])) as Record<(typeof jobStates)[number], ReturnType<typeof Nullable<typeof Time>>>, {
-  description: 'When the job entered each state, for the last time.',
-});
+const StateTime = Nullable(Time);
+const stateTimes = Type.Object(Object.fromEntries(jobStates.map((state) => [state, StateTime])) as Record<JobState, typeof StateTime>, { description: 'When the job entered each state, for the last time.' });
 
 export const JobSchema = Type.Object(
   {
     id: Type.String(),
-    state: Type.Union(jobStates.map((s) => Type.Literal(s))),
-    stage: Nullable(Type.Union(stages.map((s) => Type.Literal(s)))),
+    state: Type.Enum(jobStates),
+    stage: Nullable(Type.Enum(stages)),
     progress: Nullable(JobProgressSchema),
     queuePosition: Nullable(Type.Integer({ minimum: 1, description: '1 is next; null when the job does not wait.' })),
     attempts: Count,
@@ -186,7 +185,7 @@ export const JobSchema = Type.Object(
     metadata: Type.Record(Type.String(), Type.String()),
     result: Nullable(JobResultSchema),
     error: Nullable(JobErrorSchema),
-    reusedFrom: Nullable(Type.String({ description: 'The finished job with the same model, data and settings whose result this is.' })),
+    reused: Type.Boolean({ description: 'True when an earlier finished job already met this request.' }),
     cancelRequestedAt: Nullable(Time),
     createdAt: Time,
     updatedAt: Time,
@@ -201,7 +200,7 @@ export const EventSchema = Type.Object(
   {
     seq: Type.Integer({ minimum: 1, description: 'Rises through all events; the id of the event in an SSE stream.' }),
     job: Type.String(),
-    type: Type.Union((['state', 'stage', 'progress', 'epoch', 'log', 'attempt'] as const).map((t) => Type.Literal(t))),
+    type: Type.Enum(['state', 'stage', 'progress', 'epoch', 'log', 'attempt']),
     data: Type.Record(Type.String(), Type.Unknown()),
     createdAt: Time,
   },
@@ -217,7 +216,7 @@ export const ArtifactSchema = Type.Object(
   {
     id: Type.String(),
     job: Type.String(),
-    kind: Type.Union(artifactKinds.map((k) => Type.Literal(k))),
+    kind: Type.Enum(artifactKinds),
     filename: Type.String(),
     mediaType: Type.String(),
     bytes: Count,

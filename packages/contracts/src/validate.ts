@@ -58,6 +58,7 @@ function walk(schema: TSchema, value: unknown, pointer: string, errors: FieldErr
 
 function literals(schema: TSchema): unknown[] {
   if (Type.IsLiteral(schema)) return [schema.const];
+  if (Type.IsEnum(schema)) return schema.enum;
   if (Type.IsUnion(schema)) return schema.anyOf.flatMap(literals);
   return [];
 }
@@ -66,10 +67,8 @@ function literals(schema: TSchema): unknown[] {
 function describe(schema: TSchema | undefined): string {
   if (schema === undefined) return 'something else';
   if (Type.IsLiteral(schema)) return JSON.stringify(schema.const);
-  if (Type.IsUnion(schema)) {
-    const parts = schema.anyOf.map(describe);
-    return parts.length > 1 ? `${parts.slice(0, -1).join(', ')} or ${parts.at(-1)}` : (parts[0] ?? 'nothing');
-  }
+  if (Type.IsEnum(schema)) return listed(schema.enum.map((value) => JSON.stringify(value)));
+  if (Type.IsUnion(schema)) return listed(schema.anyOf.map(describe));
   if (Type.IsInteger(schema)) return `a whole number${rangeOf(schema)}`;
   if (Type.IsNumber(schema)) return `a number${rangeOf(schema)}`;
   if (Type.IsBoolean(schema)) return 'true or false';
@@ -81,6 +80,10 @@ function describe(schema: TSchema | undefined): string {
   if (Type.IsArray(schema)) return `a list of which each entry is ${describe(schema.items)}`;
   if (Type.IsRecord(schema)) return 'an object of short texts';
   return 'an object';
+}
+
+function listed(parts: string[]): string {
+  return parts.length > 1 ? `${parts.slice(0, -1).join(', ')} or ${parts.at(-1)}` : (parts[0] ?? 'nothing');
 }
 
 function rangeOf(schema: TSchema): string {

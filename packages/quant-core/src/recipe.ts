@@ -112,7 +112,7 @@ const Numbers = Type.Union([Type.Number(), Type.Array(Type.Number(), { minItems:
 /** How a dataset's bytes become model inputs. Everything may be left out where there is only one reading. */
 export const DatasetConfigSchema = Type.Object(
   {
-    format: Type.Optional(Type.Union(['npz', 'npy', 'idx', 'images', 'csv'].map((f) => Type.Literal(f as 'npz')), { description: 'Recognised from the file when left out.' })),
+    format: Type.Optional(Type.Enum(['npz', 'npy', 'idx', 'images', 'csv'], { description: 'Recognised from the file when left out.' })),
     task: Type.Optional(Type.Union([Type.Literal('classification'), Type.Literal('regression'), Type.Literal('unlabelled')])),
     x: Type.Optional(Type.String({ description: 'Name of the array (npz) or file in the zip (idx) that holds the samples.' })),
     y: Type.Optional(Type.String({ description: 'Name of the array or file that holds the labels.' })),

@@ -1,0 +1,113 @@
+import pg from 'pg';
+import type { Logger } from 'pino';
+
+/** The NOTIFY channel on which every change of a job is told, with the id of the job as payload. */
+export const jobChannel = 'octet_job';
+
+/**
+ * One connection of the process that listens for changes of jobs. A broken connection is opened again; as notifications
+ * may have been missed meanwhile, every subscriber is then called once.
+ */
+export class Changes {
+  readonly #url: string;
+  readonly #log: Logger;
+  readonly #subscribers = new Map<string, Set<() => void>>();
+  #client: pg.Client | undefined;
+  #starting: Promise<void> | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(url: string, log: Logger) {
+    this.#url = url;
+    this.#log = log;
+  }
+
+  /** Calls `listener` after each change of the job, until the function returned is called. */
+  subscribe(jobId: string, listener: () => void): () => void {
+    const set = this.#subscribers.get(jobId) ?? new Set();
+    this.#subscribers.set(jobId, set.add(listener));
+    void this.#start();
+    return () => {
+      set.delete(listener);
+      if (set.size === 0 && this.#subscribers.get(jobId) === set) this.#subscribers.delete(jobId);
+    };
+  }
+
+  /** Resolves once notifications arrive; rejects never: while the connection is away, callers fall back on their time-out. */
+  async ready(): Promise<void> {
+    await this.#start();
+  }
+
+  /** True when the job changed, false when `ms` have passed or the signal fired. */
+  async wait(jobId: string, ms: number, signal?: AbortSignal, alreadyChanged?: () => Promise<boolean>): Promise<boolean> {
+    if (signal?.aborted) return false;
+    let finish: (changed: boolean) => void = () => undefined;
+    const outcome = new Promise<boolean>((resolve) => {
+      finish = resolve;
+    });
+    const unsubscribe = this.subscribe(jobId, () => finish(true));
+    const onAbort = () => finish(false);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const timer = setTimeout(() => finish(false), ms);
+    try {
+      await Promise.race([this.ready(), outcome]);
+      if (alreadyChanged !== undefined && (await alreadyChanged())) return true;
+      return await outcome;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      unsubscribe();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    await this.#starting;
+    const client = this.#client;
+    this.#client = undefined;
+    await client?.end().catch(() => undefined);
+  }
+
+  #start(): Promise<void> {
+    if (this.#client !== undefined || this.#closed) return Promise.resolve();
+    this.#starting ??= this.#connect().finally(() => {
+      this.#starting = undefined;
+    });
+    return this.#starting;
+  }
+
+  async #connect(): Promise<void> {
+    const client = new pg.Client({ connectionString: this.#url, application_name: 'octet-listen', keepAlive: true, connectionTimeoutMillis: 5_000 });
+    const lost = () => {
+      if (this.#client !== client) return;
+      this.#client = undefined;
+      this.#later();
+    };
+    client.on('error', (error) => {
+      this.#log.warn({ err: error }, 'the connection that listens for changes broke');
+      lost();
+    });
+    client.on('end', lost);
+    client.on('notification', ({ payload }) => {
+      for (const listener of [...(this.#subscribers.get(payload ?? '') ?? [])]) listener();
+    });
+    try {
+      await client.connect();
+      await client.query(`LISTEN ${jobChannel}`);
+      this.#client = client;
+      for (const set of this.#subscribers.values()) for (const listener of [...set]) listener();
+    } catch (error) {
+      this.#log.warn({ err: error }, 'cannot listen for changes yet');
+      await client.end().catch(() => undefined);
+      this.#later();
+    }
+  }
+
+  #later(): void {
+    if (this.#closed) return;
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => void this.#start(), 1_000);
+    this.#retry.unref();
+  }
+}

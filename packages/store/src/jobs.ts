@@ -1,0 +1,330 @@
+import {
+  type ArtifactKind,
+  cancelLeadsTo,
+  type EventType,
+  isTerminal,
+  type JobError,
+  type JobProgress,
+  type JobSettings,
+  type JobState,
+  jobStates,
+  mayBecome,
+  newId,
+  type Page,
+  recipeOf,
+  ServiceError,
+  statesBefore,
+} from '@octet/contracts';
+import type { Report, Stage } from '@octet/quant-core';
+import type { StoredBlob } from './blobs.js';
+import { type Changes, jobChannel } from './changes.js';
+import { type Database, json, text, type Transaction } from './database.js';
+import { Prisma } from './generated/client.js';
+import { fingerprintOf, type JobRecord, jobRecord, stateColumn, withReport } from './job-record.js';
+import { pageOfRows, pageQuery, type PageRequest } from './pages.js';
+import { reportRow } from './reports.js';
+import { lockLive } from './uploads.js';
+
+export interface NewJob {
+  model: string;
+  dataset: string;
+  evaluationDataset?: string | undefined;
+  settings: JobSettings;
+  /** Part of the fingerprint: another version may give another result. */
+  engineVersion: string;
+}
+
+export interface JobFilter extends PageRequest {
+  state?: JobState[] | undefined;
+  model?: string | undefined;
+  dataset?: string | undefined;
+}
+
+/** A worker's hold on a job. Every write of the worker names it, so that a worker that was given up for lost can change nothing. */
+export interface Claim {
+  jobId: string;
+  workerId: string;
+  attempt: number;
+}
+
+export interface NewArtifact {
+  kind: ArtifactKind;
+  filename: string;
+  mediaType: string;
+  blob: StoredBlob;
+}
+
+/** What a reported event is, besides the changes of state that the repository writes itself. */
+export type ReportedEvent = { type: Exclude<EventType, 'state' | 'attempt' | 'progress' | 'stage'>; data: Record<string, unknown> };
+
+const terminalStates = jobStates.filter(isTerminal);
+
+export class JobRepository {
+  readonly #db: Database;
+  readonly #changes: Changes;
+
+  constructor(db: Database, changes: Changes) {
+    this.#db = db;
+    this.#changes = changes;
+  }
+
+  /** A queued job. @throws NOT_FOUND when the model or a dataset does not exist. */
+  async create(input: NewJob): Promise<JobRecord> {
+    return this.#db.prisma.$transaction(async (tx) => {
+      await lockLive(tx, 'model', input.model, 'SHARE');
+      for (const id of new Set([input.dataset, input.evaluationDataset ?? input.dataset])) await lockLive(tx, 'dataset', id, 'SHARE');
+      const now = new Date();
+      const row = await tx.job.create({
+        include: withReport,
+        data: {
+          id: newId('job'),
+          state: 'queued',
+          recipe: json(recipeOf(input.settings)),
+          limits: json(input.settings.limits),
+          metadata: json(input.settings.metadata),
+          fingerprint: await fingerprint(tx, input),
+          modelId: input.model,
+          datasetId: input.dataset,
+          evaluationDatasetId: input.evaluationDataset ?? null,
+          createdAt: now,
+          updatedAt: now,
+          queuedAt: now,
+        },
+      });
+      await this.#event(tx, row.id, 'state', { state: 'queued' });
+      return jobRecord(row);
+    });
+  }
+
+  /** The newest succeeded job that this request would only repeat, or null. @throws NOT_FOUND as `create`. */
+  async findReusable(input: NewJob): Promise<JobRecord | null> {
+    const row = await this.#db.prisma.job.findFirst({
+      where: { fingerprint: await fingerprint(this.#db.prisma, input), state: { in: ['succeeded', 'gate_failed'] } },
+      orderBy: { id: 'desc' },
+      include: withReport,
+    });
+    return row === null ? null : jobRecord(row);
+  }
+
+  /** @throws NOT_FOUND */
+  async get(id: string): Promise<JobRecord> {
+    const row = await this.#db.prisma.job.findUnique({ where: { id }, include: withReport });
+    if (row === null) throw notFound(id);
+    return jobRecord(row);
+  }
+
+  async list({ state, model, dataset, ...page }: JobFilter): Promise<Page<JobRecord>> {
+    const { take, orderBy, where } = pageQuery(page);
+    const rows = await this.#db.prisma.job.findMany({
+      take,
+      orderBy,
+      include: withReport,
+      where: {
+        ...where,
+        ...(state === undefined ? {} : { state: { in: state } }),
+        ...(model === undefined ? {} : { modelId: model }),
+        ...(dataset === undefined ? {} : { OR: [{ datasetId: dataset }, { evaluationDatasetId: dataset }] }),
+      },
+    });
+    return pageOfRows(rows, take, jobRecord);
+  }
+
+  /** Place among the queued jobs, 1 is next; null when the job is not queued. */
+  async queuePosition(id: string): Promise<number | null> {
+    const rows = await this.#db.prisma.$queryRaw<{ position: bigint }[]>`
+      SELECT count(*) AS position FROM job mine JOIN job other ON other.state = 'queued' AND (other.queued_at, other.id) <= (mine.queued_at, mine.id)
+      WHERE mine.id = ${id} AND mine.state = 'queued' GROUP BY mine.id`;
+    return rows[0] === undefined ? null : Number(rows[0].position);
+  }
+
+  /**
+   * Waits until the job changes. With `afterRevision` a change since that revision counts as well, so nothing can slip between reading and waiting.
+   * @returns true when it changed; false when `ms` passed or the signal fired.
+   */
+  async waitForChange(id: string, ms: number, signal?: AbortSignal, afterRevision?: number): Promise<boolean> {
+    const alreadyChanged = async () => {
+      const row = await this.#db.prisma.job.findUnique({ where: { id }, select: { revision: true } });
+      return row === null || row.revision > (afterRevision ?? row.revision);
+    };
+    return this.#changes.wait(id, ms, signal, alreadyChanged);
+  }
+
+  /** Calls the listener after every change of the job, until the function returned is called. */
+  subscribe(id: string, listener: () => void): () => void {
+    return this.#changes.subscribe(id, listener);
+  }
+
+  /**
+   * Asks for the end of a job: a queued one is cancelled at once, a running one becomes `cancelling`.
+   * Asking again changes nothing.
+   * @throws NOT_FOUND; CONFLICT when the job has finished otherwise.
+   */
+  async requestCancel(id: string): Promise<JobRecord> {
+    for (;;) {
+      const job = await this.get(id);
+      const to = cancelLeadsTo[job.state];
+      if (to === null) throw new ServiceError('CONFLICT', `job ${id} has finished: ${job.state}`, { hint: 'A finished job cannot be cancelled.' });
+      if (to === job.state) return job;
+      const changed = await this.#change(id, { from: [job.state], to, data: { cancelRequestedAt: new Date() } });
+      if (changed !== null) return changed;
+    }
+  }
+
+  /** Takes a queued job for a worker. Null when it is not queued any more. */
+  async claim(id: string, workerId: string): Promise<Claim | null> {
+    const job = await this.#change(id, { from: ['queued'], to: 'running', data: { workerId, heartbeatAt: new Date(), attempts: { increment: 1 }, stage: null, progress: Prisma.DbNull }, event: { worker: workerId } });
+    return job === null ? null : { jobId: id, workerId, attempt: job.attempts };
+  }
+
+  /** Says that the worker lives. Returns what the job has become: `lost` when it is no longer this worker's. */
+  async heartbeat({ jobId, workerId, attempt }: Claim): Promise<'running' | 'cancelling' | 'lost'> {
+    const rows = await this.#db.prisma.job.updateManyAndReturn({
+      where: { id: jobId, workerId, attempts: attempt, state: { in: ['running', 'cancelling'] } },
+      data: { heartbeatAt: new Date() },
+      select: { state: true },
+    });
+    const state = rows[0]?.state;
+    return state === 'running' || state === 'cancelling' ? state : 'lost';
+  }
+
+  /** Records stage and progress. False when the job is no longer this worker's. */
+  async reportProgress(claim: Claim, stage: Stage, progress: JobProgress | null): Promise<boolean> {
+    return this.#touch(claim, { stage, progress: progress === null ? Prisma.DbNull : json(progress) }, async (tx) => {
+      await (progress === null ? this.#event(tx, claim.jobId, 'stage', { stage }) : this.#event(tx, claim.jobId, 'progress', progress));
+    });
+  }
+
+  /** Records an event of the pipeline. False when the job is no longer this worker's. */
+  async reportEvent(claim: Claim, { type, data }: ReportedEvent): Promise<boolean> {
+    return this.#touch(claim, {}, async (tx) => {
+      await this.#event(tx, claim.jobId, type, data);
+    });
+  }
+
+  /**
+   * Ends a job with its result: artifacts, report and final state in one transaction.
+   * Null when the job was cancelled or taken from this worker meanwhile; then nothing is written.
+   */
+  async succeed(claim: Claim, result: { artifacts: NewArtifact[]; report: Report }): Promise<JobRecord | null> {
+    return this.#change(claim.jobId, {
+      from: ['running'],
+      to: result.report.gate.passed ? 'succeeded' : 'gate_failed',
+      claim,
+      then: async (tx) => {
+        for (const { kind, filename, mediaType, blob } of result.artifacts) {
+          await tx.artifact.create({ data: { id: newId('artifact'), jobId: claim.jobId, kind, filename: text(filename), mediaType, sha256: blob.sha256, bytes: blob.size } });
+        }
+        await tx.report.create({ data: { jobId: claim.jobId, ...reportRow(result.report) } });
+      },
+    });
+  }
+
+  /** Ends a job with an error. With a claim only this worker's job; without, a job that is still queued. Null when it is neither. */
+  async fail(target: Claim | { jobId: string }, error: JobError): Promise<JobRecord | null> {
+    const claim = 'workerId' in target ? target : undefined;
+    return this.#change(target.jobId, { from: [claim === undefined ? 'queued' : 'running'], to: 'failed', claim, data: { error: json(error) }, event: { error: json(error) } });
+  }
+
+  /** Ends a job whose end was asked for. */
+  async finishCancel(claim: Claim): Promise<JobRecord | null> {
+    return this.#change(claim.jobId, { from: ['cancelling'], to: 'cancelled', claim });
+  }
+
+  /** Gives a running job back to the queue: its worker stops or was lost. The attempt counts. */
+  async requeue(claim: Claim, reason: string): Promise<JobRecord | null> {
+    return this.#change(claim.jobId, { from: ['running'], to: 'queued', claim, data: { workerId: null, stage: null, progress: Prisma.DbNull }, event: { reason, attempt: claim.attempt } });
+  }
+
+  /** Queued jobs in the order they were queued, for the reconciler. */
+  async listQueued(): Promise<{ id: string; queuedAt: Date; queueSeconds: number }[]> {
+    const rows = await this.#db.prisma.job.findMany({ where: { state: 'queued' }, orderBy: [{ queuedAt: 'asc' }, { id: 'asc' }], select: { id: true, queuedAt: true, createdAt: true, limits: true } });
+    return rows.map((row) => ({ id: row.id, queuedAt: row.queuedAt ?? row.createdAt, queueSeconds: Number((row.limits as { queueSeconds?: number }).queueSeconds) }));
+  }
+
+  /** Claims whose worker gave no sign for `ms`. */
+  async listStale(ms: number): Promise<(Claim & { state: JobState })[]> {
+    const rows = await this.#db.prisma.$queryRaw<{ id: string; worker_id: string; attempts: number; state: JobState }[]>`
+      SELECT id, worker_id, attempts, state::text AS state FROM job
+      WHERE state IN ('running', 'cancelling') AND heartbeat_at < now() - make_interval(secs => ${ms / 1000}::double precision)`;
+    return rows.map((row) => ({ jobId: row.id, workerId: row.worker_id, attempt: row.attempts, state: row.state }));
+  }
+
+  /** Number of jobs in each state. */
+  async counts(): Promise<Record<JobState, number>> {
+    const rows = await this.#db.prisma.job.groupBy({ by: ['state'], _count: true });
+    const counts = Object.fromEntries(jobStates.map((state) => [state, 0])) as Record<JobState, number>;
+    for (const row of rows) counts[row.state] = row._count;
+    return counts;
+  }
+
+  /**
+   * THE ONLY writer of states: moves a job from one of `from` to `to` if the status machine allows it, stamps the time, and writes
+   * the event, in one transaction. Null when the job is in none of those states (or not the claim's).
+   */
+  async #change(
+    id: string,
+    change: {
+      from: JobState[];
+      to: JobState;
+      claim?: Claim | undefined;
+      data?: Prisma.JobUncheckedUpdateManyInput;
+      event?: Record<string, unknown>;
+      then?: (tx: Transaction) => Promise<void>;
+    },
+  ): Promise<JobRecord | null> {
+    const { from, to, claim } = change;
+    const illegal = from.find((state) => !mayBecome(state, to));
+    if (illegal !== undefined) throw new Error(`the status machine does not let ${illegal} become ${to}; only ${statesBefore(to).join(', ')} may`);
+    return this.#db.prisma.$transaction(async (tx) => {
+      const now = new Date();
+      const { count } = await tx.job.updateMany({
+        where: { id, state: { in: from }, ...(claim === undefined ? {} : { workerId: claim.workerId, attempts: claim.attempt }) },
+        data: { ...change.data, state: to, [stateColumn[to]]: now, updatedAt: now, revision: { increment: 1 } },
+      });
+      if (count === 0) return null;
+      await change.then?.(tx);
+      await this.#event(tx, id, 'state', { state: to, ...change.event });
+      const row = await tx.job.findUniqueOrThrow({ where: { id }, include: withReport });
+      return jobRecord(row);
+    });
+  }
+
+  /** A change of a running job that is not one of its state. */
+  async #touch(claim: Claim, data: Prisma.JobUncheckedUpdateManyInput, then: (tx: Transaction) => Promise<void>): Promise<boolean> {
+    return this.#db.prisma.$transaction(async (tx) => {
+      const { count } = await tx.job.updateMany({
+        where: { id: claim.jobId, workerId: claim.workerId, attempts: claim.attempt, state: { notIn: terminalStates } },
+        data: { ...data, updatedAt: new Date(), revision: { increment: 1 } },
+      });
+      if (count > 0) await then(tx);
+      return count > 0;
+    });
+  }
+
+  /** The row of the job is locked by then, so the numbers of its events rise in the order they become visible. */
+  async #event(tx: Transaction, jobId: string, type: EventType, data: object): Promise<void> {
+    await tx.jobEvent.create({ data: { jobId, type, data: json(data) } });
+    await tx.$executeRaw`SELECT pg_notify(${jobChannel}, ${jobId})`;
+  }
+}
+
+async function fingerprint(tx: Transaction, input: NewJob): Promise<string> {
+  const model = await tx.model.findFirst({ where: { id: input.model, deletedAt: null }, select: { sha256: true } });
+  if (model === null) throw new ServiceError('NOT_FOUND', `there is no model ${input.model}`, { place: { pointer: '/model' } });
+  const dataset = async (id: string, pointer: string) => {
+    const row = await tx.dataset.findFirst({ where: { id, deletedAt: null }, select: { sha256: true, config: true } });
+    if (row === null) throw new ServiceError('NOT_FOUND', `there is no dataset ${id}`, { place: { pointer } });
+    return row;
+  };
+  return fingerprintOf({
+    modelSha256: model.sha256,
+    dataset: await dataset(input.dataset, '/dataset'),
+    evaluationDataset: input.evaluationDataset === undefined ? null : await dataset(input.evaluationDataset, '/evaluationDataset'),
+    settings: input.settings,
+    engineVersion: input.engineVersion,
+  });
+}
+
+function notFound(id: string): ServiceError {
+  return new ServiceError('NOT_FOUND', `there is no job ${id}`, { hint: 'GET /v1/jobs lists what there is.' });
+}
