@@ -76,7 +76,11 @@ export interface Report {
   ptq: MetricValue;
   /** Null for method "ptq". */
   qat: MetricValue | null;
-  int8: MetricValue & { from: 'ptq' | 'qat'; why: string; selection: { split: 'holdout'; samples: number; ptq: number; qat: number | null } };
+  int8: MetricValue & {
+    from: 'ptq' | 'qat';
+    why: string;
+    selection: { split: 'holdout'; samples: number; ptq: number; qat: number | null };
+  };
   /** Share of the loss of PTQ that training won back; null when PTQ lost nothing. */
   recovered: number | null;
   change: PairedChange;
@@ -116,7 +120,15 @@ export interface Report {
   flips: FlippedSample[];
   layers: LayerReport[];
   training: {
-    epochs: { epoch: number; loss: number; holdoutLoss: number; holdoutMetric: number; learningRate: number; seconds: number; best: boolean }[];
+    epochs: {
+      epoch: number;
+      loss: number;
+      holdoutLoss: number;
+      holdoutMetric: number;
+      learningRate: number;
+      seconds: number;
+      best: boolean;
+    }[];
     bestEpoch: number;
     observersFrozenAtStep: number;
     stepsPerEpoch: number;

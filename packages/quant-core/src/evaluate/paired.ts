@@ -1,0 +1,66 @@
+import { OctetError } from '../errors.js';
+import type { PairedChange } from '../report/schema.js';
+import { combineTerms, type MetricName, metricFacts, sampleTerms } from './metrics.js';
+import type { Outputs } from './outputs.js';
+import { bootstrapInterval, mcnemarExact, pairedProportionInterval } from './statistics.js';
+
+/**
+ * Float against a candidate on the same samples. `points` is positive when the candidate is better, whatever the
+ * direction of the metric: hundredths for proportions, metric units otherwise.
+ * Proportions: 2×2 table, exact McNemar p, Agresti-Min interval. Others: paired bootstrap of the difference.
+ */
+export function pairedChange(name: MetricName, float: Outputs, candidate: Outputs, seed: number): PairedChange {
+  const n = float.samples;
+  if (candidate.samples !== n) throw new OctetError('INTERNAL', `${n} float samples cannot be paired with ${candidate.samples}`);
+  const before = sampleTerms(name, float, float);
+  const after = sampleTerms(name, candidate, float);
+  if (!metricFacts[name].proportion) {
+    const sign = metricFacts[name].higherIsBetter ? 1 : -1;
+    const change = (weights?: Uint16Array) => sign * (combineTerms(name, after, weights) - combineTerms(name, before, weights)) + 0;
+    return {
+      points: change(),
+      ci95: bootstrapInterval(n, change, seed),
+      mcnemarP: null,
+      bothRight: 0,
+      onlyFloat: 0,
+      onlyInt8: 0,
+      bothWrong: 0,
+    };
+  }
+  let bothRight = 0;
+  let onlyFloat = 0;
+  let onlyInt8 = 0;
+  for (let i = 0; i < n; i++) {
+    const first = before.numerator[i] === 1;
+    const second = after.numerator[i] === 1;
+    if (first && second) bothRight++;
+    else if (first) onlyFloat++;
+    else if (second) onlyInt8++;
+  }
+  const [low, high] = pairedProportionInterval(onlyFloat, onlyInt8, n);
+  return {
+    points: n > 0 ? (100 * (onlyInt8 - onlyFloat)) / n : 0,
+    ci95: [100 * low, 100 * high],
+    mcnemarP: mcnemarExact(onlyFloat, onlyInt8),
+    bothRight,
+    onlyFloat,
+    onlyInt8,
+    bothWrong: n - bothRight - onlyFloat - onlyInt8,
+  };
+}
+
+/**
+ * Whether a change can be told from chance: its 95 % interval leaves out 0 and, where there is one, McNemar's p is below 0.05.
+ * Everything else is called noise.
+ */
+export function isReal(change: PairedChange): boolean {
+  const leavesOutZero = change.ci95[0] > 0 || change.ci95[1] < 0;
+  return leavesOutZero && (change.mcnemarP === null || change.mcnemarP < 0.05);
+}
+
+/** Share of PTQ's loss that training won back, `(QAT - PTQ) / (float - PTQ)`; null when PTQ lost nothing. */
+export function recoveredShare(name: MetricName, values: { float: number; ptq: number; qat: number }): number | null {
+  const sign = metricFacts[name].higherIsBetter ? 1 : -1;
+  const lost = sign * (values.float - values.ptq);
+  return lost > 0 ? (sign * (values.qat - values.ptq)) / lost : null;
+}

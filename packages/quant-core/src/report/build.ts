@@ -1,0 +1,154 @@
+import type { Choice } from '../evaluate/choose.js';
+import { agreement, confusion, flips, perClass } from '../evaluate/classes.js';
+import type { Cpu } from '../evaluate/cpu.js';
+import { type MetricName, metricFacts, metricValue } from '../evaluate/metrics.js';
+import { type Outputs, topLabel } from '../evaluate/outputs.js';
+import { isReal, pairedChange, recoveredShare } from '../evaluate/paired.js';
+import { latencyNote } from './advice.js';
+import { plural } from './format.js';
+import { type LatencyFigures, type LayerReport, type PairedChange, type Report, reportVersion } from './schema.js';
+import { gatePasses, judge } from './verdict.js';
+
+/** What the pipeline gathers; the report is computed from this alone. */
+export interface ReportInput {
+  task: Report['task'];
+  metric: MetricName;
+  /** What each model said about the evaluation samples, in one order. `qat` is null for method "ptq". */
+  outputs: { float: Outputs; ptq: Outputs; qat: Outputs | null };
+  /** The candidate returned, and its figures on the held-out split. */
+  choice: Choice & { samples: number; ptq: number; qat: number | null };
+  maxDrop: number | null;
+  parity: Report['parity'];
+  size: { floatBytes: number; int8Bytes: number };
+  latency: { float: LatencyFigures; int8: LatencyFigures; threads: number };
+  cpu: Cpu;
+  runtime: Report['runtime'];
+  samples: { training: number; calibration: number; holdout: number };
+  layers: readonly LayerReport[];
+  training: Report['training'];
+  warnings: Report['warnings'];
+  provenance: Report['provenance'];
+}
+
+/** The accuracy report from what the pipeline gathered. Pure: the same input gives the same report. */
+export function buildReport(input: ReportInput): Report {
+  const { metric, outputs, choice, provenance } = input;
+  const { float } = outputs;
+  const chosen = choice.from === 'qat' && outputs.qat ? outputs.qat : outputs.ptq;
+  const value = (candidate: Outputs) => metricValue(metric, candidate, { reference: float, seed: provenance.seed });
+  const change = (candidate: Outputs) => pairedChange(metric, float, candidate, provenance.seed);
+  const values = { float: value(float), ptq: value(outputs.ptq), qat: outputs.qat && value(outputs.qat) };
+  const changes = { ptq: change(outputs.ptq), qat: outputs.qat && change(outputs.qat) };
+  const own = chosen === outputs.qat ? { value: values.qat!, change: changes.qat! } : { value: values.ptq, change: changes.ptq };
+  const { unit, higherIsBetter } = metricFacts[metric];
+  const { floatBytes, int8Bytes } = input.size;
+  const report: Omit<Report, 'verdict'> = {
+    schemaVersion: reportVersion,
+    task: input.task,
+    metric: { name: metric, unit, higherIsBetter },
+    ...values,
+    int8: {
+      ...own.value,
+      from: choice.from,
+      why: choice.why,
+      selection: { split: 'holdout', samples: choice.samples, ptq: choice.ptq, qat: choice.qat },
+    },
+    recovered: values.qat && recoveredShare(metric, { float: values.float.value, ptq: values.ptq.value, qat: values.qat.value }),
+    change: own.change,
+    changes,
+    gate: { maxDrop: input.maxDrop, passed: gatePasses(own.change, input.maxDrop) },
+    parity: input.parity,
+    agreement: agreement(float, chosen),
+    size: { floatBytes, int8Bytes, ratio: int8Bytes > 0 ? floatBytes / int8Bytes : 0 },
+    latency: {
+      float: input.latency.float,
+      int8: input.latency.int8,
+      threads: input.latency.threads,
+      cpu: input.cpu.model,
+      cpuFeatures: input.cpu.features,
+      note: latencyNote(input.latency, input.runtime, input.cpu),
+    },
+    runtime: input.runtime,
+    samples: { ...input.samples, evaluation: float.samples },
+    classes: perClass(float, chosen, provenance.dataset.classNames),
+    confusion: confusion(float, chosen),
+    flips: flips(float, chosen),
+    layers: input.layers.map(finiteOnly),
+    training: input.training,
+    warnings: [...input.warnings],
+    provenance,
+  };
+  report.warnings.push(...warningsOf(report, pairedBetween(input)));
+  return { ...orderedTop(report, judge({ report, notFinite: chosen.notFinite, classDiscordance: discordance(float, chosen) })) };
+}
+
+/** Verdict behind the version, as people read it. */
+function orderedTop({ schemaVersion, ...rest }: Omit<Report, 'verdict'>, verdict: Report['verdict']): Report {
+  return { schemaVersion, verdict, ...rest };
+}
+
+/** Infinity and NaN have no form in JSON: such a figure is left out. */
+function finiteOnly(layer: LayerReport): LayerReport {
+  return Object.fromEntries(
+    Object.entries(layer).filter(
+      ([, value]) =>
+        value !== undefined &&
+        (typeof value !== 'number' || Number.isFinite(value)) &&
+        !(Array.isArray(value) && !value.every(Number.isFinite)),
+    ),
+  ) as unknown as LayerReport;
+}
+
+/** QAT against PTQ on the evaluation samples, where both exist and there is a truth to judge both by. */
+function pairedBetween({ task, metric, outputs, provenance }: ReportInput): PairedChange | null {
+  if (!outputs.qat || task === 'unlabelled' || metric === 'agreement') return null;
+  return pairedChange(metric, outputs.ptq, outputs.qat, provenance.seed);
+}
+
+function warningsOf(report: Omit<Report, 'verdict'>, qatOverPtq: PairedChange | null): Report['warnings'] {
+  const warnings: Report['warnings'] = [];
+  if (qatOverPtq && isReal(qatOverPtq)) {
+    const better = qatOverPtq.points > 0 ? 'qat' : 'ptq';
+    if (better === 'ptq')
+      warnings.push({ code: 'QAT_WORSE_THAN_PTQ', text: 'Training made the model worse than calibration alone; lower the learning rate.' });
+    if (better !== report.int8.from) {
+      warnings.push({
+        code: 'CHOICE_NOT_BEST',
+        text: `On the evaluation set ${better.toUpperCase()} is better than what the held-out split chose. The choice stands, since choosing on the evaluation set would flatter the result.`,
+      });
+    }
+  }
+  const { gate, change } = report;
+  if (gate.maxDrop !== null && gate.passed && -change.ci95[0] > gate.maxDrop) {
+    warnings.push({
+      code: 'GATE_UNCERTAIN',
+      text: `The gate holds, but with ${plural(report.samples.evaluation, 'sample')} the 95 % interval of the change reaches beyond it.`,
+    });
+  }
+  const floats = report.layers.filter((layer) => layer.precision === 'float' && layer.parameters > 0);
+  if (floats.length > 0) {
+    warnings.push({
+      code: 'LAYERS_STAY_FLOAT',
+      text: `${plural(floats.length, 'layer with weights stays', 'layers with weights stay')} float: ${floats
+        .slice(0, 5)
+        .map((layer) => layer.name)
+        .join(', ')}${floats.length > 5 ? ', …' : ''}.`,
+    });
+  }
+  return warnings;
+}
+
+/** Of each class: samples only float got right, and only int8. */
+function discordance(float: Outputs, int8: Outputs): { label: number; onlyFloat: number; onlyInt8: number }[] {
+  const { labels } = float;
+  if (!labels) return [];
+  const rows = Array.from({ length: float.classes }, (_, label) => ({ label, onlyFloat: 0, onlyInt8: 0 }));
+  for (let i = 0; i < float.samples; i++) {
+    const truth = labels[i] as number;
+    const before = topLabel(float, i) === truth;
+    const after = topLabel(int8, i) === truth;
+    if (before && !after) rows[truth]!.onlyFloat++;
+    if (after && !before) rows[truth]!.onlyInt8++;
+  }
+  return rows;
+}

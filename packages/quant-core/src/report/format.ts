@@ -1,0 +1,61 @@
+import type { Interval } from '../evaluate/statistics.js';
+
+/** How numbers are written for people. A real minus sign is used, so that "−0.2" does not break over a line. */
+
+const minus = (text: string) => text.replace(/^-/, '−');
+
+export function fixed(value: number, digits: number): string {
+  const text = value.toFixed(digits);
+  return minus(Number(text) === 0 ? (0).toFixed(digits) : text);
+}
+
+export const percent = (share: number, digits = 2) => `${fixed(100 * share, digits)} %`;
+
+/** Signed, so that a gain and a loss are told apart at a glance. */
+export function signed(value: number, digits = 2): string {
+  const text = fixed(value, digits);
+  return value > 0 && Number(value.toFixed(digits)) !== 0 ? `+${text}` : text;
+}
+
+/** A count with thousands separated by commas. */
+export const count = (value: number) => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ',');
+
+/** A metric or loss: five significant digits. */
+export const figure = (value: number) => minus(Number(value.toPrecision(5)).toString());
+
+/** A value of a metric in its unit. */
+export const metricText = (value: number, unit: 'fraction' | 'value') => (unit === 'fraction' ? percent(value) : figure(value));
+
+export const intervalText = ([low, high]: Interval, unit: 'fraction' | 'value') =>
+  unit === 'fraction' ? `${fixed(100 * low, 2)} … ${fixed(100 * high, 2)} %` : `${figure(low)} … ${figure(high)}`;
+
+/** A change in points (or metric units) with its interval. */
+export function changeText(points: number, ci95: Interval, unit: 'fraction' | 'value'): string {
+  if (unit === 'fraction') return `${signed(points)} points (95 % ${signed(ci95[0])} … ${signed(ci95[1])})`;
+  const sign = (value: number) => (value > 0 ? `+${figure(value)}` : figure(value));
+  return `${sign(points)} (95 % ${sign(ci95[0])} … ${sign(ci95[1])})`;
+}
+
+export function bytes(value: number): string {
+  if (value < 1000) return `${Math.round(value)} B`;
+  if (value < 1e6) return `${fixed(value / 1e3, 1)} kB`;
+  if (value < 1e9) return `${fixed(value / 1e6, 2)} MB`;
+  return `${fixed(value / 1e9, 2)} GB`;
+}
+
+export const milliseconds = (value: number) => `${fixed(value, value < 10 ? 3 : 1)} ms`;
+
+/** A p value; below 0.0001 the digits say nothing more. */
+export const pValue = (p: number) => (p < 0.0001 ? '< 0.0001' : p.toFixed(4));
+
+export const decibels = (value: number) => `${fixed(value, 1)} dB`;
+
+/** "1.9× faster", from a ratio of times. */
+export function speed(ratio: number): string {
+  if (!Number.isFinite(ratio) || ratio <= 0) return '—';
+  if (ratio >= 0.995 && ratio < 1.005) return 'same speed';
+  return ratio > 1 ? `${fixed(ratio, 2)}× faster` : `${fixed(1 / ratio, 2)}× slower`;
+}
+
+/** Singular or plural with its number. */
+export const plural = (n: number, one: string, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;

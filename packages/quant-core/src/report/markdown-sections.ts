@@ -1,0 +1,257 @@
+import { bytes, count, decibels, figure, fixed, metricText, percent, plural, signed } from './format.js';
+import type { FlippedSample, LayerReport, Report } from './schema.js';
+import { type Column, code, cut, inline, table } from './table.js';
+
+const right = (head: string): Column => ({ head, right: true });
+
+/** Matrices are drawn whole up to this many classes. */
+const mostDrawn = 12;
+
+export function classSection({ classes, confusion }: Report): string {
+  const title = '## 3. Classes';
+  if (!classes || classes.length === 0) return `${title}\n\nThere are no class labels.`;
+  const names = new Map(classes.map(({ label, name }) => [label, name]));
+  const shown = cut(classes, 20, 'classes');
+  const rows = shown.rows.map((row) => [
+    classText(row.label, row.name),
+    count(row.samples),
+    percent(row.float),
+    percent(row.int8),
+    signed(row.changePoints),
+  ]);
+  const parts = [
+    title,
+    'Worst change first.',
+    table(['class', right('samples'), right('float'), right('int8'), right('points')], rows),
+    ...shown.note,
+  ];
+  if (confusion) parts.push(confusionText(confusion, names));
+  return parts.join('\n\n');
+}
+
+const classText = (label: number, name: string | undefined) => (name === undefined ? String(label) : `${label} ${inline(name)}`);
+
+function confusionText({ float, int8 }: NonNullable<Report['confusion']>, names: ReadonlyMap<number, string | undefined>): string {
+  const moved = float.flatMap((row, truth) => row.map((before, named) => ({ truth, named, before, after: int8[truth]![named]! })));
+  const changed = moved
+    .filter(({ before, after }) => before !== after)
+    .sort((a, b) => Math.abs(b.after - b.before) - Math.abs(a.after - a.before));
+  if (changed.length === 0) return '**Confusion**: float and int8 confuse the same classes equally often.';
+  const shown = cut(changed, 15, 'cells that changed');
+  const rows = shown.rows.map(({ truth, named, before, after }) => [
+    classText(truth, names.get(truth)),
+    classText(named, names.get(named)),
+    count(before),
+    count(after),
+    signed(after - before, 0),
+  ]);
+  const parts = [
+    '**Confusion**: the cells that changed most.',
+    table(['truth', 'named', right('float'), right('int8'), right('change')], rows),
+    ...shown.note,
+  ];
+  if (float.length <= mostDrawn) {
+    parts.push(
+      'Float (row: truth, column: named):',
+      matrix(float),
+      'int8:',
+      matrix(int8),
+      'int8 − float:',
+      matrix(
+        int8.map((row, t) => row.map((n, c) => n - float[t]![c]!)),
+        true,
+      ),
+    );
+  }
+  return parts.join('\n\n');
+}
+
+function matrix(cells: readonly (readonly number[])[], withSign = false): string {
+  const columns: Column[] = ['', ...cells.map((_, label) => right(String(label)))];
+  return table(
+    columns,
+    cells.map((row, truth) => [`**${truth}**`, ...row.map((n) => (n === 0 ? '·' : withSign ? signed(n, 0) : String(n)))]),
+  );
+}
+
+export function flipSection({ flips, classes, provenance }: Report): string {
+  const title = '## 4. Flipped samples';
+  if (flips.length === 0) return `${title}\n\nNo sample changed its class.`;
+  const names = new Map((classes ?? []).map(({ label, name }) => [label, name]));
+  const name = (label: number) => classText(label, names.get(label) ?? provenance.dataset.classNames?.[label]);
+  const best = (list: FlippedSample['float']) => list.map(({ label, confidence }) => `${name(label)} ${percent(confidence, 0)}`).join(', ');
+  const shown = cut(flips, 20, 'flipped samples');
+  const rows = shown.rows.map((flip) => [
+    String(flip.index),
+    flip.truth === null ? '' : name(flip.truth),
+    best(flip.float),
+    best(flip.int8),
+    fixed(flip.marginLost, 3),
+    flip.truth === null ? '' : flip.float[0]?.label === flip.truth ? 'lost' : flip.int8[0]?.label === flip.truth ? 'won' : 'wrong in both',
+  ]);
+  return [
+    title,
+    `Samples whose class changed, by margin lost (how far the confidence moved from the float model's class to the int8 model's). Sample numbers count from 0 in the evaluation data.`,
+    table([right('sample'), 'truth', 'float', 'int8', right('margin lost'), ''], rows),
+    ...shown.note,
+  ].join('\n\n');
+}
+
+const maybe = <T>(value: T | undefined, text: (value: T) => string) => (value === undefined ? '' : text(value));
+
+export function layerSection({ layers }: Report): string {
+  const title = '## 5. Layers';
+  const int8 = layers.filter(({ precision }) => precision === 'int8');
+  const float = layers.filter(({ precision }) => precision === 'float');
+  const worstFirst = [...int8].sort(
+    (a, b) => (a.sqnrAccumulatedDb ?? Number.POSITIVE_INFINITY) - (b.sqnrAccumulatedDb ?? Number.POSITIVE_INFINITY),
+  );
+  const shown = cut(worstFirst, 25, 'layers');
+  const rows = shown.rows.map((layer) => [
+    code(layer.name),
+    layer.op,
+    bitsText(layer),
+    maybe(layer.sqnrAccumulatedDb, decibels),
+    maybe(layer.sqnrLocalDb, decibels),
+    maybe(layer.rmseOverScale, (value) => fixed(value, 3)),
+    maybe(layer.clipped, (value) => percent(value, 3)),
+    maybe(layer.range, ([low, high]) => `${figure(low)} … ${figure(high)}`),
+    maybe(layer.scale, (value) => value.toPrecision(4)),
+    maybe(layer.zeroPoint, String),
+    maybe(layer.channelSpread, (value) => fixed(value, 1)),
+  ]);
+  const columns: Column[] = [
+    'layer',
+    'op',
+    'bits',
+    right('SQNR'),
+    right('alone'),
+    right('RMSE/scale'),
+    right('clipped'),
+    'range',
+    right('scale'),
+    right('zero'),
+    right('spread'),
+  ];
+  const floatShown = cut(float, 25, 'nodes');
+  return [
+    title,
+    `${plural(int8.length, 'layer')} int8, ${plural(float.length, 'node')} float. Worst first. SQNR: signal to quantization noise with everything quantized, and with the layer alone; RMSE/scale is 0.289 for ideal rounding, above it values are clipped; spread: largest over smallest channel scale of the weights.`,
+    ...(int8.length > 0 ? [table(columns, rows)] : []),
+    ...shown.note,
+    ...(float.length > 0
+      ? [
+          'Nodes that stay float:',
+          table(
+            ['node', 'op', 'why'],
+            floatShown.rows.map((layer) => [code(layer.name), layer.op, inline(layer.reason ?? '')]),
+          ),
+          ...floatShown.note,
+        ]
+      : []),
+  ].join('\n\n');
+}
+
+const bitsText = ({ weightBits, activationBits, perChannel }: LayerReport) =>
+  [
+    weightBits === undefined ? '' : `W${weightBits}`,
+    activationBits === undefined ? '' : `A${activationBits}`,
+    perChannel === undefined ? '' : perChannel ? ' per channel' : ' per tensor',
+  ].join('');
+
+export function trainingSection({ training, metric }: Report): string {
+  const title = '## 6. Training';
+  if (!training) return `${title}\n\nNothing was trained (method "ptq").`;
+  const shown = cut(training.epochs, 30, 'epochs');
+  const rows = shown.rows.map((epoch) => [
+    epoch.best ? `**${epoch.epoch}**` : String(epoch.epoch),
+    figure(epoch.loss),
+    figure(epoch.holdoutLoss),
+    metricText(epoch.holdoutMetric, metric.unit),
+    epoch.learningRate.toPrecision(3),
+    `${fixed(epoch.seconds, 1)} s`,
+    epoch.best ? 'best' : '',
+  ]);
+  return [
+    title,
+    table(
+      [right('epoch'), right('loss'), right('held-out loss'), right(`held-out ${metric.name}`), right('learning rate'), right('time'), ''],
+      rows,
+    ),
+    ...shown.note,
+    `Loss ${inline(training.loss)}, first learning rate ${training.learningRate.toPrecision(3)}, ${plural(training.stepsPerEpoch, 'step')} an epoch at ${count(training.samplesPerSecond)} samples/s. Observers froze at step ${count(training.observersFrozenAtStep)}. The weights of epoch ${training.bestEpoch} were kept (lowest held-out loss).`,
+  ].join('\n\n');
+}
+
+export function sizeSection({ size, layers, runtime, latency }: Report): string {
+  const heavy = layers.filter(({ floatBytes }) => floatBytes > 0).sort((a, b) => b.floatBytes - a.floatBytes);
+  const shown = cut(heavy, 20, 'layers');
+  const rows = shown.rows.map((layer) => [
+    code(layer.name),
+    layer.op,
+    layer.precision,
+    count(layer.parameters),
+    bytes(layer.floatBytes),
+    bytes(layer.int8Bytes),
+  ]);
+  const share =
+    runtime.integerTimeShare === null
+      ? 'The share of run time could not be measured.'
+      : `${percent(runtime.integerTimeShare, 0)} of the run time is spent in integer nodes.`;
+  const ops = cut(Object.entries(runtime.byOp), 20, 'operators');
+  return [
+    '## 8. Size and what runs as integer',
+    `File: ${bytes(size.floatBytes)} → ${bytes(size.int8Bytes)}. Weights by layer, largest first:`,
+    table(['layer', 'op', 'runs as', right('parameters'), right('float'), right('int8')], rows),
+    ...shown.note,
+    `In ${runtime.name} ${runtime.version}, ${plural(runtime.integerNodes, 'node runs', 'nodes run')} on integers, ${plural(runtime.floatNodes, 'node')} on floats, and ${plural(runtime.boundaryNodes, 'node converts', 'nodes convert')} between the two. ${share}${latency.note ? ` ${inline(latency.note)}` : ''}`,
+    ...(ops.rows.length > 0
+      ? [
+          table(
+            ['operator', right('nodes')],
+            ops.rows.map(([op, n]) => [code(op), count(n)]),
+          ),
+          ...ops.note,
+        ]
+      : []),
+  ].join('\n\n');
+}
+
+export function provenanceSection({ provenance, samples, latency, schemaVersion }: Report): string {
+  const { dataset, versions, seconds } = provenance;
+  const rows: string[][] = [
+    ['model', code(provenance.modelSha256)],
+    ['dataset', code(provenance.datasetSha256)],
+    ['evaluation dataset', provenance.evaluationDatasetSha256 ? code(provenance.evaluationDatasetSha256) : 'a seeded share of the dataset'],
+    ['int8 artifact', code(provenance.artifactSha256)],
+    ['data', `${dataset.format}, ${plural(dataset.samples, 'sample')} of [${dataset.sampleShape.join(', ')}] ${dataset.dtype}`],
+    [
+      'samples',
+      `${count(samples.training)} to train, ${count(samples.calibration)} to calibrate, ${count(samples.holdout)} held out, ${count(samples.evaluation)} to evaluate`,
+    ],
+    ['seed', String(provenance.seed)],
+    [
+      'versions',
+      Object.entries(versions)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(', '),
+    ],
+    ['platform', [provenance.platform, latency.cpu, latency.cpuFeatures.join(' ')].filter((text) => text !== '').join(', ')],
+    [
+      'time',
+      Object.entries(seconds)
+        .map(([stage, time]) => `${stage} ${fixed(time, 1)} s`)
+        .join(', '),
+    ],
+    ['report format', schemaVersion],
+  ];
+  return [
+    '## 10. Provenance',
+    table(
+      ['', ''],
+      rows.map(([name, value]) => [name!, name === 'versions' || name === 'platform' ? inline(value!) : value!]),
+    ),
+    `Run again with:\n\n\`\`\`sh\n${provenance.command.replace(/`{3,}/g, '')}\n\`\`\``,
+    `Recipe and dataset config, defaults filled in:\n\n\`\`\`json\n${JSON.stringify({ recipe: provenance.recipe, datasetConfig: provenance.datasetConfig }, null, 2).replace(/`{3,}/g, '')}\n\`\`\``,
+  ].join('\n\n');
+}

@@ -1,0 +1,143 @@
+import { type MetricName, metricFacts } from '../evaluate/metrics.js';
+import { isReal } from '../evaluate/paired.js';
+import { leastParity } from '../evaluate/parity.js';
+import { bytes, changeText, count, fixed, intervalText, metricText, milliseconds, percent, plural, pValue, speed } from './format.js';
+import { classSection, flipSection, layerSection, provenanceSection, sizeSection, trainingSection } from './markdown-sections.js';
+import type { LatencyFigures, MetricValue, PairedChange, Report } from './schema.js';
+import { inline, table } from './table.js';
+
+const decisions = { ship: '🟢 Ship it', inspect: '🟡 Look closer', do_not_ship: '🔴 Do not ship' } as const;
+
+/** The report as Markdown: the verdict first, then the ten sections, each drawn from the same data as the JSON. */
+export function renderMarkdown(report: Report): string {
+  return `${[
+    top(report),
+    accuracySection(report),
+    pairedSection(report),
+    classSection(report),
+    flipSection(report),
+    layerSection(report),
+    trainingSection(report),
+    paritySection(report),
+    sizeSection(report),
+    adviceSection(report),
+    provenanceSection(report),
+  ].join('\n\n')}\n`;
+}
+
+function top(report: Report): string {
+  const { verdict, metric, float, int8, change, size, latency, agreement, samples } = report;
+  const times = (pick: (figures: LatencyFigures) => { p50Ms: number; p95Ms: number }) => {
+    const cell = (figures: LatencyFigures) => `${milliseconds(pick(figures).p50Ms)} (p95 ${milliseconds(pick(figures).p95Ms)})`;
+    return [cell(latency.float), cell(latency.int8), speed(pick(latency.float).p50Ms / pick(latency.int8).p50Ms)];
+  };
+  const rows = [
+    [
+      labelOf(report),
+      metricText(float.value, metric.unit),
+      metricText(int8.value, metric.unit),
+      `${changeText(change.points, change.ci95, metric.unit)}, n = ${count(samples.evaluation)}`,
+    ],
+    ['Model file', bytes(size.floatBytes), bytes(size.int8Bytes), `${fixed(size.ratio, 2)}× smaller`],
+    ['Latency p50, batch 1', ...times((figures) => figures)],
+    ['Latency p50, batch 32', ...times((figures) => figures.batch32)],
+    ...(agreement === null ? [] : [['Same top-1 as float', '', percent(agreement), '']]),
+  ];
+  const machine = [
+    plural(latency.threads, 'thread'),
+    inline(latency.cpu) || 'unknown processor',
+    latency.cpuFeatures.join(' ') || 'features unknown',
+  ];
+  return [
+    '# Accuracy report: float against int8',
+    `**${decisions[verdict.decision]}.** ${inline(verdict.text)}`,
+    `**Next step:** ${inline(verdict.nextStep)}`,
+    table(['', 'float', 'int8', 'change'], rows),
+    `Measured with ${machine.join(', ')}.${latency.note ? ` ${inline(latency.note)}` : ''}`,
+  ].join('\n\n');
+}
+
+const labelOf = (report: Report) => {
+  const label = metricFacts[report.metric.name as MetricName]?.label ?? report.metric.name;
+  return label.charAt(0).toUpperCase() + label.slice(1);
+};
+
+/** `├──●──┤` over the span of all intervals. */
+function errorBar({ value, ci95 }: MetricValue, span: readonly [number, number]): string {
+  const size = 25;
+  const at = (x: number) => Math.min(size - 1, Math.max(0, Math.round(((x - span[0]) / (span[1] - span[0] || 1)) * (size - 1))));
+  const [low, high] = [at(ci95[0]), at(ci95[1])];
+  const cells: string[] = Array.from({ length: size }, (_, i) => (i === low ? '├' : i === high ? '┤' : i > low && i < high ? '─' : '·'));
+  cells[at(value)] = '●';
+  return `\`${cells.join('')}\``;
+}
+
+function accuracySection(report: Report): string {
+  const { metric, float, ptq, qat, int8, changes, recovered, gate, samples } = report;
+  const models: { name: string; value: MetricValue; change: PairedChange | null }[] = [
+    { name: 'float', value: float, change: null },
+    { name: 'PTQ int8', value: ptq, change: changes.ptq },
+    ...(qat ? [{ name: 'QAT int8', value: qat, change: changes.qat }] : []),
+  ];
+  const span = [Math.min(...models.map(({ value }) => value.ci95[0])), Math.max(...models.map(({ value }) => value.ci95[1]))] as const;
+  const rows = models.map(({ name, value, change }) => [
+    name.startsWith(int8.from.toUpperCase()) ? `**${name}**` : name,
+    metricText(value.value, metric.unit),
+    intervalText(value.ci95, metric.unit),
+    errorBar(value, span),
+    change ? changeText(change.points, change.ci95, metric.unit) : '',
+  ]);
+  const { selection } = int8;
+  const lines = [
+    `Returned: **${int8.from.toUpperCase()}**. ${inline(int8.why)} (${count(selection.samples)} held-out samples: PTQ ${metricText(selection.ptq, metric.unit)}${selection.qat === null ? '' : `, QAT ${metricText(selection.qat, metric.unit)}`}.)`,
+    recovered === null
+      ? qat
+        ? 'PTQ lost nothing, so there was nothing for training to win back.'
+        : ''
+      : `Training won back ${percent(recovered, 0)} of what PTQ lost.`,
+    gate.maxDrop === null
+      ? 'No gate was set.'
+      : `Gate: at most ${fixed(gate.maxDrop, 2)} ${metric.unit === 'fraction' ? 'points' : 'units'} lost: ${gate.passed ? 'passed' : '🔴 **missed**'}.`,
+  ].filter((line) => line !== '');
+  return [
+    `## 1. Float, PTQ and QAT`,
+    `${labelOf(report)} on the same ${plural(samples.evaluation, 'sample')}; ${metric.higherIsBetter ? 'higher' : 'lower'} is better. Changes are positive when int8 is better.`,
+    table(['model', { head: 'value', right: true }, '95 % interval', 'interval drawn', 'change against float'], rows),
+    lines.join('\n\n'),
+  ].join('\n\n');
+}
+
+function pairedSection({ change, metric, samples }: Report): string {
+  const title = '## 2. Paired comparison';
+  const verdict = isReal(change) ? `The change is larger than chance explains.` : 'The change is noise: chance alone explains it.';
+  if (change.mcnemarP === null) {
+    return `${title}\n\nChange ${changeText(change.points, change.ci95, metric.unit)}, by paired bootstrap over ${plural(samples.evaluation, 'sample')}. ${verdict}`;
+  }
+  const rows = [
+    ['**float right**', count(change.bothRight), count(change.onlyFloat)],
+    ['**float wrong**', count(change.onlyInt8), count(change.bothWrong)],
+  ];
+  return [
+    title,
+    table(['', { head: 'int8 right', right: true }, { head: 'int8 wrong', right: true }], rows),
+    `${count(change.onlyFloat)} samples are lost and ${count(change.onlyInt8)} won: ${changeText(change.points, change.ci95, metric.unit)}; exact McNemar p ${change.mcnemarP < 0.0001 ? '' : '= '}${pValue(change.mcnemarP)}. ${verdict}`,
+  ].join('\n\n');
+}
+
+function paritySection({ parity, runtime }: Report): string {
+  const good = parity.top1Agreement >= leastParity;
+  const text = `The simulation trained against and the saved file in ${runtime.name} ${runtime.version} agree on ${percent(parity.top1Agreement)} of ${plural(parity.samples, 'sample')}; the largest difference of an output is ${parity.maxAbsDifference.toPrecision(3)}.`;
+  return `## 7. Parity of simulation and artifact\n\n${good ? text : `🔴 **${text} Below ${percent(leastParity, 1)} is a defect.**`}`;
+}
+
+function adviceSection({ verdict, warnings }: Report): string {
+  const list = warnings.map(({ code, text, place }) => {
+    const where = place ? Object.entries(place).map(([key, value]) => `${key} ${value}`) : [];
+    return `- **${code}** ${inline(text)}${where.length > 0 ? ` (${inline(where.join(', '))})` : ''}`;
+  });
+  return [
+    '## 9. Advice',
+    `${decisions[verdict.decision]}. ${inline(verdict.nextStep)}`,
+    list.length > 0 ? list.join('\n') : 'No warnings.',
+  ].join('\n\n');
+}

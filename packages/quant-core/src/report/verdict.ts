@@ -1,0 +1,160 @@
+import { type MetricName, metricFacts } from '../evaluate/metrics.js';
+import { isReal } from '../evaluate/paired.js';
+import { leastParity } from '../evaluate/parity.js';
+import { mcnemarExact } from '../evaluate/statistics.js';
+import { accuracyAdvice, isSlower, parityAdvice } from './advice.js';
+import { bytes, changeText, count, fixed, metricText, percent, plural } from './format.js';
+import type { PairedChange, Report } from './schema.js';
+
+/** Everything but the verdict, and what only the outputs tell. */
+export interface Evidence {
+  report: Omit<Report, 'verdict'>;
+  /** int8 samples whose outputs are not numbers. */
+  notFinite: number;
+  /** Of each class: samples only float got right, and only int8. */
+  classDiscordance: { label: number; onlyFloat: number; onlyInt8: number }[];
+}
+
+interface Problem {
+  severity: 'inspect' | 'do_not_ship';
+  text: string;
+  nextStep: string;
+}
+
+/** Losses that are no longer small: points for proportions, share of the float value otherwise. */
+const limits = { fraction: { inspect: 0.5, refuse: 2 }, value: { inspect: 0.01, refuse: 0.1 } };
+
+/** Loss in the unit of `limits`; positive is a loss. */
+function lossOf(change: number, report: Omit<Report, 'verdict'>): number {
+  return report.metric.unit === 'fraction' ? -change : -change / Math.max(Math.abs(report.float.value), 1e-12);
+}
+
+/** Whether the gate holds: the metric lost no more than `maxDrop` points (to rounding). */
+export function gatePasses(change: PairedChange, maxDrop: number | null): boolean {
+  return maxDrop === null || -change.points <= maxDrop + 1e-9;
+}
+
+function accuracyProblem(report: Omit<Report, 'verdict'>): Problem | null {
+  const { change, gate, metric } = report;
+  const { unit } = metric;
+  if (!gate.passed) {
+    return {
+      severity: 'do_not_ship',
+      text: `The gate allows a loss of ${fixed(gate.maxDrop ?? 0, 2)}${unit === 'fraction' ? ' points' : ''}; ${fixed(-change.points, 2)} were lost.`,
+      nextStep: accuracyAdvice(report),
+    };
+  }
+  if (gate.maxDrop !== null) return null;
+  const loss = lossOf(change.points, report);
+  const { inspect, refuse } = limits[unit];
+  if (isReal(change) && loss > inspect) {
+    return {
+      severity: loss > refuse ? 'do_not_ship' : 'inspect',
+      text: 'The loss is larger than chance explains, and not small.',
+      nextStep: accuracyAdvice(report),
+    };
+  }
+  if (lossOf(change.ci95[0], report) > refuse) {
+    return {
+      severity: 'inspect',
+      text: `With ${plural(report.samples.evaluation, 'sample')} a loss of ${unit === 'fraction' ? `${fixed(-change.ci95[0], 1)} points` : fixed(-change.ci95[0], 3)} cannot be ruled out.`,
+      nextStep: 'Evaluate on more samples before deciding.',
+    };
+  }
+  return null;
+}
+
+/** Classes that lost more than 2 points beyond chance (exact McNemar, Bonferroni over classes). */
+function classProblem({ report, classDiscordance }: Evidence): Problem | null {
+  const classes = report.classes ?? [];
+  const bad = classes.filter(({ label, changePoints }) => {
+    const pairs = classDiscordance.find((row) => row.label === label);
+    return changePoints < -2 && pairs !== undefined && mcnemarExact(pairs.onlyFloat, pairs.onlyInt8) < 0.05 / classes.length;
+  });
+  if (bad.length === 0) return null;
+  const names = bad.slice(0, 3).map((row) => `${row.name ?? row.label} (${fixed(row.changePoints, 1)} points)`);
+  return {
+    severity: 'inspect',
+    text: `${plural(bad.length, 'class loses', 'classes lose')} more than chance explains: ${names.join(', ')}.`,
+    nextStep: accuracyAdvice(report),
+  };
+}
+
+function problemsOf(evidence: Evidence): Problem[] {
+  const { report, notFinite } = evidence;
+  const problems: (Problem | null)[] = [];
+  if (report.parity.top1Agreement < leastParity) {
+    problems.push({
+      severity: 'do_not_ship',
+      text: `Simulation and artifact agree on only ${percent(report.parity.top1Agreement)} of ${plural(report.parity.samples, 'sample')}; at least ${percent(leastParity, 1)} is wanted.`,
+      nextStep: parityAdvice(report),
+    });
+  }
+  if (notFinite > 0) {
+    problems.push({
+      severity: 'do_not_ship',
+      text: `The int8 model gives no numbers for ${plural(notFinite, 'sample')}.`,
+      nextStep: accuracyAdvice(report),
+    });
+  }
+  problems.push(accuracyProblem(report));
+  const classes = report.classes?.length ?? 0;
+  if (report.metric.name === 'top1' && classes > 1 && report.float.ci95[0] <= 1 / classes) {
+    problems.push({
+      severity: 'inspect',
+      text: `The float model itself is hardly better than chance (${percent(report.float.value)} with ${classes} classes).`,
+      nextStep: 'Check labels and preprocessing of the dataset (layout, scale, mean, std): they must be those the model was trained with.',
+    });
+  }
+  problems.push(classProblem(evidence));
+  if (report.runtime.integerNodes === 0) {
+    problems.push({
+      severity: 'inspect',
+      text: 'No node runs on integers in this runtime.',
+      nextStep: 'See the layers of this report for why each node stayed float.',
+    });
+  }
+  if (isSlower(report.latency)) {
+    problems.push({
+      severity: 'inspect',
+      text: report.latency.note ?? 'int8 is slower than float here.',
+      nextStep: 'Measure on the machine that will serve the model; if it is slower there too, serve float.',
+    });
+  }
+  if (report.size.int8Bytes >= report.size.floatBytes) {
+    problems.push({
+      severity: 'inspect',
+      text: `The int8 file (${bytes(report.size.int8Bytes)}) is no smaller than the float file (${bytes(report.size.floatBytes)}).`,
+      nextStep: 'Serve the float model: its weights are too few for int8 to pay.',
+    });
+  }
+  return problems.filter((problem) => problem !== null);
+}
+
+/** The sentence with the figures. A change that chance explains is called noise. */
+function headline(report: Omit<Report, 'verdict'>): string {
+  const { metric, float, int8, change, samples } = report;
+  const label = metricFacts[metric.name as MetricName]?.label ?? metric.name;
+  const figures = `int8 (${int8.from.toUpperCase()}) has ${label} ${metricText(int8.value, metric.unit)}, float ${metricText(float.value, metric.unit)}`;
+  const difference = `${changeText(change.points, change.ci95, metric.unit)}, n = ${count(samples.evaluation)}`;
+  const judgement = isReal(change)
+    ? change.points < 0
+      ? 'a real loss'
+      : 'a real gain'
+    : change.points === 0
+      ? 'no difference'
+      : 'noise, not a difference';
+  return `${figures}: ${difference}; ${judgement}.`;
+}
+
+/** Decide, say why, and name one next step. The worst problem decides, and the first of the worst gives the next step. */
+export function judge(evidence: Evidence): Report['verdict'] {
+  const problems = problemsOf(evidence);
+  const worst = problems.find((problem) => problem.severity === 'do_not_ship') ?? problems[0];
+  return {
+    decision: worst?.severity ?? 'ship',
+    text: [headline(evidence.report), ...problems.map((problem) => problem.text)].join(' '),
+    nextStep:
+      worst?.nextStep ?? 'Deploy the int8 model in place of the float model: names, types and shapes of inputs and outputs are the same.',
+  };
+}
