@@ -1,6 +1,6 @@
 import type { DType } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type Attrs, type AttributeValue, type OpType, spec } from './ops.js';
+import { type AttributeValue, type Attrs, type OpType, spec } from './ops.js';
 
 /** A dimension: a number, or the name of a size known only when the model runs (`'N'` for the batch). */
 export type Dim = number | string;
@@ -104,8 +104,14 @@ export class Node<K extends OpType = OpType> {
   setInputs(values: readonly (Value | undefined)[]): void {
     for (let port = 0; port < this.inputs.length; port++) this.setInput(port, undefined);
     this.inputs.length = 0;
-    values.forEach((value, port) => this.setInput(port, value));
+    for (const [port, value] of values.entries()) this.setInput(port, value);
   }
+}
+
+/** Changes of the node list noted during `Graph.batch`. */
+interface Pending {
+  before: Map<Node, Node[]>;
+  removed: Set<Node>;
 }
 
 /** A directed acyclic graph of nodes in topological order. */
@@ -119,6 +125,9 @@ export class Graph {
   /** Whatever the format door wants back when the graph is written (metadata, doc strings, other domains). */
   origin: unknown;
   private readonly names = new Set<string>();
+  /** Where the search for a free number behind a name goes on. */
+  private readonly counters = new Map<string, number>();
+  private pending: Pending | undefined;
 
   constructor(public name = 'graph') {}
 
@@ -126,7 +135,12 @@ export class Graph {
   freshName(wish: string): string {
     const base = wish || 'value';
     let name = base;
-    for (let i = 1; this.names.has(name); i++) name = `${base}_${i}`;
+    if (this.names.has(name)) {
+      let i = this.counters.get(base) ?? 1;
+      while (this.names.has(`${base}_${i}`)) i++;
+      name = `${base}_${i}`;
+      this.counters.set(base, i + 1);
+    }
     this.names.add(name);
     return name;
   }
@@ -154,7 +168,7 @@ export class Graph {
     options: { name?: string; outputs?: number; outputNames?: readonly string[]; before?: Node } = {},
   ): Node<K> {
     const node = new Node(op, options.name ?? '', attrs);
-    inputs.forEach((value, port) => node.setInput(port, value));
+    for (const [port, value] of inputs.entries()) node.setInput(port, value);
     const count = options.outputNames?.length ?? options.outputs ?? 1;
     for (let port = 0; port < count; port++) {
       const value = new Value(this.freshName(options.outputNames?.[port] ?? `${options.name || op}${count > 1 ? `_${port}` : ''}`));
@@ -163,9 +177,41 @@ export class Graph {
       node.outputs.push(value);
     }
     if (!node.name) node.name = node.outputs[0]?.name ?? op;
-    if (options.before) this.nodes.splice(this.nodes.indexOf(options.before), 0, node as unknown as Node);
-    else this.nodes.push(node as unknown as Node);
+    this.place(node as unknown as Node, options.before);
     return node;
+  }
+
+  private place(node: Node, before: Node | undefined): void {
+    if (!before) this.nodes.push(node);
+    else if (this.pending) {
+      const waiting = this.pending.before.get(before);
+      if (waiting) waiting.push(node);
+      else this.pending.before.set(before, [node]);
+    } else this.nodes.splice(this.nodes.indexOf(before), 0, node);
+  }
+
+  /**
+   * Run `edit` while nodes put before others and nodes taken out are only noted; `nodes` is rebuilt once at the end.
+   * `nodes` may be walked meanwhile: it still shows what was there before, and what was appended.
+   */
+  batch<T>(edit: () => T): T {
+    if (this.pending) return edit();
+    const pending: Pending = { before: new Map(), removed: new Set() };
+    this.pending = pending;
+    try {
+      return edit();
+    } finally {
+      this.pending = undefined;
+      if (pending.before.size > 0 || pending.removed.size > 0) {
+        const nodes: Node[] = [];
+        const emit = (node: Node): void => {
+          pending.before.get(node)?.forEach(emit);
+          if (!pending.removed.has(node)) nodes.push(node);
+        };
+        this.nodes.forEach(emit);
+        this.nodes = nodes;
+      }
+    }
   }
 
   /**
@@ -173,11 +219,15 @@ export class Graph {
    * the two values swap names, or an Identity is put between where `to` cannot be renamed.
    */
   replaceAll(from: Value, to: Value): void {
-    for (const reader of [...from.readers]) {
-      reader.inputs.forEach((value, port) => {
-        if (value === from) reader.setInput(port, to);
-      });
+    if (from === to) return;
+    for (const reader of new Set(from.readers)) {
+      for (let port = 0; port < reader.inputs.length; port++) {
+        if (reader.inputs[port] !== from) continue;
+        reader.inputs[port] = to;
+        to.readers.push(reader);
+      }
     }
+    from.readers.length = 0;
     if (!this.outputs.includes(from)) return;
     let successor = to;
     if (!to.producer || this.outputs.includes(to)) {
@@ -191,6 +241,10 @@ export class Graph {
   /** Take a node out. Its outputs must have no reader left. */
   remove(node: Node): void {
     node.setInputs([]);
+    if (this.pending) {
+      this.pending.removed.add(node);
+      return;
+    }
     const at = this.nodes.indexOf(node);
     if (at >= 0) this.nodes.splice(at, 1);
   }
@@ -250,7 +304,7 @@ export class Graph {
     for (const node of this.nodes) {
       const twin = new Node(node.op, node.name, { ...node.attrs });
       twin.opaque = node.opaque;
-      node.inputs.forEach((value, port) => twin.setInput(port, value && of(value)));
+      for (const [port, value] of node.inputs.entries()) twin.setInput(port, value && of(value));
       for (const value of node.outputs) {
         const out = of(value);
         out.producer = twin;

@@ -27,7 +27,8 @@ function failure(build: (graph: Graph) => Value): OctetError {
 }
 
 describe('sliding windows', () => {
-  const conv = (attrs: Record<string, unknown>, x: Dim[], w: number[]) => shapeAfter((g) => g.node('Conv', [float(g, ...x), weights(g, ...w)], attrs).output());
+  const conv = (attrs: Record<string, unknown>, x: Dim[], w: number[]) =>
+    shapeAfter((g) => g.node('Conv', [float(g, ...x), weights(g, ...w)], attrs).output());
   it.each([
     [{ pads: [1, 1, 1, 1] }, ['N', 3, 32, 32], [16, 3, 3, 3], ['N', 16, 32, 32]],
     [{ strides: [2, 2], pads: [0, 0, 1, 1] }, ['N', 3, 32, 32], [16, 3, 3, 3], ['N', 16, 16, 16]],
@@ -120,7 +121,12 @@ describe('moving data', () => {
   });
   it('flattens', () => {
     const flatten = (axis: number) => shapeAfter((g) => g.node('Flatten', [float(g, 'N', 16, 7, 'W')], { axis }).output());
-    expect([flatten(1), flatten(0), flatten(-1), flatten(4)]).toEqual([['N', '112*W'], [1, '112*N*W'], ['112*N', 'W'], ['112*N*W', 1]]);
+    expect([flatten(1), flatten(0), flatten(-1), flatten(4)]).toEqual([
+      ['N', '112*W'],
+      [1, '112*N*W'],
+      ['112*N', 'W'],
+      ['112*N*W', 1],
+    ]);
   });
   const slice = (x: Dim[], start: number, end: number, axis: number, step: number) =>
     shapeAfter((g) => g.node('Slice', [float(g, ...x), ints(g, start), ints(g, end), ints(g, axis), ints(g, step)]).output());
@@ -144,8 +150,12 @@ describe('moving data', () => {
     expect(shapeAfter((g) => g.node('Pad', [float(g, 'N', 3, 8), ints(g, 0, 0, 1, 0, 0, -2)]).output())).toEqual(['N', 3, 7]);
     expect(shapeAfter((g) => g.node('Split', [float(g, 'N', 8), ints(g, 3, 5)], { axis: 1 }, { outputs: 2 }).output(1))).toEqual(['N', 5]);
     expect(shapeAfter((g) => g.node('Split', [float(g, 'N', 7)], { axis: 1, num_outputs: 3 }, { outputs: 3 }).output(2))).toEqual(['N', 1]);
-    expect(shapeAfter((g) => g.node('Concat', [float(g, 'N', 3), g.input('y', { dtype: 'float32', shape: ['N', 4] })], { axis: 1 }).output())).toEqual(['N', 7]);
-    expect(shapeAfter((g) => g.node('Gather', [float(g, 'N', 8, 5), g.constant('i', Tensor.int64([], [2]))], { axis: 1 }).output())).toEqual(['N', 5]);
+    expect(
+      shapeAfter((g) => g.node('Concat', [float(g, 'N', 3), g.input('y', { dtype: 'float32', shape: ['N', 4] })], { axis: 1 }).output()),
+    ).toEqual(['N', 7]);
+    expect(
+      shapeAfter((g) => g.node('Gather', [float(g, 'N', 8, 5), g.constant('i', Tensor.int64([], [2]))], { axis: 1 }).output()),
+    ).toEqual(['N', 5]);
     expect(shapeAfter((g) => g.node('ReduceMean', [float(g, 'N', 8, 5), ints(g, -1, 1)], { keepdims: 0 }).output())).toEqual(['N']);
     expect(shapeAfter((g) => g.node('Transpose', [float(g, 'N', 8, 5)], { perm: [2, 0, 1] }).output())).toEqual([5, 'N', 8]);
     expect(() => shapeAfter((g) => g.node('Gather', [float(g, 'N', 8), ints(g, 9)], { axis: 1 }).output())).toThrow(/index 9/);
@@ -157,7 +167,9 @@ describe('shape arithmetic', () => {
     const out = shapeAfter((g) => {
       const x = float(g, 'N', 16, 7, 7);
       const n = g.node('Gather', [g.node('Shape', [x]).output(), g.constant('zero', Tensor.int64([], [0]))]).output();
-      const target = g.node('Concat', [g.node('Unsqueeze', [n, ints(g, 0)]).output(), g.constant('rest', Tensor.ints([-1]))], { axis: 0 }).output();
+      const target = g
+        .node('Concat', [g.node('Unsqueeze', [n, ints(g, 0)]).output(), g.constant('rest', Tensor.ints([-1]))], { axis: 0 })
+        .output();
       return g.node('Reshape', [x, target]).output();
     });
     expect(out).toEqual(['N', 784]);

@@ -46,7 +46,10 @@ class Inference implements ShapeContext {
     }
     const rule = contents[node.op] as ContentRule<OpType> | undefined;
     if (!rule) return;
-    const reachable = node.op === 'Shape' || node.op === 'ConstantOfShape' || node.inputs.some((value) => value && !value.constant && this.known.has(value));
+    const reachable =
+      node.op === 'Shape' ||
+      node.op === 'ConstantOfShape' ||
+      node.inputs.some((value) => value && !value.constant && this.known.has(value));
     if (!reachable && !(isInteger(node.outputs[0]) && node.inputs.every((value) => !value || value.constant))) return;
     for (const [port, elements] of rule(node, this).entries()) {
       const value = node.outputs[port];
@@ -55,7 +58,8 @@ class Inference implements ShapeContext {
   }
 
   private keep(value: Value, elements: readonly Dim[]): void {
-    if (elements.length <= longestContent && elements.every((dim) => typeof dim === 'string' || Number.isSafeInteger(dim))) this.known.set(value, elements);
+    if (elements.length <= longestContent && elements.every((dim) => typeof dim === 'string' || Number.isSafeInteger(dim)))
+      this.known.set(value, elements);
   }
 }
 
@@ -123,7 +127,10 @@ export function bindDims(graph: Graph, sizes: Readonly<Record<string, number>>):
   const excused = new Set<Value>();
   for (const input of graph.inputs) {
     const left = input.shape?.find((dim) => typeof dim === 'string');
-    if (left !== undefined) throw new OctetError('MODEL_SHAPE', `input "${input.name}" still has the open size ${left} in ${show(input.shape)}`, { tensor: input.name });
+    if (left !== undefined)
+      throw new OctetError('MODEL_SHAPE', `input "${input.name}" still has the open size ${left} in ${show(input.shape)}`, {
+        tensor: input.name,
+      });
   }
   for (const node of graph.nodes) {
     const behindOpaque = node.op === 'Opaque' || node.inputs.some((value) => value && excused.has(value));

@@ -15,7 +15,8 @@ export const longestContent = 1024;
 
 type Binary = (a: Dim, b: Dim) => Dim | undefined;
 
-const staticShape = (shape: readonly Dim[] | undefined): number[] | undefined => (shape?.every((dim) => typeof dim === 'number') ? [...(shape as number[])] : undefined);
+const staticShape = (shape: readonly Dim[] | undefined): number[] | undefined =>
+  shape?.every((dim) => typeof dim === 'number') ? [...(shape as number[])] : undefined;
 
 const unchanged = (node: Node<OpType>, context: ShapeContext) => [context.elements(node.inputs[0])];
 
@@ -24,8 +25,18 @@ function elementwise(apply: Binary) {
   return (node: Node<OpType>, context: ShapeContext): readonly (readonly Dim[] | undefined)[] => {
     const lists = node.inputs.map((value) => context.elements(value));
     const length = Math.max(...lists.map((list) => list?.length ?? 0));
-    const shape = staticShape(broadcast(node, node.inputs.map((value) => value?.shape)));
-    if (!shape || lists.some((list) => !list || (list.length !== length && list.length !== 1)) || shape.reduce((a, b) => a * b, 1) !== length) return [undefined];
+    const shape = staticShape(
+      broadcast(
+        node,
+        node.inputs.map((value) => value?.shape),
+      ),
+    );
+    if (
+      !shape ||
+      lists.some((list) => !list || (list.length !== length && list.length !== 1)) ||
+      shape.reduce((a, b) => a * b, 1) !== length
+    )
+      return [undefined];
     const out: Dim[] = [];
     for (let i = 0; i < length; i++) {
       let result: Dim | undefined;
@@ -56,7 +67,8 @@ const decided = (yes: boolean, no: boolean): Dim | undefined => (yes ? 1 : no ? 
 const above = (a: Dim, b: Dim) => leastOf(subtractDims(a, b)) > 0;
 const atLeast = (a: Dim, b: Dim) => leastOf(subtractDims(a, b)) >= 0;
 
-const number = (list: readonly Dim[] | undefined, at = 0): number | undefined => (typeof list?.[at] === 'number' ? (list[at] as number) : undefined);
+const number = (list: readonly Dim[] | undefined, at = 0): number | undefined =>
+  typeof list?.[at] === 'number' ? (list[at] as number) : undefined;
 
 function slice(node: Node<'Slice'>, context: ShapeContext) {
   const data = context.elements(node.input(0));
@@ -119,7 +131,8 @@ function where(node: Node<'Where'>, context: ShapeContext) {
   const count = staticShape(node.output().shape)?.reduce((a, b) => a * b, 1);
   if (count === undefined || count > longestContent) return [undefined];
   const [condition, yes, no] = lists;
-  const pick = (list: readonly Dim[] | undefined, i: number): Dim | undefined => (list === undefined ? undefined : list.length === 1 ? list[0] : list.length === count ? list[i] : undefined);
+  const pick = (list: readonly Dim[] | undefined, i: number): Dim | undefined =>
+    list === undefined ? undefined : list.length === 1 ? list[0] : list.length === count ? list[i] : undefined;
   const out = Array.from({ length: count }, (_, i) => {
     const holds = pick(condition, i);
     return holds === undefined ? undefined : pick(holds === 1 ? yes : no, i);

@@ -53,7 +53,7 @@ export function clip(node: Node<'Clip'>): Types {
   commonDType(node, ports(node));
   for (const port of [1, 2]) {
     const bound = node.inputs[port];
-    if (bound?.shape && bound.shape.some((dim) => dim !== 1)) throw misfit(node, `bound ${port} must be a scalar`, bound);
+    if (bound?.shape?.some((dim) => dim !== 1)) throw misfit(node, `bound ${port} must be a scalar`, bound);
   }
   return same(node);
 }
@@ -71,7 +71,8 @@ function checkQuantParams(node: Node<'QuantizeLinear' | 'DequantizeLinear'>): vo
     const length = value.shape[0];
     if (length === 1 || typeof length !== 'number') continue;
     const channels = shape[axisOf(node, node.attr('axis') as number, shape.length)];
-    if (typeof channels === 'number' && channels !== length) throw misfit(node, `input ${port} has ${length} elements for ${channels} channels`, value);
+    if (typeof channels === 'number' && channels !== length)
+      throw misfit(node, `input ${port} has ${length} elements for ${channels} channels`, value);
   }
 }
 

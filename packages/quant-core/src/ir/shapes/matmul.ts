@@ -22,7 +22,8 @@ export function gemm(node: Node<'Gemm'>): Types {
 function multiply(node: Node<'MatMul' | 'FusedMatMul'>, a: readonly Dim[] | undefined, b: readonly Dim[] | undefined): Types {
   const dtype = commonDType(node, [0, 1]);
   if (!a || !b) return [typed(dtype, undefined)];
-  if (a.length === 0 || b.length === 0) throw misfit(node, 'a scalar cannot be multiplied as a matrix', a.length === 0 ? node.input(0) : node.input(1));
+  if (a.length === 0 || b.length === 0)
+    throw misfit(node, 'a scalar cannot be multiplied as a matrix', a.length === 0 ? node.input(0) : node.input(1));
   const left = a.length === 1 ? [1, a[0] as Dim] : a;
   const right = b.length === 1 ? [b[0] as Dim, 1] : b;
   const inner = left.at(-1) as Dim;

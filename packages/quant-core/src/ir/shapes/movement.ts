@@ -1,6 +1,19 @@
 import type { Dim, Node } from '../graph.js';
 import { addDims, divideDims, divideDimsExactly, minDims, multiplyDims, neverEqual, productOfDims, subtractDims } from './dim.js';
-import { axesOf, axisOf, broadcast, commonDType, misfit, type ShapeContext, show, sumOfDims, type Types, typed, unknownDim, wantDType } from './rule.js';
+import {
+  axesOf,
+  axisOf,
+  broadcast,
+  commonDType,
+  misfit,
+  type ShapeContext,
+  show,
+  sumOfDims,
+  type Types,
+  typed,
+  unknownDim,
+  wantDType,
+} from './rule.js';
 
 /** [d0 … dn] → [d0·…·d(axis-1), d(axis)·…·dn]. */
 export function flatten(node: Node<'Flatten'>): Types {
@@ -17,7 +30,9 @@ export function reshape(node: Node<'Reshape'>, context: ShapeContext): Types {
   const target = context.elements(node.input(1));
   if (!target) {
     const rank = node.input(1).shape?.[0];
-    return [typed(dtype, typeof rank === 'number' ? Array.from({ length: rank }, (_, axis) => unknownDim(node.output(), axis)) : undefined)];
+    return [
+      typed(dtype, typeof rank === 'number' ? Array.from({ length: rank }, (_, axis) => unknownDim(node.output(), axis)) : undefined),
+    ];
   }
   let open = -1;
   const out = target.map((dim, axis): Dim => {
@@ -26,13 +41,21 @@ export function reshape(node: Node<'Reshape'>, context: ShapeContext): Types {
       open = axis;
       return 1;
     }
-    if (typeof dim === 'number' && (dim < 0 || !Number.isSafeInteger(dim))) throw misfit(node, `the target ${show(target)} holds ${dim}`, node.input(1));
+    if (typeof dim === 'number' && (dim < 0 || !Number.isSafeInteger(dim)))
+      throw misfit(node, `the target ${show(target)} holds ${dim}`, node.input(1));
     if (dim !== 0 || node.attr('allowzero') === 1) return dim;
     if (!shape) return unknownDim(node.output(), axis);
-    if (axis >= shape.length) throw misfit(node, `the target ${show(target)} copies dimension ${axis} of an input of shape ${show(shape)}`, node.input(1));
+    if (axis >= shape.length)
+      throw misfit(node, `the target ${show(target)} copies dimension ${axis} of an input of shape ${show(shape)}`, node.input(1));
     return shape[axis] as Dim;
   });
-  if (!shape) return [typed(dtype, out.map((dim, axis) => (axis === open ? unknownDim(node.output(), axis) : dim)))];
+  if (!shape)
+    return [
+      typed(
+        dtype,
+        out.map((dim, axis) => (axis === open ? unknownDim(node.output(), axis) : dim)),
+      ),
+    ];
   const refuse = () => misfit(node, `an input of shape ${show(shape)} cannot be reshaped to ${show(target)}`, node.input(0));
   const have = productOfDims(shape);
   const want = productOfDims(out);
@@ -55,7 +78,12 @@ export function transpose(node: Node<'Transpose'>): Types {
   const perm = node.attr('perm') ?? shape.map((_, axis) => shape.length - 1 - axis);
   const order = axesOf(node, perm, shape.length);
   if (order.length !== shape.length) throw misfit(node, `perm ${show(perm)} does not fit an input of shape ${show(shape)}`, node.input(0));
-  return [typed(dtype, order.map((axis) => shape[axis] as Dim))];
+  return [
+    typed(
+      dtype,
+      order.map((axis) => shape[axis] as Dim),
+    ),
+  ];
 }
 
 export function squeeze(node: Node<'Squeeze'>, context: ShapeContext): Types {
@@ -68,7 +96,12 @@ export function squeeze(node: Node<'Squeeze'>, context: ShapeContext): Types {
   for (const axis of axes) {
     if (neverEqual(shape[axis] as Dim, 1)) throw misfit(node, `axis ${axis} of shape ${show(shape)} is not 1`, node.input(0));
   }
-  return [typed(dtype, shape.filter((_, axis) => !axes.has(axis)))];
+  return [
+    typed(
+      dtype,
+      shape.filter((_, axis) => !axes.has(axis)),
+    ),
+  ];
 }
 
 export function unsqueeze(node: Node<'Unsqueeze'>, context: ShapeContext): Types {
@@ -78,11 +111,19 @@ export function unsqueeze(node: Node<'Unsqueeze'>, context: ShapeContext): Types
   const rank = shape.length + given.length;
   const axes = new Set(axesOf(node, given, rank));
   const rest = shape[Symbol.iterator]();
-  return [typed(dtype, Array.from({ length: rank }, (_, axis) => (axes.has(axis) ? 1 : (rest.next().value as Dim))))];
+  return [
+    typed(
+      dtype,
+      Array.from({ length: rank }, (_, axis) => (axes.has(axis) ? 1 : (rest.next().value as Dim))),
+    ),
+  ];
 }
 
 export function concat(node: Node<'Concat'>): Types {
-  const dtype = commonDType(node, node.inputs.map((_, port) => port));
+  const dtype = commonDType(
+    node,
+    node.inputs.map((_, port) => port),
+  );
   const shapes = node.inputs.map((value) => value?.shape);
   const first = shapes.find((shape) => shape !== undefined);
   if (!first) return [typed(dtype, undefined)];
@@ -92,14 +133,18 @@ export function concat(node: Node<'Concat'>): Types {
   const out: Dim[] = [...first];
   for (const [port, shape] of shapes.entries()) {
     if (!shape) continue;
-    if (shape.length !== first.length) throw misfit(node, `inputs of shapes ${show(first)} and ${show(shape)} cannot be joined`, node.inputs[port]);
+    if (shape.length !== first.length)
+      throw misfit(node, `inputs of shapes ${show(first)} and ${show(shape)} cannot be joined`, node.inputs[port]);
     for (const [i, dim] of shape.entries()) {
       if (i === axis) continue;
-      if (neverEqual(dim, out[i] as Dim)) throw misfit(node, `inputs of shapes ${show(first)} and ${show(shape)} cannot be joined on axis ${axis}`, node.inputs[port]);
+      if (neverEqual(dim, out[i] as Dim))
+        throw misfit(node, `inputs of shapes ${show(first)} and ${show(shape)} cannot be joined on axis ${axis}`, node.inputs[port]);
       if (typeof dim === 'number') out[i] = dim;
     }
   }
-  out[axis] = shapes.every((shape) => shape !== undefined) ? sumOfDims(shapes.map((shape) => shape[axis] as Dim)) : unknownDim(node.output(), axis);
+  out[axis] = shapes.every((shape) => shape !== undefined)
+    ? sumOfDims(shapes.map((shape) => shape[axis] as Dim))
+    : unknownDim(node.output(), axis);
   return [typed(dtype, out)];
 }
 
@@ -130,12 +175,21 @@ export function slice(node: Node<'Slice'>, context: ShapeContext): Types {
   if (!shape) return [typed(dtype, undefined)];
   const starts = context.elements(node.input(1));
   const ends = context.elements(node.input(2));
-  const axesGiven = node.inputs[3] ? context.elements(node.inputs[3]) : Array.from({ length: starts?.length ?? ends?.length ?? 0 }, (_, axis) => axis);
-  if (!axesGiven) return [typed(dtype, shape.map((_, axis) => unknownDim(node.output(), axis)))];
+  const axesGiven = node.inputs[3]
+    ? context.elements(node.inputs[3])
+    : Array.from({ length: starts?.length ?? ends?.length ?? 0 }, (_, axis) => axis);
+  if (!axesGiven)
+    return [
+      typed(
+        dtype,
+        shape.map((_, axis) => unknownDim(node.output(), axis)),
+      ),
+    ];
   const axes = axesOf(node, axesGiven, shape.length);
   const steps = node.inputs[4] ? context.elements(node.inputs[4]) : axes.map(() => 1);
   for (const [port, list] of [starts, ends, undefined, steps].entries()) {
-    if (list && list.length !== axes.length) throw misfit(node, `input ${port + 1} has ${list.length} entries for ${axes.length} axes`, node.inputs[port + 1]);
+    if (list && list.length !== axes.length)
+      throw misfit(node, `input ${port + 1} has ${list.length} entries for ${axes.length} axes`, node.inputs[port + 1]);
   }
   const out: Dim[] = [...shape];
   for (const [i, axis] of axes.entries()) {
@@ -154,7 +208,13 @@ export function pad(node: Node<'Pad'>, context: ShapeContext): Types {
   if (!shape) return [typed(dtype, undefined)];
   const pads = context.elements(node.input(1));
   const axesGiven = node.inputs[3] ? context.elements(node.inputs[3]) : shape.map((_, axis) => axis);
-  if (!pads || !axesGiven) return [typed(dtype, shape.map((_, axis) => unknownDim(node.output(), axis)))];
+  if (!pads || !axesGiven)
+    return [
+      typed(
+        dtype,
+        shape.map((_, axis) => unknownDim(node.output(), axis)),
+      ),
+    ];
   const axes = axesOf(node, axesGiven, shape.length);
   if (pads.length !== 2 * axes.length) throw misfit(node, `pads has ${pads.length} entries, wanted ${2 * axes.length}`, node.input(1));
   const out: Dim[] = [...shape];
@@ -173,9 +233,15 @@ export function split(node: Node<'Split'>, context: ShapeContext): Types {
   const pieces = node.inputs[1] ? context.elements(node.inputs[1]) : equalPieces(node, size, count);
   if (pieces) {
     if (pieces.length !== count) throw misfit(node, `split names ${pieces.length} pieces for ${count} outputs`, node.inputs[1]);
-    if (neverEqual(sumOfDims(pieces), size)) throw misfit(node, `pieces ${show(pieces)} do not add up to ${size} on axis ${axis}`, node.input(0));
+    if (neverEqual(sumOfDims(pieces), size))
+      throw misfit(node, `pieces ${show(pieces)} do not add up to ${size} on axis ${axis}`, node.input(0));
   }
-  return node.outputs.map((value, i) => typed(dtype, shape.map((dim, at) => (at === axis ? (pieces?.[i] ?? unknownDim(value, at)) : dim))));
+  return node.outputs.map((value, i) =>
+    typed(
+      dtype,
+      shape.map((dim, at) => (at === axis ? (pieces?.[i] ?? unknownDim(value, at)) : dim)),
+    ),
+  );
 }
 
 /** Equal pieces; with `num_outputs` the last one may be smaller. */
@@ -184,7 +250,8 @@ function equalPieces(node: Node<'Split'>, size: Dim, count: number): Dim[] {
   if (stated !== undefined && stated !== count) throw misfit(node, `num_outputs is ${stated} for ${count} outputs`);
   const exact = divideDimsExactly(size, count);
   if (exact !== undefined) return new Array<Dim>(count).fill(exact);
-  if (stated === undefined && typeof size === 'number') throw misfit(node, `a dimension of ${size} does not divide into ${count} equal pieces`, node.input(0));
+  if (stated === undefined && typeof size === 'number')
+    throw misfit(node, `a dimension of ${size} does not divide into ${count} equal pieces`, node.input(0));
   const piece = divideDims(addDims(size, count - 1), count);
   return Array.from({ length: count }, (_, i) => (i < count - 1 ? piece : subtractDims(size, multiplyDims(piece, count - 1))));
 }
@@ -197,7 +264,8 @@ export function gather(node: Node<'Gather'>, context: ShapeContext): Types {
   const axis = axisOf(node, node.attr('axis') as number, shape.length);
   const size = shape[axis] as Dim;
   for (const index of context.elements(node.input(1)) ?? []) {
-    if (typeof index === 'number' && typeof size === 'number' && (index < -size || index >= size)) throw misfit(node, `index ${index} is outside a dimension of ${size}`, node.input(1));
+    if (typeof index === 'number' && typeof size === 'number' && (index < -size || index >= size))
+      throw misfit(node, `index ${index} is outside a dimension of ${size}`, node.input(1));
   }
   return [typed(dtype, [...shape.slice(0, axis), ...indices, ...shape.slice(axis + 1)])];
 }
@@ -211,7 +279,8 @@ export function scatter(node: Node<'ScatterElements'>): Types {
   if (indices && updates && (indices.length !== updates.length || indices.some((dim, axis) => neverEqual(dim, updates[axis] as Dim)))) {
     throw misfit(node, `indices ${show(indices)} and updates ${show(updates)} differ in shape`, node.input(2));
   }
-  if (data && indices && indices.length !== data.length) throw misfit(node, `indices ${show(indices)} do not fit data ${show(data)}`, node.input(1));
+  if (data && indices && indices.length !== data.length)
+    throw misfit(node, `indices ${show(indices)} do not fit data ${show(data)}`, node.input(1));
   return [typed(dtype, data)];
 }
 
@@ -243,6 +312,8 @@ export function constantOfShape(node: Node<'ConstantOfShape'>, context: ShapeCon
   wantDType(node, 0, ['int64']);
   const dtype = node.attr('value')?.dtype ?? 'float32';
   const rank = node.input(0).shape?.[0];
-  const shape = context.elements(node.input(0)) ?? (typeof rank === 'number' ? Array.from({ length: rank }, (_, axis) => unknownDim(node.output(), axis)) : undefined);
+  const shape =
+    context.elements(node.input(0)) ??
+    (typeof rank === 'number' ? Array.from({ length: rank }, (_, axis) => unknownDim(node.output(), axis)) : undefined);
   return [typed(dtype, shape)];
 }

@@ -34,7 +34,8 @@ export function commonDType(node: Node<OpType>, ports: readonly number[]): DType
     const value = node.inputs[port];
     if (!value?.dtype) continue;
     dtype ??= value.dtype;
-    if (value.dtype !== dtype) throw misfit(node, `input ${port} is ${value.dtype} where the inputs before it are ${dtype}`, value, 'MODEL_DTYPE');
+    if (value.dtype !== dtype)
+      throw misfit(node, `input ${port} is ${value.dtype} where the inputs before it are ${dtype}`, value, 'MODEL_DTYPE');
   }
   return dtype;
 }
@@ -55,12 +56,14 @@ export function wantDType(node: Node<OpType>, port: number, allowed: readonly DT
 /** Refuse an input whose rank is known and not as wanted. */
 export function wantRank(node: Node<OpType>, port: number, rank: number): void {
   const value = node.inputs[port];
-  if (value?.shape && value.shape.length !== rank) throw misfit(node, `input ${port} has shape ${show(value.shape)}, wanted rank ${rank}`, value);
+  if (value?.shape && value.shape.length !== rank)
+    throw misfit(node, `input ${port} has shape ${show(value.shape)}, wanted rank ${rank}`, value);
 }
 
 /** `axis` counted from the front. */
 export function axisOf(node: Node<OpType>, axis: number, rank: number): number {
-  if (!Number.isInteger(axis) || axis < -rank || axis >= rank) throw misfit(node, `axis ${axis} is outside a tensor of rank ${rank}`, node.inputs[0]);
+  if (!Number.isInteger(axis) || axis < -rank || axis >= rank)
+    throw misfit(node, `axis ${axis} is outside a tensor of rank ${rank}`, node.inputs[0]);
   return axis < 0 ? axis + rank : axis;
 }
 
@@ -92,7 +95,8 @@ export function broadcast(node: Node<OpType>, shapes: readonly (readonly Dim[] |
 function broadcastDim(node: Node<OpType>, a: Dim, b: Dim, shapes: readonly (readonly Dim[] | undefined)[]): Dim {
   if (a === b || b === 1) return a;
   if (a === 1) return b;
-  if (typeof a === 'number' && typeof b === 'number') throw misfit(node, `shapes ${shapes.map(show).join(' and ')} do not broadcast`, node.inputs[0]);
+  if (typeof a === 'number' && typeof b === 'number')
+    throw misfit(node, `shapes ${shapes.map(show).join(' and ')} do not broadcast`, node.inputs[0]);
   if (typeof a === 'number') return a;
   if (typeof b === 'number') return b;
   return maxDims(a, b);
@@ -102,7 +106,9 @@ function broadcastDim(node: Node<OpType>, a: Dim, b: Dim, shapes: readonly (read
 export function wantBroadcastTo(node: Node<OpType>, port: number, shape: readonly Dim[] | undefined): void {
   const value = node.inputs[port];
   if (!value?.shape || !shape) return;
-  const fits = value.shape.length <= shape.length && value.shape.every((dim, i) => dim === 1 || !neverEqual(dim, shape[shape.length - (value.shape?.length ?? 0) + i] as Dim));
+  const fits =
+    value.shape.length <= shape.length &&
+    value.shape.every((dim, i) => dim === 1 || !neverEqual(dim, shape[shape.length - (value.shape?.length ?? 0) + i] as Dim));
   if (!fits) throw misfit(node, `input ${port} of shape ${show(value.shape)} does not broadcast to ${show(shape)}`, value);
 }
 
@@ -113,4 +119,5 @@ export const unknownDim = (value: Value | undefined, axis: number): Dim => `${va
 export const sumOfDims = (dims: readonly Dim[]): Dim => dims.reduce((sum, dim) => addDims(sum, dim), 0);
 
 /** A type when the element type is known. */
-export const typed = (dtype: DType | undefined, shape: readonly Dim[] | undefined): ValueType | undefined => (dtype ? { dtype, ...(shape ? { shape } : {}) } : undefined);
+export const typed = (dtype: DType | undefined, shape: readonly Dim[] | undefined): ValueType | undefined =>
+  dtype ? { dtype, ...(shape ? { shape } : {}) } : undefined;

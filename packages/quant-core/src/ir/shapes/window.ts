@@ -30,7 +30,8 @@ function windowOf(node: WindowNode, kernel: readonly Dim[]): Window {
   };
   const autoPad = node.attr('auto_pad');
   if (autoPad !== 'NOTSET' && window.pads.some((pad) => pad !== 0)) throw misfit(node, `auto_pad ${autoPad} and pads are both given`);
-  if (!['NOTSET', 'VALID', 'SAME_UPPER', 'SAME_LOWER'].includes(autoPad ?? '')) throw misfit(node, `auto_pad "${autoPad}" is unknown`, undefined, 'MODEL_INVALID');
+  if (!['NOTSET', 'VALID', 'SAME_UPPER', 'SAME_LOWER'].includes(autoPad ?? ''))
+    throw misfit(node, `auto_pad "${autoPad}" is unknown`, undefined, 'MODEL_INVALID');
   return window;
 }
 
@@ -50,7 +51,11 @@ function slide(node: WindowNode, spatial: readonly Dim[], window: Window, ceil: 
     const end = window.pads[i + spatial.length] as number;
     const room = subtractDims(addDims(size, begin + end), reach(window.kernel[i] as Dim, window.dilations[i] as number));
     if (typeof room === 'number' && room < 0) {
-      throw misfit(node, `the window of ${reach(window.kernel[i] as Dim, window.dilations[i] as number)} is larger than the padded input of ${addDims(size, begin + end)} on spatial axis ${i}`, node.input(0));
+      throw misfit(
+        node,
+        `the window of ${reach(window.kernel[i] as Dim, window.dilations[i] as number)} is larger than the padded input of ${addDims(size, begin + end)} on spatial axis ${i}`,
+        node.input(0),
+      );
     }
     let count = addDims(divideDims(ceil ? addDims(room, stride - 1) : room, stride), 1);
     if (ceil && typeof count === 'number' && typeof size === 'number' && (count - 1) * stride >= size + begin) count -= 1;
@@ -84,12 +89,17 @@ export function conv(node: Node<'Conv'>): Types {
   const group = groupOf(node);
   checkKernelShape(node, kernel);
   wantBroadcastTo(node, 2, [filters]);
-  if (typeof filters === 'number' && filters % group !== 0) throw misfit(node, `${filters} filters do not divide into ${group} groups`, node.input(1));
+  if (typeof filters === 'number' && filters % group !== 0)
+    throw misfit(node, `${filters} filters do not divide into ${group} groups`, node.input(1));
   const window = windowOf(node, kernel);
   if (!x) return [typed(dtype, undefined)];
   const [batch, channels, ...spatial] = x as [Dim, Dim, ...Dim[]];
   if (neverEqual(channels, multiplyDims(perGroup, group))) {
-    throw misfit(node, `the input has ${channels} channels, the weights ${show(w)} with group ${group} want ${multiplyDims(perGroup, group)}`, node.input(0));
+    throw misfit(
+      node,
+      `the input has ${channels} channels, the weights ${show(w)} with group ${group} want ${multiplyDims(perGroup, group)}`,
+      node.input(0),
+    );
   }
   return [typed(dtype, [batch, filters, ...slide(node, spatial, window, false)])];
 }
@@ -105,16 +115,19 @@ export function convTranspose(node: Node<'ConvTranspose'>): Types {
   wantRank(node, 0, w.length);
   const [batch, channels, ...spatial] = x as [Dim, Dim, ...Dim[]];
   const [inChannels, perGroup, ...kernel] = w as [Dim, Dim, ...Dim[]];
-  if (neverEqual(channels, inChannels)) throw misfit(node, `the input has ${channels} channels, the weights ${show(w)} want ${inChannels}`, node.input(0));
+  if (neverEqual(channels, inChannels))
+    throw misfit(node, `the input has ${channels} channels, the weights ${show(w)} want ${inChannels}`, node.input(0));
   const group = groupOf(node);
-  if (typeof inChannels === 'number' && inChannels % group !== 0) throw misfit(node, `${inChannels} channels do not divide into ${group} groups`, node.input(1));
+  if (typeof inChannels === 'number' && inChannels % group !== 0)
+    throw misfit(node, `${inChannels} channels do not divide into ${group} groups`, node.input(1));
   checkKernelShape(node, kernel);
   const filters = multiplyDims(perGroup, group);
   wantBroadcastTo(node, 2, [filters]);
   const window = windowOf(node, kernel);
   const extra = node.attr('output_padding') ?? [];
   const stated = node.attr('output_shape');
-  if (extra.length > 0 && extra.length !== kernel.length) throw misfit(node, `output_padding has ${extra.length} entries, wanted ${kernel.length}`);
+  if (extra.length > 0 && extra.length !== kernel.length)
+    throw misfit(node, `output_padding has ${extra.length} entries, wanted ${kernel.length}`);
   if (stated && stated.length !== kernel.length) throw misfit(node, `output_shape has ${stated.length} entries, wanted ${kernel.length}`);
   const sizes = spatial.map((size, i) => {
     if (stated) return stated[i] as number;
@@ -144,6 +157,10 @@ export function globalPool(node: Node<'GlobalAveragePool' | 'GlobalMaxPool'>): T
   wantFloat(node);
   const { dtype, shape } = node.input(0);
   if (shape && shape.length < 2) throw misfit(node, `the input has shape ${show(shape)}, wanted at least rank 2`, node.input(0));
-  return [typed(dtype, shape?.map((dim, axis) => (axis < 2 ? dim : 1)))];
+  return [
+    typed(
+      dtype,
+      shape?.map((dim, axis) => (axis < 2 ? dim : 1)),
+    ),
+  ];
 }
-
