@@ -7,14 +7,7 @@ import type { Tensor } from '../tensor/tensor.js';
  */
 
 /** Attribute kinds; `d` is the default, and an attribute without one is absent until set. */
-type AttrSpec =
-  | { kind: 'int'; d?: number }
-  | { kind: 'float'; d?: number }
-  | { kind: 'string'; d?: string }
-  | { kind: 'ints' }
-  | { kind: 'floats' }
-  | { kind: 'dtype'; d?: DType }
-  | { kind: 'tensor' };
+type AttrSpec = { kind: 'int'; d?: number } | { kind: 'float'; d?: number } | { kind: 'string'; d?: string } | { kind: 'ints' } | { kind: 'floats' } | { kind: 'dtype'; d?: DType } | { kind: 'tensor' };
 
 export type AttributeValue = number | string | readonly number[] | Tensor | undefined;
 
