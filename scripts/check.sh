@@ -19,8 +19,10 @@ check 'lint and format (biome)' node_modules/.bin/biome check --error-on-warning
 check 'import directions and rings (dependency-cruiser)' node_modules/.bin/depcruise packages apps --config .dependency-cruiser.cjs
 check 'unused files, exports and dependencies (knip)' node_modules/.bin/knip
 check 'lock file (no registry named, every platform listed)' node scripts/check-lock.mjs
-if command -v docker >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then
+if docker compose version >/dev/null 2>&1; then
   check 'docker-compose.yml' docker compose config --quiet
+elif command -v docker-compose >/dev/null 2>&1; then
+  check 'docker-compose.yml' docker-compose config --quiet
 else
   echo '- docker-compose.yml: skipped, docker compose is not installed'
 fi
