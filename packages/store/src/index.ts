@@ -5,3 +5,5 @@ export type { Claim, JobFilter, NewArtifact, NewJob, ReportedEvent } from './job
 export type { PageRequest } from './pages.js';
 export { openStore, type Store } from './store.js';
 export type { NewDataset, NewModel } from './uploads.js';
+export { type JobQueue, openQueue, type QueueOptions, type QueueWorker } from './queue/queue.js';
+export { type Reconciled, reconcile } from './queue/reconcile.js';

@@ -4,6 +4,7 @@ import {
   type EventType,
   isTerminal,
   type JobError,
+  type JobLimits,
   type JobProgress,
   type JobSettings,
   type JobState,
@@ -235,10 +236,15 @@ export class JobRepository {
     return this.#change(claim.jobId, { from: ['running'], to: 'queued', claim, data: { workerId: null, stage: null, progress: Prisma.DbNull }, event: { reason, attempt: claim.attempt } });
   }
 
-  /** Queued jobs in the order they were queued, for the reconciler. */
-  async listQueued(): Promise<{ id: string; queuedAt: Date; queueSeconds: number }[]> {
-    const rows = await this.#db.prisma.job.findMany({ where: { state: 'queued' }, orderBy: [{ queuedAt: 'asc' }, { id: 'asc' }], select: { id: true, queuedAt: true, createdAt: true, limits: true } });
-    return rows.map((row) => ({ id: row.id, queuedAt: row.queuedAt ?? row.createdAt, queueSeconds: Number((row.limits as { queueSeconds?: number }).queueSeconds) }));
+  /** The jobs that have been queued longest, at most `limit`, for the reconciler. */
+  async listQueued(limit: number): Promise<{ id: string; attempts: number; queuedAt: Date; queueSeconds: number }[]> {
+    const rows = await this.#db.prisma.job.findMany({
+      where: { state: 'queued' },
+      orderBy: [{ queuedAt: 'asc' }, { id: 'asc' }],
+      take: limit,
+      select: { id: true, attempts: true, queuedAt: true, createdAt: true, limits: true },
+    });
+    return rows.map((row) => ({ id: row.id, attempts: row.attempts, queuedAt: row.queuedAt ?? row.createdAt, queueSeconds: (row.limits as unknown as JobLimits).queueSeconds }));
   }
 
   /** Claims whose worker gave no sign for `ms`. */

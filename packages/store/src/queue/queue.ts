@@ -1,0 +1,172 @@
+import { type QueuePayload, queueName, ServiceError } from '@octet/contracts';
+import { createPostgresBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq';
+import { Redis } from 'ioredis';
+import pg from 'pg';
+import type { Logger } from 'pino';
+
+/** What the service needs of a queue. It carries ids only: losing all of it loses no job (see reconcile.ts). */
+export interface JobQueue {
+  readonly backend: 'redis' | 'postgres';
+  /**
+   * Offers a job to the workers. Offering the same job and attempt again does nothing.
+   * @param attempt starts of the job so far
+   * @throws QUEUE_UNAVAILABLE
+   */
+  enqueue(jobId: string, attempt?: number): Promise<void>;
+  /** Calls the handler with the id of each job offered, at most `concurrency` at a time. What the handler throws is logged. */
+  createWorker(handler: (jobId: string) => Promise<void>, options: { concurrency: number }): Promise<QueueWorker>;
+  /** Entries that wait and that a worker holds. @throws QUEUE_UNAVAILABLE */
+  counts(): Promise<{ waiting: number; active: number }>;
+  /** Ask before a job is created, so that a request is refused at once while the queue is away. @throws QUEUE_UNAVAILABLE */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface QueueWorker {
+  /** Takes no more jobs, and resolves when the handlers running have returned. */
+  close(): Promise<void>;
+}
+
+export interface QueueOptions {
+  /** BullMQ on Redis. Without it, BullMQ on the PostgreSQL of `databaseUrl`. */
+  redisUrl?: string | undefined;
+  databaseUrl: string;
+  log: Logger;
+}
+
+/** Entries vanish when they are done: Postgres keeps the history. */
+const entryOptions = { removeOnComplete: true, removeOnFail: true, attempts: 1 };
+
+/** A worker that died is noticed after this by its lock; the job itself is judged by its heartbeat in Postgres. */
+const lockDuration = 30_000;
+
+const answerWithinMs = 3_000;
+
+const OnPostgres = withBackend(createPostgresBackend);
+
+/** Opens the queue. A Redis that is away now is awaited in the background; `ping` tells. */
+export async function openQueue({ redisUrl, databaseUrl, log }: QueueOptions): Promise<JobQueue> {
+  return redisUrl === undefined ? openOnPostgres(databaseUrl, log) : openOnRedis(redisUrl, log);
+}
+
+function openOnRedis(redisUrl: string, log: Logger): JobQueue {
+  const connect = (role: string, maxRetriesPerRequest: number | null) => {
+    const redis = new Redis(redisUrl, {
+      connectionName: `octet-${role}`,
+      maxRetriesPerRequest,
+      enableOfflineQueue: maxRetriesPerRequest === null,
+      retryStrategy: (times) => Math.min(times * 200, 2_000),
+    });
+    redis.on('error', (error) => log.warn({ err: error, role }, 'no connection to Redis'));
+    return redis;
+  };
+  const producer = connect('producer', 1);
+  const queue = new Queue<QueuePayload>(queueName, { connection: producer, prefix: 'octet', defaultJobOptions: entryOptions, skipWaitingForReady: true });
+  queue.on('error', (error) => log.warn({ err: error }, 'the queue has trouble'));
+  const answer = answering(async () => {
+    if (producer.status !== 'ready') throw new Error(`the connection to Redis is ${producer.status}`);
+  });
+  return {
+    ...common(queue, answer),
+    backend: 'redis',
+    ping: () => answer(async () => void (await producer.ping())),
+    async createWorker(handler, { concurrency }) {
+      const connection = connect('worker', null);
+      const worker = new Worker<QueuePayload>(queueName, ({ data }) => handler(data.jobId), { connection, prefix: 'octet', concurrency, lockDuration, autorun: false });
+      return run(worker, log, () => connection.disconnect());
+    },
+    async close() {
+      await queue.close().catch(() => undefined);
+      producer.disconnect();
+    },
+  };
+}
+
+async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueue> {
+  const poolOf = (max: number) => {
+    const pool = new pg.Pool({ connectionString: databaseUrl, max, options: '-c search_path=bullmq', application_name: 'octet-queue', keepAlive: true, connectionTimeoutMillis: answerWithinMs });
+    pool.on('error', (error) => log.warn({ err: error }, 'an idle connection of the queue broke'));
+    return pool;
+  };
+  const producer = poolOf(4);
+  const client = await producer.connect();
+  try {
+    await runMigrations(client);
+  } finally {
+    client.release();
+  }
+  const queue = new OnPostgres.Queue<QueuePayload>(queueName, { connection: producer, defaultJobOptions: entryOptions });
+  queue.on('error', (error) => log.warn({ err: error }, 'the queue has trouble'));
+  const answer = answering(async () => undefined);
+  return {
+    ...common(queue, answer),
+    backend: 'postgres',
+    ping: () => answer(async () => void (await producer.query('SELECT 1'))),
+    async createWorker(handler, { concurrency }) {
+      const pool = poolOf(4 + concurrency);
+      const worker = new OnPostgres.Worker<QueuePayload>(queueName, ({ data }) => handler(data.jobId), { connection: pool, concurrency, lockDuration, autorun: false });
+      return run(worker, log, () => pool.end());
+    },
+    async close() {
+      await queue.close().catch(() => undefined);
+      await producer.end();
+    },
+  };
+}
+
+type Answer = <T>(ask: () => Promise<T>) => Promise<T>;
+
+/** Runs a command of the queue with a limit of time, turning every failure into QUEUE_UNAVAILABLE. */
+function answering(check: () => Promise<void>): Answer {
+  return async (ask) => {
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      await check();
+      const late = new Promise<never>((_resolve, reject) => {
+        timer = setTimeout(() => reject(new Error(`no answer within ${answerWithinMs / 1000} s`)), answerWithinMs);
+      });
+      return await Promise.race([ask(), late]);
+    } catch (error) {
+      throw new ServiceError('QUEUE_UNAVAILABLE', `the queue does not answer: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+}
+
+interface EntryQueue {
+  add(name: string, data: QueuePayload, options: { jobId: string }): Promise<unknown>;
+  getJobCounts(...types: ('waiting' | 'active' | 'prioritized' | 'delayed')[]): Promise<Record<string, number>>;
+}
+
+function common(queue: EntryQueue, answer: Answer): Pick<JobQueue, 'enqueue' | 'counts'> {
+  return {
+    enqueue: (jobId, attempt = 0) => answer(async () => void (await queue.add('quantize', { jobId }, { jobId: `${jobId}-${attempt}` }))),
+    counts: () =>
+      answer(async () => {
+        const { waiting = 0, active = 0 } = await queue.getJobCounts('waiting', 'active');
+        return { waiting, active };
+      }),
+  };
+}
+
+interface RunnableWorker {
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  on(event: 'failed', listener: (job: { data: QueuePayload } | undefined, error: Error) => void): unknown;
+  waitUntilReady(): Promise<unknown>;
+  run(): Promise<void>;
+  close(): Promise<void>;
+}
+
+function run(worker: RunnableWorker, log: Logger, disconnect: () => unknown): QueueWorker {
+  worker.on('error', (error) => log.warn({ err: error }, 'the worker has trouble with the queue'));
+  worker.on('failed', (job, error) => log.error({ err: error, jobId: job?.data.jobId }, 'the handler of a job failed'));
+  const running = worker.run().catch((error: unknown) => log.error({ err: error }, 'the worker stopped'));
+  return {
+    async close() {
+      await worker.close();
+      await running;
+      await disconnect();
+    },
+  };
+}
