@@ -1,0 +1,149 @@
+import { fillsType, clipIntegers } from '../fakequant/insert.js';
+import type { BiasPoint, QuantPlan, WeightPoint } from '../fakequant/plan.js';
+import { planWeights, scaleConstants, type ScaleTable } from '../fakequant/simulate.js';
+import { quantizeWeight, type WeightScales } from '../fakequant/scales.js';
+import type { Graph, Node, Value } from '../ir/graph.js';
+import { inferShapes } from '../ir/infer.js';
+import { type AffineParams, quantizeValue, type QuantGrid, roundHalfEven } from '../tensor/affine.js';
+import { Tensor } from '../tensor/tensor.js';
+
+export interface Converted {
+  graph: Graph;
+  /** What was changed to fit the integers, for the report. */
+  notes: { node: string; text: string }[];
+  /** Scales as written: weight scales may have been raised for a bias. */
+  table: ScaleTable;
+}
+
+const int32Max = 2 ** 31 - 1;
+
+/**
+ * The int8 model: weights as int8 constants, biases as int32 with scale `s_in · s_w`, QuantizeLinear/DequantizeLinear around
+ * every integer op, activations that the requantization absorbs dropped where that is exact. The interface stays float.
+ */
+export function toQdq(graph: Graph, plan: QuantPlan, table: ScaleTable): Converted {
+  const copy = graph.clone();
+  const notes: { node: string; text: string }[] = [];
+  const nodes = new Map(copy.nodes.map((node) => [node.name, node]));
+  const values = new Map(copy.values().map((value) => [value.name, value]));
+  const biasOf = new Map(plan.biases.map((bias) => [bias.node, bias]));
+  const groupOf = new Map(plan.activations.map((point) => [point.value, point.group]));
+  const weightScale = table.weights.map((scales, index) => {
+    const point = plan.weights[index] as WeightPoint;
+    const bias = biasOf.get(point.node);
+    if (!bias) return scales;
+    const input = table.activations[groupOf.get(bias.input) as number] as AffineParams;
+    return raisedForBias(scales, biasTensor(nodes, bias), input.scale, (channel) => {
+      notes.push({ node: point.node, text: `the scale of channel ${channel} was raised so that its bias fits int32` });
+    });
+  });
+  const weights = planWeights(copy, plan);
+  plan.weights.forEach((point, index) => {
+    writeWeight(copy, nodes.get(point.node) as Node, point, weights[index] as Tensor<'float32'>, weightScale[index] as WeightScales);
+  });
+  for (const bias of plan.biases) {
+    const index = plan.weights.findIndex((point) => point.node === bias.node);
+    const input = table.activations[groupOf.get(bias.input) as number] as AffineParams;
+    writeBias(copy, nodes, bias, weightScale[index] as WeightScales, input.scale);
+  }
+  for (const point of plan.activations) {
+    const group = plan.groups[point.group] as QuantPlan['groups'][number];
+    const params = table.activations[point.group] as AffineParams;
+    writeActivation(copy, values.get(point.value) as Value, point.readers, group.grid, params);
+  }
+  copy.sort();
+  inferShapes(copy);
+  return { graph: copy, notes, table: { activations: table.activations, weights: weightScale } };
+}
+
+const biasTensor = (nodes: ReadonlyMap<string, Node>, bias: BiasPoint) => nodes.get(bias.node)?.input(bias.port).constant?.as('float32') as Tensor<'float32'>;
+
+/** A bias beyond int32 raises the scale of its weights, as ONNX Runtime's own quantizer does. */
+function raisedForBias(scales: WeightScales, bias: Tensor<'float32'>, inputScale: number, note: (channel: number) => void): WeightScales {
+  const scale = scales.scale.slice();
+  const single = scale.length === 1;
+  bias.data.forEach((value, channel) => {
+    const at = single ? 0 : channel;
+    // A margin of 2 keeps the accumulator away from the edge as well.
+    const least = (2 * Math.abs(value)) / (int32Max * inputScale);
+    if ((scale[at] as number) >= least) return;
+    scale[at] = least;
+    note(channel);
+  });
+  return { scale, zeroPoint: scales.zeroPoint };
+}
+
+function writeWeight(graph: Graph, node: Node, point: WeightPoint, tensor: Tensor<'float32'>, scales: WeightScales): void {
+  const integers = new Tensor('int8', tensor.shape, quantizeWeight(tensor, point, scales));
+  const constants =
+    point.axis === undefined
+      ? scaleConstants(graph, point.value, 'int8', scales.scale[0] as number, scales.zeroPoint[0] as number)
+      : scaleConstants(graph, point.value, 'int8', scales.scale, scales.zeroPoint);
+  const stored = graph.constant(`${point.value}_int8`, integers);
+  const attrs = point.axis === undefined ? {} : { axis: point.axis };
+  const dequantize = graph.node('DequantizeLinear', [stored, constants.scale, constants.zeroPoint], attrs, { name: `${point.value}_dequantize` });
+  node.setInput(point.port, dequantize.output());
+}
+
+function writeBias(graph: Graph, nodes: ReadonlyMap<string, Node>, bias: BiasPoint, weight: WeightScales, inputScale: number): void {
+  const node = nodes.get(bias.node) as Node;
+  const tensor = biasTensor(nodes, bias);
+  const scale = Float32Array.from(weight.scale, (s) => Math.fround(s * inputScale));
+  const integers = Int32Array.from(tensor.data, (value, channel) => {
+    const q = roundHalfEven(value / (scale[scale.length === 1 ? 0 : channel] as number));
+    return Math.max(-int32Max, Math.min(int32Max, q));
+  });
+  const single = scale.length === 1;
+  const shape = single ? [] : [scale.length];
+  const stored = graph.constant(`${bias.value}_int32`, new Tensor('int32', tensor.shape, integers));
+  const scales = graph.constant(`${bias.value}_scale`, Tensor.float32(shape, scale));
+  const zero = graph.constant(`${bias.value}_zero_point`, new Tensor('int32', shape, new Int32Array(scale.length)));
+  const dequantize = graph.node('DequantizeLinear', [stored, scales, zero], single ? {} : { axis: 0 }, { name: `${bias.value}_dequantize` });
+  node.setInput(bias.port, dequantize.output());
+}
+
+function writeActivation(graph: Graph, float: Value, chosen: readonly string[] | undefined, grid: QuantGrid, params: AffineParams): void {
+  const readers = new Set(chosen ?? float.readers.map((node) => node.name));
+  const before = [...float.readers];
+  const source = chosen ? float : absorb(float, grid, params);
+  const { scale, zeroPoint } = scaleConstants(graph, float.name, grid.dtype, params.scale, params.zeroPoint);
+  const quantize = graph.node('QuantizeLinear', [source, scale, zeroPoint], {}, { name: `${float.name}_quantize` });
+  const integers = fillsType(grid) ? quantize.output() : clipIntegers(graph, quantize.output(), grid, float.name).output();
+  const dequantize = graph.node('DequantizeLinear', [integers, scale, zeroPoint], {}, { name: `${float.name}_dequantize` });
+  const output = dequantize.output();
+  for (const reader of before) {
+    if (!readers.has(reader.name)) continue;
+    reader.inputs.forEach((value, port) => {
+      if (value === float) reader.setInput(port, output);
+    });
+  }
+  if (!chosen && graph.outputs.includes(float)) {
+    [float.name, output.name] = [output.name, float.name];
+    graph.outputs.splice(0, graph.outputs.length, ...graph.outputs.map((value) => (value === float ? output : value)));
+  }
+  for (let node = float.producer; node && source !== float && node.output().readers.length === 0; ) {
+    const up: Node | undefined = node.inputs[0]?.producer;
+    const done = node.inputs[0] === source;
+    graph.remove(node);
+    node = done ? undefined : up;
+  }
+}
+
+/** The value before Relu and Clip nodes that saturation of the quantizer repeats exactly. */
+function absorb(value: Value, grid: QuantGrid, params: AffineParams): Value {
+  const node = value.producer;
+  if (!node) return value;
+  const reaches = (bound: number, end: number) => quantizeValue(bound, params, grid.qmin, grid.qmax) === end;
+  const low = node.op === 'Relu' ? 0 : bound(node, 1);
+  const high = node.op === 'Relu' ? undefined : bound(node, 2);
+  const exact = (node.op === 'Relu' || node.op === 'Clip') && (low === undefined || reaches(low, grid.qmin)) && (high === undefined || reaches(high, grid.qmax));
+  if (!exact) return value;
+  const before = node.input(0);
+  return before.readers.length === 1 ? absorb(before, grid, params) : before;
+}
+
+/** A constant bound of Clip, as a number. */
+function bound(node: Node, port: number): number | undefined {
+  const tensor = node.op === 'Clip' ? node.inputs[port]?.constant : undefined;
+  return tensor ? Number(tensor.data[0]) : undefined;
+}

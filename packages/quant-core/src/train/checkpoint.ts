@@ -1,0 +1,99 @@
+import { OctetError } from '../errors.js';
+
+export interface EpochRecord {
+  epoch: number;
+  loss: number;
+  holdoutLoss: number;
+  holdoutMetric: number;
+  learningRate: number;
+  seconds: number;
+  best: boolean;
+}
+
+/** Everything a training run needs to go on and give the same bytes as if it had never stopped. */
+export interface Checkpoint {
+  /** Digest of what is trained (model, data, recipe); a checkpoint of another job is refused. */
+  fingerprint: string;
+  /** Steps finished, counted through all epochs. */
+  step: number;
+  /** Sum of the losses of the steps finished in the epoch under way. */
+  lossSum: number;
+  parameters: Float32Array;
+  optimizer: Float32Array[];
+  /** Moving averages of activation ranges: minimum and maximum for each observed activation. */
+  averageMin: Float64Array;
+  averageMax: Float64Array;
+  history: EpochRecord[];
+  best: { epoch: number; holdoutLoss: number; parameters: Float32Array; averageMin: Float64Array; averageMax: Float64Array } | undefined;
+}
+
+const magic = 'OCTETCP1';
+
+/** Serialize: magic, length of a JSON header, the header, then the arrays one after the other (little-endian). */
+export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
+  const arrays: (Float32Array | Float64Array)[] = [checkpoint.parameters, ...checkpoint.optimizer, checkpoint.averageMin, checkpoint.averageMax];
+  if (checkpoint.best) arrays.push(checkpoint.best.parameters, checkpoint.best.averageMin, checkpoint.best.averageMax);
+  const header = JSON.stringify({
+    fingerprint: checkpoint.fingerprint,
+    step: checkpoint.step,
+    lossSum: checkpoint.lossSum,
+    history: checkpoint.history,
+    optimizers: checkpoint.optimizer.length,
+    best: checkpoint.best ? { epoch: checkpoint.best.epoch, holdoutLoss: checkpoint.best.holdoutLoss } : null,
+    lengths: arrays.map((array) => array.length),
+  });
+  const head = Buffer.from(header);
+  const size = Buffer.alloc(4);
+  size.writeUInt32LE(head.length);
+  return Buffer.concat([Buffer.from(magic), size, head, ...arrays.map((array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength))]);
+}
+
+interface Header {
+  fingerprint: string;
+  step: number;
+  lossSum: number;
+  history: EpochRecord[];
+  optimizers: number;
+  best: { epoch: number; holdoutLoss: number } | null;
+  lengths: number[];
+}
+
+/** Read what `encodeCheckpoint` wrote. Throws CHECKPOINT_MISMATCH when the bytes are something else. */
+export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (buffer.length < 12 || buffer.toString('latin1', 0, 8) !== magic) throw new OctetError('CHECKPOINT_MISMATCH', 'The file is not a checkpoint of Octet');
+  const start = 12 + buffer.readUInt32LE(8);
+  let header: Header;
+  try {
+    header = JSON.parse(buffer.toString('utf8', 12, start)) as Header;
+  } catch (error) {
+    throw new OctetError('CHECKPOINT_MISMATCH', 'The header of the checkpoint is damaged', {}, { cause: error });
+  }
+  const arrays = header.lengths.length;
+  const doubles = new Set([1 + header.optimizers, 2 + header.optimizers, ...(header.best ? [4 + header.optimizers, 5 + header.optimizers] : [])]);
+  const total = header.lengths.reduce((sum, length, index) => sum + length * (doubles.has(index) ? 8 : 4), start);
+  if (total !== buffer.length) throw new OctetError('CHECKPOINT_MISMATCH', `The checkpoint holds ${buffer.length} bytes, its header says ${total}`);
+  let at = start;
+  const take = <T>(make: (buffer: ArrayBuffer) => T, length: number, bytesEach: number): T => {
+    const slice = Uint8Array.prototype.slice.call(buffer, at, at + length * bytesEach);
+    at += length * bytesEach;
+    return make(slice.buffer as ArrayBuffer);
+  };
+  const list: (Float32Array | Float64Array)[] = [];
+  for (let index = 0; index < arrays; index++) {
+    const length = header.lengths[index] as number;
+    list.push(doubles.has(index) ? take((b) => new Float64Array(b), length, 8) : take((b) => new Float32Array(b), length, 4));
+  }
+  const n = header.optimizers;
+  return {
+    fingerprint: header.fingerprint,
+    step: header.step,
+    lossSum: header.lossSum,
+    history: header.history,
+    parameters: list[0] as Float32Array,
+    optimizer: list.slice(1, 1 + n) as Float32Array[],
+    averageMin: list[1 + n] as Float64Array,
+    averageMax: list[2 + n] as Float64Array,
+    best: header.best ? { ...header.best, parameters: list[3 + n] as Float32Array, averageMin: list[4 + n] as Float64Array, averageMax: list[5 + n] as Float64Array } : undefined,
+  };
+}

@@ -1,0 +1,83 @@
+import type { CalibratedRange } from '../calibrate/calibrate.js';
+import { averagingConstant } from '../calibrate/observers.js';
+import type { QuantPlan } from '../fakequant/plan.js';
+import { activationParams, gridEnds, type Range, weightScales } from '../fakequant/scales.js';
+import { Tensor } from '../tensor/tensor.js';
+import { feedNames } from './forward.js';
+import { type ParameterLayout, viewOf } from './parameters.js';
+
+/** Moving ranges of the observed activations, and the feeds that follow from them and from the weights. */
+export class QuantState {
+  readonly averageMin: Float64Array;
+  readonly averageMax: Float64Array;
+  private readonly keepMin: Float64Array;
+  private readonly keepMax: Float64Array;
+
+  constructor(
+    private readonly plan: QuantPlan,
+    private readonly layout: ParameterLayout,
+    private readonly observed: readonly string[],
+    calibrated: ReadonlyMap<string, CalibratedRange>,
+    /** Share of the range that is kept, for each weight of the plan that is clipped. */
+    private readonly weightClips: ReadonlyMap<string, Float32Array>,
+  ) {
+    const of = (name: string) => calibrated.get(name) as CalibratedRange;
+    this.averageMin = Float64Array.from(observed, (name) => of(name).average.min);
+    this.averageMax = Float64Array.from(observed, (name) => of(name).average.max);
+    // Calibration may clip the range; training keeps the same share of whatever range it sees.
+    const share = (range: number, average: number) => (average === 0 ? 1 : range / average);
+    this.keepMin = Float64Array.from(observed, (name) => share(of(name).range.min, of(name).average.min));
+    this.keepMax = Float64Array.from(observed, (name) => share(of(name).range.max, of(name).average.max));
+  }
+
+  /** Take in the ranges that a step reports. */
+  observe(min: Float32Array, max: Float32Array): void {
+    for (let i = 0; i < this.observed.length; i++) {
+      this.averageMin[i] = (this.averageMin[i] as number) + averagingConstant * ((min[i] as number) - (this.averageMin[i] as number));
+      this.averageMax[i] = (this.averageMax[i] as number) + averagingConstant * ((max[i] as number) - (this.averageMax[i] as number));
+    }
+  }
+
+  restore(min: Float64Array, max: Float64Array): void {
+    this.averageMin.set(min);
+    this.averageMax.set(max);
+  }
+
+  /** The ranges that are quantized now, by activation. */
+  ranges(): Map<string, Range> {
+    return new Map(this.observed.map((name, i) => [name, { min: (this.averageMin[i] as number) * (this.keepMin[i] as number), max: (this.averageMax[i] as number) * (this.keepMax[i] as number) }]));
+  }
+
+  /** Scale and zero point of every activation group, with the ends of its grid. */
+  activationFeeds(): Record<string, Tensor> {
+    const { groups } = this.plan;
+    const params = activationParams(groups, this.plan.activations, this.ranges());
+    const ends = params.map((p, index) => gridEnds(p, (groups[index] as (typeof groups)[number]).grid));
+    const vector = (values: number[]) => Tensor.float32([values.length], values);
+    return {
+      [feedNames.activationScale]: vector(params.map((p) => p.scale)),
+      [feedNames.activationZeroPoint]: new Tensor('uint8', [params.length], Uint8Array.from(params, (p) => p.zeroPoint)),
+      [feedNames.activationLow]: vector(ends.map((e) => e.min)),
+      [feedNames.activationHigh]: vector(ends.map((e) => e.max)),
+    };
+  }
+
+  /** Scales and zero points of every weight, for the parameters given. */
+  weightFeeds(parameters: Float32Array): Record<string, Tensor> {
+    const slots = new Map(this.layout.slots.map((slot) => [slot.name, slot]));
+    const all = this.plan.weights.map((point) => {
+      const slot = slots.get(point.value) as ParameterLayout['slots'][number];
+      return weightScales(viewOf(parameters, slot), slot.shape, point, this.weightClips.get(point.value));
+    });
+    const size = all.reduce((sum, one) => sum + one.scale.length, 0);
+    const scale = new Float32Array(size);
+    const zeroPoint = new Int8Array(size);
+    let at = 0;
+    for (const one of all) {
+      scale.set(one.scale, at);
+      zeroPoint.set(one.zeroPoint, at);
+      at += one.scale.length;
+    }
+    return { [feedNames.weightScale]: Tensor.float32([size], scale), [feedNames.weightZeroPoint]: new Tensor('int8', [size], zeroPoint) };
+  }
+}
