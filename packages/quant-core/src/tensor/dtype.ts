@@ -55,7 +55,7 @@ export function allocate<D extends DType>(dtype: D, length: number): DataOf[D] {
 /** A view of `bytes` (little-endian) as elements of `dtype`; copies only when the offset is not aligned. */
 export function viewBytes<D extends DType>(dtype: D, bytes: Uint8Array): DataOf[D] {
   const size = dtypes[dtype].bytes;
-  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   const make = constructors[dtype] as unknown as new (b: ArrayBufferLike, o: number, n: number) => DataOf[D];
   return new make(aligned.buffer, aligned.byteOffset, Math.floor(aligned.byteLength / size));
 }

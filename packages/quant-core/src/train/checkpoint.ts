@@ -75,7 +75,7 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
   if (total !== buffer.length) throw new OctetError('CHECKPOINT_MISMATCH', `The checkpoint holds ${buffer.length} bytes, its header says ${total}`);
   let at = start;
   const take = <T>(make: (buffer: ArrayBuffer) => T, length: number, bytesEach: number): T => {
-    const slice = Uint8Array.prototype.slice.call(buffer, at, at + length * bytesEach);
+    const slice = new Uint8Array(buffer.subarray(at, at + length * bytesEach));
     at += length * bytesEach;
     return make(slice.buffer as ArrayBuffer);
   };
