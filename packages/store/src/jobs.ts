@@ -171,6 +171,23 @@ export class JobRepository {
     }
   }
 
+  /**
+   * Removes a finished job with its events, report and artifacts; their blobs stay for `blobs.release`.
+   * @throws NOT_FOUND; CONFLICT while the job has not finished
+   */
+  async delete(id: string): Promise<void> {
+    const { count } = await this.#db.prisma.job.deleteMany({ where: { id, state: { in: terminalStates } } });
+    if (count > 0) return;
+    const { state } = await this.get(id);
+    throw new ServiceError('CONFLICT', `job ${id} is ${state}`, { hint: 'Cancel the job, or wait until it has finished, and delete it then.' });
+  }
+
+  /** Removes a job that could not be put on the queue and that nobody has taken. True when it was removed. */
+  async withdraw(id: string): Promise<boolean> {
+    const { count } = await this.#db.prisma.job.deleteMany({ where: { id, state: 'queued', attempts: 0 } });
+    return count > 0;
+  }
+
   /** Takes a queued job for a worker. Null when it is not queued any more. */
   async claim(id: string, workerId: string): Promise<Claim | null> {
     const job = await this.#change(id, { from: ['queued'], to: 'running', data: { workerId, heartbeatAt: new Date(), attempts: { increment: 1 }, stage: null, progress: Prisma.DbNull }, event: { worker: workerId } });
