@@ -1,11 +1,19 @@
+import { OctetError } from '../../errors.js';
 import { type AttributeValue, type OpType, spec } from '../../ir/ops.js';
 import { type DType, dtypes } from '../../tensor/dtype.js';
 import type { Tensor } from '../../tensor/tensor.js';
-import { OctetError } from '../../errors.js';
 import { type AttributeProto, attributeTypes, toNumber } from './schema.js';
 import { dtypeOf, isSupported, readTensor, tensorProto } from './tensors.js';
 
-const typeOfKind = { int: attributeTypes.int, float: attributeTypes.float, string: attributeTypes.string, ints: attributeTypes.ints, floats: attributeTypes.floats, dtype: attributeTypes.int, tensor: attributeTypes.tensor } as const;
+const typeOfKind = {
+  int: attributeTypes.int,
+  float: attributeTypes.float,
+  string: attributeTypes.string,
+  ints: attributeTypes.ints,
+  floats: attributeTypes.floats,
+  dtype: attributeTypes.int,
+  tensor: attributeTypes.tensor,
+} as const;
 
 const nameOfType = new Map<number, string>(Object.entries(attributeTypes).map(([name, number]) => [number, name]));
 
@@ -13,7 +21,12 @@ const nameOfType = new Map<number, string>(Object.entries(attributeTypes).map(([
 export function attributeType(attribute: AttributeProto, node: string): number {
   const declared = attribute.type ?? 0;
   if (nameOfType.has(declared)) return declared;
-  if (declared !== 0) throw new OctetError('MODEL_INVALID', `Attribute "${attribute.name}" of node "${node}" is of kind ${declared}, which ONNX does not have.`, { node });
+  if (declared !== 0)
+    throw new OctetError(
+      'MODEL_INVALID',
+      `Attribute "${attribute.name}" of node "${node}" is of kind ${declared}, which ONNX does not have.`,
+      { node },
+    );
   if (attribute.f !== undefined) return attributeTypes.float;
   if (attribute.i !== undefined) return attributeTypes.int;
   if (attribute.s !== undefined) return attributeTypes.string;
@@ -28,7 +41,11 @@ export function attributeType(attribute: AttributeProto, node: string): number {
  * Attributes of a node as the op table types them. `undefined` when the table cannot hold one of them (an attribute of a newer
  * form, an element type Octet has no arrays for): the node is kept as it is. Throws MODEL_INVALID for one of the wrong kind.
  */
-export function readAttributes(op: OpType, attributes: readonly AttributeProto[], node: string): Record<string, AttributeValue> | undefined {
+export function readAttributes(
+  op: OpType,
+  attributes: readonly AttributeProto[],
+  node: string,
+): Record<string, AttributeValue> | undefined {
   const table = spec(op).attrs ?? {};
   const result: Record<string, AttributeValue> = {};
   for (const attribute of attributes) {
@@ -37,7 +54,11 @@ export function readAttributes(op: OpType, attributes: readonly AttributeProto[]
     if (!row) return undefined;
     const type = attributeType(attribute, node);
     if (type !== typeOfKind[row.kind]) {
-      throw new OctetError('MODEL_INVALID', `Attribute "${name}" of ${op} node "${node}" is of kind ${nameOfType.get(type)}, and must be ${nameOfType.get(typeOfKind[row.kind])}.`, { node, op });
+      throw new OctetError(
+        'MODEL_INVALID',
+        `Attribute "${name}" of ${op} node "${node}" is of kind ${nameOfType.get(type)}, and must be ${nameOfType.get(typeOfKind[row.kind])}.`,
+        { node, op },
+      );
     }
     const value = readValue(row.kind, attribute, `${node}.${name}`);
     if (value === undefined) return undefined;

@@ -113,7 +113,22 @@ export interface ModelProto extends Kept {
 }
 
 /** Numbers of AttributeProto.AttributeType. */
-export const attributeTypes = { float: 1, int: 2, string: 3, tensor: 4, graph: 5, floats: 6, ints: 7, strings: 8, tensors: 9, graphs: 10, sparse: 11, sparses: 12, type: 13, types: 14 } as const;
+export const attributeTypes = {
+  float: 1,
+  int: 2,
+  string: 3,
+  tensor: 4,
+  graph: 5,
+  floats: 6,
+  ints: 7,
+  strings: 8,
+  tensors: 9,
+  graphs: 10,
+  sparse: 11,
+  sparses: 12,
+  type: 13,
+  types: 14,
+} as const;
 
 type FieldRow = readonly [id: number, type: string, rule?: 'repeated'];
 
@@ -121,9 +136,20 @@ export const messages = {
   StringEntry: { key: [1, 'string'], value: [2, 'string'] },
   // Packed numeric payloads are declared as bytes: they arrive as views of the file instead of one JavaScript number an element.
   Tensor: {
-    dims: [1, 'int64', 'repeated'], dataType: [2, 'int32'], segment: [3, 'bytes'], floatData: [4, 'bytes', 'repeated'], int32Data: [5, 'bytes', 'repeated'],
-    stringData: [6, 'bytes', 'repeated'], int64Data: [7, 'bytes', 'repeated'], name: [8, 'string'], rawData: [9, 'bytes'], doubleData: [10, 'bytes', 'repeated'],
-    uint64Data: [11, 'bytes', 'repeated'], docString: [12, 'string'], externalData: [13, 'StringEntry', 'repeated'], dataLocation: [14, 'int32'],
+    dims: [1, 'int64', 'repeated'],
+    dataType: [2, 'int32'],
+    segment: [3, 'bytes'],
+    floatData: [4, 'bytes', 'repeated'],
+    int32Data: [5, 'bytes', 'repeated'],
+    stringData: [6, 'bytes', 'repeated'],
+    int64Data: [7, 'bytes', 'repeated'],
+    name: [8, 'string'],
+    rawData: [9, 'bytes'],
+    doubleData: [10, 'bytes', 'repeated'],
+    uint64Data: [11, 'bytes', 'repeated'],
+    docString: [12, 'string'],
+    externalData: [13, 'StringEntry', 'repeated'],
+    dataLocation: [14, 'int32'],
   },
   Dimension: { dimValue: [1, 'int64'], dimParam: [2, 'string'], denotation: [3, 'string'] },
   Shape: { dim: [1, 'Dimension', 'repeated'] },
@@ -131,23 +157,53 @@ export const messages = {
   Type: { tensorType: [1, 'TensorType'], denotation: [6, 'string'] },
   ValueInfo: { name: [1, 'string'], type: [2, 'Type'], docString: [3, 'string'] },
   Attribute: {
-    name: [1, 'string'], f: [2, 'float'], i: [3, 'int64'], s: [4, 'bytes'], t: [5, 'Tensor'], g: [6, 'Graph'], floats: [7, 'float', 'repeated'],
-    ints: [8, 'int64', 'repeated'], strings: [9, 'bytes', 'repeated'], graphs: [11, 'Graph', 'repeated'], type: [20, 'int32'], refAttrName: [21, 'string'],
+    name: [1, 'string'],
+    f: [2, 'float'],
+    i: [3, 'int64'],
+    s: [4, 'bytes'],
+    t: [5, 'Tensor'],
+    g: [6, 'Graph'],
+    floats: [7, 'float', 'repeated'],
+    ints: [8, 'int64', 'repeated'],
+    strings: [9, 'bytes', 'repeated'],
+    graphs: [11, 'Graph', 'repeated'],
+    type: [20, 'int32'],
+    refAttrName: [21, 'string'],
   },
   Node: {
-    input: [1, 'string', 'repeated'], output: [2, 'string', 'repeated'], name: [3, 'string'], opType: [4, 'string'], attribute: [5, 'Attribute', 'repeated'],
-    docString: [6, 'string'], domain: [7, 'string'],
+    input: [1, 'string', 'repeated'],
+    output: [2, 'string', 'repeated'],
+    name: [3, 'string'],
+    opType: [4, 'string'],
+    attribute: [5, 'Attribute', 'repeated'],
+    docString: [6, 'string'],
+    domain: [7, 'string'],
   },
   Annotation: { tensorName: [1, 'string'], parameters: [2, 'StringEntry', 'repeated'] },
   Graph: {
-    node: [1, 'Node', 'repeated'], name: [2, 'string'], initializer: [5, 'Tensor', 'repeated'], docString: [10, 'string'], input: [11, 'ValueInfo', 'repeated'],
-    output: [12, 'ValueInfo', 'repeated'], valueInfo: [13, 'ValueInfo', 'repeated'], quantizationAnnotation: [14, 'Annotation', 'repeated'], sparseInitializer: [15, 'bytes', 'repeated'],
+    node: [1, 'Node', 'repeated'],
+    name: [2, 'string'],
+    initializer: [5, 'Tensor', 'repeated'],
+    docString: [10, 'string'],
+    input: [11, 'ValueInfo', 'repeated'],
+    output: [12, 'ValueInfo', 'repeated'],
+    valueInfo: [13, 'ValueInfo', 'repeated'],
+    quantizationAnnotation: [14, 'Annotation', 'repeated'],
+    sparseInitializer: [15, 'bytes', 'repeated'],
   },
   Opset: { domain: [1, 'string'], version: [2, 'int64'] },
   Function: { name: [1, 'string'], domain: [10, 'string'] },
   Model: {
-    irVersion: [1, 'int64'], producerName: [2, 'string'], producerVersion: [3, 'string'], domain: [4, 'string'], modelVersion: [5, 'int64'], docString: [6, 'string'],
-    graph: [7, 'Graph'], opsetImport: [8, 'Opset', 'repeated'], metadataProps: [14, 'StringEntry', 'repeated'], functions: [25, 'Function', 'repeated'],
+    irVersion: [1, 'int64'],
+    producerName: [2, 'string'],
+    producerVersion: [3, 'string'],
+    domain: [4, 'string'],
+    modelVersion: [5, 'int64'],
+    docString: [6, 'string'],
+    graph: [7, 'Graph'],
+    opsetImport: [8, 'Opset', 'repeated'],
+    metadataProps: [14, 'StringEntry', 'repeated'],
+    functions: [25, 'Function', 'repeated'],
   },
 } as const satisfies Record<string, Record<string, FieldRow>>;
 
@@ -157,10 +213,25 @@ const root = protobuf.Root.fromJSON({
   nested: Object.fromEntries(
     Object.entries(messages).map(([name, fields]) => [
       name,
-      { fields: Object.fromEntries(Object.entries(fields as Record<string, FieldRow>).map(([field, [id, type, rule]]) => [field, { id, type, ...(rule ? { rule } : {}) }])) },
+      {
+        fields: Object.fromEntries(
+          Object.entries(fields as Record<string, FieldRow>).map(([field, [id, type, rule]]) => [
+            field,
+            { id, type, ...(rule ? { rule } : {}) },
+          ]),
+        ),
+      },
     ]),
   ),
 });
+
+// protobufjs puts the defaults of fields on the prototype; without them an absent field reads as undefined.
+for (const name of Object.keys(messages)) {
+  const type = root.lookupType(name);
+  const plain = class extends protobuf.Message {};
+  type.ctor = plain;
+  for (const { name: field } of type.fieldsArray) Reflect.deleteProperty(plain.prototype, field);
+}
 
 interface ProtoOf {
   StringEntry: StringEntryProto;
@@ -181,7 +252,10 @@ export function decode<K extends keyof ProtoOf>(name: K, bytes: Uint8Array): Pro
 
 /** Message → bytes, with the unknown fields it was read with. */
 export function encode<K extends keyof ProtoOf>(name: K, message: ProtoOf[K]): Uint8Array {
-  return root.lookupType(name).encode(message as { [k: string]: unknown }).finish();
+  return root
+    .lookupType(name)
+    .encode(message as { [k: string]: unknown })
+    .finish();
 }
 
 /** A 64-bit integer as a JavaScript number; beyond 2^53 it loses precision. */

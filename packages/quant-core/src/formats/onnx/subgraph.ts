@@ -39,12 +39,18 @@ export function innerNames(node: NodeProto): string[] {
 /** A copy of the node's attributes in which names inside its subgraphs are replaced; the rest is shared. */
 export function renameInside(attributes: readonly AttributeProto[], renames: ReadonlyMap<string, string>): AttributeProto[] {
   const name = (old: string) => renames.get(old) ?? old;
-  const renamed = <T extends { name?: string; $unknowns?: Uint8Array[] }>(list: readonly T[]): T[] => list.map((item) => keepUnknowns(item, { ...item, name: name(item.name ?? '') }));
+  const renamed = <T extends { name?: string; $unknowns?: Uint8Array[] }>(list: readonly T[]): T[] =>
+    list.map((item) => keepUnknowns(item, { ...item, name: name(item.name ?? '') }));
   const graph = (old: GraphProto): GraphProto =>
     keepUnknowns(old, {
       ...old,
       node: (old.node ?? []).map((node) =>
-        keepUnknowns(node, { ...node, input: (node.input ?? []).map(name), output: (node.output ?? []).map(name), attribute: renameInside(node.attribute ?? [], renames) }),
+        keepUnknowns(node, {
+          ...node,
+          input: (node.input ?? []).map(name),
+          output: (node.output ?? []).map(name),
+          attribute: renameInside(node.attribute ?? [], renames),
+        }),
       ),
       initializer: renamed(old.initializer ?? []),
       input: renamed(old.input ?? []),
@@ -53,7 +59,11 @@ export function renameInside(attributes: readonly AttributeProto[], renames: Rea
     });
   return attributes.map((attribute) =>
     attribute.g || attribute.graphs
-      ? keepUnknowns(attribute, { ...attribute, ...(attribute.g ? { g: graph(attribute.g) } : {}), ...(attribute.graphs ? { graphs: attribute.graphs.map(graph) } : {}) })
+      ? keepUnknowns(attribute, {
+          ...attribute,
+          ...(attribute.g ? { g: graph(attribute.g) } : {}),
+          ...(attribute.graphs ? { graphs: attribute.graphs.map(graph) } : {}),
+        })
       : attribute,
   );
 }

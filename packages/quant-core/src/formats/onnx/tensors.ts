@@ -11,8 +11,20 @@ const byNumber = new Map<number, DType>(Object.entries(dtypes).map(([name, { onn
 
 /** Element types of the standard that Octet has no arrays for. */
 const otherTypes = new Map<number, string>([
-  [8, 'string'], [14, 'complex64'], [15, 'complex128'], [16, 'bfloat16'], [17, 'float8e4m3fn'], [18, 'float8e4m3fnuz'], [19, 'float8e5m2'], [20, 'float8e5m2fnuz'],
-  [21, 'uint4'], [22, 'int4'], [23, 'float4e2m1'], [24, 'float8e8m0'], [25, 'uint2'], [26, 'int2'],
+  [8, 'string'],
+  [14, 'complex64'],
+  [15, 'complex128'],
+  [16, 'bfloat16'],
+  [17, 'float8e4m3fn'],
+  [18, 'float8e4m3fnuz'],
+  [19, 'float8e5m2'],
+  [20, 'float8e5m2fnuz'],
+  [21, 'uint4'],
+  [22, 'int4'],
+  [23, 'float4e2m1'],
+  [24, 'float8e8m0'],
+  [25, 'uint2'],
+  [26, 'int2'],
 ]);
 
 /** The element type with this number of TensorProto.DataType, if Octet has it. */
@@ -25,7 +37,10 @@ export const dtypeName = (number: number): string | undefined => byNumber.get(nu
 export type ExternalData = (location: string) => Uint8Array;
 
 /** Where typed payloads of each element type live. */
-const payloadOf: Record<DType, { field: 'floatData' | 'int32Data' | 'int64Data' | 'doubleData' | 'uint64Data'; id: number; fixed?: number }> = {
+const payloadOf: Record<
+  DType,
+  { field: 'floatData' | 'int32Data' | 'int64Data' | 'doubleData' | 'uint64Data'; id: number; fixed?: number }
+> = {
   float32: { field: 'floatData', id: 4, fixed: 4 },
   float64: { field: 'doubleData', id: 10, fixed: 8 },
   int64: { field: 'int64Data', id: 7 },
@@ -45,9 +60,13 @@ export function tensorShape(proto: TensorProto, name: string): number[] {
   const shape = (proto.dims ?? []).map(toNumber);
   let size = 1;
   for (const dim of shape) {
-    if (dim < 0) throw new OctetError('MODEL_SHAPE', `Tensor "${name}" has the negative dimension ${dim} in its shape [${shape}].`, { tensor: name });
+    if (dim < 0)
+      throw new OctetError('MODEL_SHAPE', `Tensor "${name}" has the negative dimension ${dim} in its shape [${shape}].`, { tensor: name });
     size *= dim;
-    if (dim > maxElements || size > maxElements) throw new OctetError('MODEL_SHAPE', `Tensor "${name}" claims the shape [${shape}], more than ${maxElements} elements.`, { tensor: name });
+    if (dim > maxElements || size > maxElements)
+      throw new OctetError('MODEL_SHAPE', `Tensor "${name}" claims the shape [${shape}], more than ${maxElements} elements.`, {
+        tensor: name,
+      });
   }
   return shape;
 }
@@ -55,7 +74,10 @@ export function tensorShape(proto: TensorProto, name: string): number[] {
 /** Whether the element type is one of Octet's; throws MODEL_DTYPE when it is not even one of ONNX. */
 export function isSupported(proto: TensorProto, name: string): boolean {
   const number = proto.dataType ?? 0;
-  if (!dtypeName(number)) throw new OctetError('MODEL_DTYPE', `Tensor "${name}" has the element type number ${number}, which ONNX does not have.`, { tensor: name });
+  if (!dtypeName(number))
+    throw new OctetError('MODEL_DTYPE', `Tensor "${name}" has the element type number ${number}, which ONNX does not have.`, {
+      tensor: name,
+    });
   return byNumber.has(number);
 }
 
@@ -71,12 +93,17 @@ export function readTensor(proto: TensorProto, name: string, external?: External
   }
   const shape = tensorShape(proto, name);
   const size = shape.reduce((product, dim) => product * dim, 1);
-  if (proto.segment) throw new OctetError('MODEL_INVALID', `Tensor "${name}" is stored in segments, which ONNX has given up.`, { tensor: name });
+  if (Object.hasOwn(proto, 'segment'))
+    throw new OctetError('MODEL_INVALID', `Tensor "${name}" is stored in segments, which ONNX has given up.`, { tensor: name });
   const bytes = (proto.dataLocation ?? 0) === 1 ? readExternal(proto, name, size * dtypes[dtype].bytes, external) : proto.rawData;
   if (bytes?.length || !hasTyped(proto)) {
     const found = bytes ?? new Uint8Array(0);
     if (found.length !== size * dtypes[dtype].bytes) {
-      throw new OctetError('MODEL_INVALID', `Tensor "${name}" is ${dtype} with shape [${shape}], which takes ${size * dtypes[dtype].bytes} bytes, and holds ${found.length}.`, { tensor: name });
+      throw new OctetError(
+        'MODEL_INVALID',
+        `Tensor "${name}" is ${dtype} with shape [${shape}], which takes ${size * dtypes[dtype].bytes} bytes, and holds ${found.length}.`,
+        { tensor: name },
+      );
     }
     return new Tensor(dtype, shape, viewBytes(dtype, found));
   }
@@ -84,7 +111,9 @@ export function readTensor(proto: TensorProto, name: string, external?: External
 }
 
 function hasTyped(proto: TensorProto): boolean {
-  return Boolean(proto.floatData || proto.int32Data || proto.int64Data || proto.doubleData || proto.uint64Data || proto.stringData || proto.$unknowns);
+  return Boolean(
+    proto.floatData || proto.int32Data || proto.int64Data || proto.doubleData || proto.uint64Data || proto.stringData || proto.$unknowns,
+  );
 }
 
 /** The packed payload of a typed field, also where a writer did not pack it. */
@@ -103,10 +132,17 @@ function readTyped(proto: TensorProto, dtype: DType, size: number, name: string,
   const chunks = payload(proto, dtype);
   const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
   const wrong = (got: string) =>
-    new OctetError('MODEL_INVALID', `Tensor "${name}" is ${dtype} with shape [${shape}], ${size} elements, and holds ${got}.`, { tensor: name });
+    new OctetError('MODEL_INVALID', `Tensor "${name}" is ${dtype} with shape [${shape}], ${size} elements, and holds ${got}.`, {
+      tensor: name,
+    });
   if (length === 0 && size > 0) {
     const other = (['floatData', 'int32Data', 'int64Data', 'doubleData', 'uint64Data', 'stringData'] as const).find((key) => proto[key]);
-    if (other) throw new OctetError('MODEL_DTYPE', `Tensor "${name}" is ${dtype}, but its data is stored as ${other}; ${dtype} belongs into ${field}.`, { tensor: name });
+    if (other)
+      throw new OctetError(
+        'MODEL_DTYPE',
+        `Tensor "${name}" is ${dtype}, but its data is stored as ${other}; ${dtype} belongs into ${field}.`,
+        { tensor: name },
+      );
   }
   if (fixed) {
     if (length !== size * fixed) throw wrong(`${length} bytes`);
@@ -127,7 +163,9 @@ function readTyped(proto: TensorProto, dtype: DType, size: number, name: string,
     while (reader.pos < reader.len) {
       if (index >= size) throw wrong('more');
       const value = varint(chunk, reader, name);
-      data[index++] = (dtype === 'int64' || dtype === 'uint64' ? value : Number(BigInt.asIntN(dtype === 'uint32' ? 64 : 32, value))) as never;
+      data[index++] = (
+        dtype === 'int64' || dtype === 'uint64' ? value : Number(BigInt.asIntN(dtype === 'uint32' ? 64 : 32, value))
+      ) as never;
     }
   }
   if (index !== size) throw wrong(`${index}`);
@@ -164,7 +202,11 @@ export function externalFields(proto: TensorProto): Map<string, string> {
 /** Location of a tensor's external data: a relative path that stays below the model's folder. Throws MODEL_EXTERNAL_DATA. */
 export function externalLocation(proto: TensorProto, name: string): string {
   const location = externalFields(proto).get('location') ?? '';
-  const refuse = (why: string) => new OctetError('MODEL_EXTERNAL_DATA', `Tensor "${name}" stores its data in "${location}", which ${why}.`, { tensor: name, file: location });
+  const refuse = (why: string) =>
+    new OctetError('MODEL_EXTERNAL_DATA', `Tensor "${name}" stores its data in "${location}", which ${why}.`, {
+      tensor: name,
+      file: location,
+    });
   if (location === '') throw refuse('is no file name');
   if (/^[/\\]|^[A-Za-z]:|\0/.test(location)) throw refuse('is an absolute path');
   const parts = location.split(/[/\\]/);
@@ -175,21 +217,40 @@ export function externalLocation(proto: TensorProto, name: string): string {
 function readExternal(proto: TensorProto, name: string, bytes: number, external?: ExternalData): Uint8Array {
   const location = externalLocation(proto, name);
   const place = { tensor: name, file: location };
-  if (!external) throw new OctetError('MODEL_EXTERNAL_DATA', `Tensor "${name}" stores its data in the file "${location}", which did not come with the model.`, place);
+  if (!external)
+    throw new OctetError(
+      'MODEL_EXTERNAL_DATA',
+      `Tensor "${name}" stores its data in the file "${location}", which did not come with the model.`,
+      place,
+    );
   const fields = externalFields(proto);
   const whole = (key: string, otherwise: number) => {
     const text = fields.get(key);
     if (text === undefined || text === '') return otherwise;
-    if (!/^\d{1,15}$/.test(text)) throw new OctetError('MODEL_EXTERNAL_DATA', `The ${key} of the external data of tensor "${name}" is "${text}", not a number of bytes.`, place);
+    if (!/^\d{1,15}$/.test(text))
+      throw new OctetError(
+        'MODEL_EXTERNAL_DATA',
+        `The ${key} of the external data of tensor "${name}" is "${text}", not a number of bytes.`,
+        place,
+      );
     return Number(text);
   };
   const offset = whole('offset', 0);
   const file = external(location);
   const length = whole('length', file.length - offset);
   if (offset > file.length || length > file.length - offset) {
-    throw new OctetError('MODEL_EXTERNAL_DATA', `Tensor "${name}" wants ${length} bytes at ${offset} of "${location}", which has ${file.length}.`, place);
+    throw new OctetError(
+      'MODEL_EXTERNAL_DATA',
+      `Tensor "${name}" wants ${length} bytes at ${offset} of "${location}", which has ${file.length}.`,
+      place,
+    );
   }
-  if (length !== bytes) throw new OctetError('MODEL_EXTERNAL_DATA', `Tensor "${name}" takes ${bytes} bytes, and ${length} are stored for it in "${location}".`, place);
+  if (length !== bytes)
+    throw new OctetError(
+      'MODEL_EXTERNAL_DATA',
+      `Tensor "${name}" takes ${bytes} bytes, and ${length} are stored for it in "${location}".`,
+      place,
+    );
   return file.subarray(offset, offset + length);
 }
 

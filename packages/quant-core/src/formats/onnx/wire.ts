@@ -21,7 +21,10 @@ const shapes = new Map<string, Map<number, string>>(
   Object.entries(messages).map(([name, fields]) => [
     name,
     new Map(
-      Object.values(fields as Record<string, readonly [number, string, string?]>).map(([id, type]) => [id, Object.hasOwn(messages, type) ? type : type === 'bytes' || type === 'string' ? 'bytes' : 'scalar']),
+      Object.values(fields as Record<string, readonly [number, string, string?]>).map(([id, type]) => [
+        id,
+        Object.hasOwn(messages, type) ? type : type === 'bytes' || type === 'string' ? 'bytes' : 'scalar',
+      ]),
     ),
   ]),
 );
@@ -58,7 +61,8 @@ function walk(cursor: Cursor, message: MessageName, end: number, depth: number):
     else if (wireType === 5) cursor.at += 4;
     else if (wireType === 2) {
       const length = varint(cursor, end);
-      if (length > end - cursor.at) throw new Damage(`field ${field} of ${message} at byte ${start} says it has ${length} bytes, and ${end - cursor.at} are left`);
+      if (length > end - cursor.at)
+        throw new Damage(`field ${field} of ${message} at byte ${start} says it has ${length} bytes, and ${end - cursor.at} are left`);
       const inner = shape?.get(field);
       if (inner === 'scalar') {
         spend(cursor, length);
@@ -73,7 +77,12 @@ function walk(cursor: Cursor, message: MessageName, end: number, depth: number):
 function spend(cursor: Cursor, count: number): void {
   cursor.left -= count;
   if (cursor.left < 0) {
-    throw new OctetError('MODEL_TOO_LARGE', `The structure of the model has more than ${cursor.limit} fields, not counting the data of weights.`, {}, { hint: 'Store weights as raw_data, or raise the limit on nodes on your own server.' });
+    throw new OctetError(
+      'MODEL_TOO_LARGE',
+      `The structure of the model has more than ${cursor.limit} fields, not counting the data of weights.`,
+      {},
+      { hint: 'Store weights as raw_data, or raise the limit on nodes on your own server.' },
+    );
   }
 }
 
@@ -90,14 +99,22 @@ export function checkWire(bytes: Uint8Array, budget: WireBudget): void {
   const firstShape = known.get(first >> 3);
   const expected = firstShape === 'scalar' ? 0 : 2;
   if (!firstShape || first >= 0x80 || (first & 7) !== expected) {
-    throw new OctetError('MODEL_NOT_ONNX', `The file does not begin like an ONNX model (first bytes: ${Buffer.from(bytes.subarray(0, 8)).toString('hex')}).`);
+    throw new OctetError(
+      'MODEL_NOT_ONNX',
+      `The file does not begin like an ONNX model (first bytes: ${Buffer.from(bytes.subarray(0, 8)).toString('hex')}).`,
+    );
   }
   try {
     walk(cursor, 'Model', bytes.length, 0);
   } catch (error) {
     if (!(error instanceof Damage)) throw error;
     const code = looksLikeModel(bytes) ? 'MODEL_TRUNCATED' : 'MODEL_NOT_ONNX';
-    throw new OctetError(code, code === 'MODEL_TRUNCATED' ? `The file of ${bytes.length} bytes is cut off or damaged: ${error.message}.` : `The file is not an ONNX model: ${error.message}.`);
+    throw new OctetError(
+      code,
+      code === 'MODEL_TRUNCATED'
+        ? `The file of ${bytes.length} bytes is cut off or damaged: ${error.message}.`
+        : `The file is not an ONNX model: ${error.message}.`,
+    );
   }
 }
 

@@ -5,7 +5,15 @@ import { dtypes } from '../../tensor/dtype.js';
 import type { Tensor } from '../../tensor/tensor.js';
 import { attributeProtos } from './attributes.js';
 import { OnnxNode, OnnxOrigin } from './origin.js';
-import { type AttributeProto, encode, type GraphProto, type ModelProto, type NodeProto, type TypeProto, type ValueInfoProto } from './schema.js';
+import {
+  type AttributeProto,
+  encode,
+  type GraphProto,
+  type ModelProto,
+  type NodeProto,
+  type TypeProto,
+  type ValueInfoProto,
+} from './schema.js';
 import { innerNames, keepUnknowns, renameInside } from './subgraph.js';
 import { tensorProto } from './tensors.js';
 
@@ -51,7 +59,8 @@ export function writeOnnx(graph: Graph): Uint8Array {
 function checkNames(graph: Graph): Set<string> {
   const names = new Set<string>();
   for (const value of graph.values()) {
-    if (names.has(value.name)) throw new OctetError('INTERNAL', `Two values of the graph are called "${value.name}".`, { tensor: value.name });
+    if (names.has(value.name))
+      throw new OctetError('INTERNAL', `Two values of the graph are called "${value.name}".`, { tensor: value.name });
     names.add(value.name);
   }
   return names;
@@ -81,7 +90,9 @@ function nodeProto(node: Node, graph: Graph, origin: OnnxOrigin | undefined, nam
   const own = opaque ? opaque.ownInputs : node.inputs.length;
   const proto: NodeProto = {
     input: trimmed(node.inputs.slice(0, own).map((value) => value?.name ?? '')),
-    output: trimmed(node.outputs.map((value, port) => (source && (source.proto.output?.[port] ?? '') === '' && !isUsed(value, graph) ? '' : value.name))),
+    output: trimmed(
+      node.outputs.map((value, port) => (source && (source.proto.output?.[port] ?? '') === '' && !isUsed(value, graph) ? '' : value.name)),
+    ),
     name: node.name,
     opType: opaque?.opType ?? node.op,
     attribute: source ? opaqueAttributes(node, source, own, names) : attributeProtos(node.op, node.attrs as Record<string, AttributeValue>),
@@ -138,7 +149,10 @@ function typeProto(type: ValueType, before: TypeProto | undefined): TypeProto {
       return { ...(typeof dim === 'number' ? { dimValue: dim } : { dimParam: dim }), ...(denotation ? { denotation } : {}) };
     }),
   };
-  return { tensorType: { elemType: dtypes[type.dtype].onnx, ...(shape ? { shape } : {}) }, ...(before?.denotation ? { denotation: before.denotation } : {}) };
+  return {
+    tensorType: { elemType: dtypes[type.dtype].onnx, ...(shape ? { shape } : {}) },
+    ...(before?.denotation ? { denotation: before.denotation } : {}),
+  };
 }
 
 /** Field 7 of ModelProto, field 5 of GraphProto, field 9 of TensorProto, each with a length before it. */
@@ -162,7 +176,11 @@ function assemble(model: Uint8Array, body: Uint8Array, constants: ReadonlyMap<st
     parts.push({ header, raw, length });
   }
   const total = model.length + 1 + varintLength(graphLength) + graphLength;
-  if (total > maxBytes) throw new OctetError('MODEL_TOO_LARGE', `The model takes ${total} bytes; an ONNX file without external data holds less than ${maxBytes + 1}.`);
+  if (total > maxBytes)
+    throw new OctetError(
+      'MODEL_TOO_LARGE',
+      `The model takes ${total} bytes; an ONNX file without external data holds less than ${maxBytes + 1}.`,
+    );
   const bytes = Buffer.allocUnsafeSlow(total);
   let at = put(bytes, model, 0);
   at = putLength(bytes, graphTag, graphLength, at);

@@ -1,0 +1,185 @@
+import { OctetError } from '../../errors.js';
+import { defaultLimits, type Limits } from '../../events.js';
+import type { Graph } from '../../ir/graph.js';
+import { buildGraph, standardDomain } from './build.js';
+import { checkConstants } from './check.js';
+import { OnnxOrigin } from './origin.js';
+import {
+  decode,
+  type FunctionProto,
+  type GraphProto,
+  type ModelProto,
+  type NodeProto,
+  type OpsetProto,
+  toNumber,
+  type ValueInfoProto,
+} from './schema.js';
+import { subgraphs } from './subgraph.js';
+import { type ExternalData, externalLocation } from './tensors.js';
+import { upgradeGraph } from './upgrade.js';
+import { checkWire } from './wire.js';
+
+/** Oldest opset that is upgraded, and the newest that ONNX Runtime 1.30 runs. */
+export const oldestOpset = 7;
+export const newestOpset = 26;
+
+/** The op table is written in the forms of this opset. */
+const tableOpset = 18;
+
+/** Domains whose operators ONNX Runtime brings along. */
+const runnableDomains: ReadonlySet<string> = new Set(['', 'com.microsoft', 'ai.onnx.ml']);
+
+/** Fields of all messages allowed for each node that the limits allow: names, attributes, and their numbers. */
+const fieldsPerNode = 40;
+
+export interface OnnxSource {
+  /** Name and version of the writer. */
+  producer: string;
+  irVersion: number;
+  /** Opset of ai.onnx in the file. */
+  opset: number;
+  /** Operator → count, as in the file; with the domain in front where it is not ai.onnx. */
+  ops: Record<string, number>;
+  nodes: number;
+}
+
+/** A decoded file, before its graph is built. */
+export interface ParsedModel {
+  model: ModelProto & { graph: GraphProto };
+  source: OnnxSource;
+  /** Locations of external data that its initializers name. */
+  locations: readonly string[];
+}
+
+/**
+ * Bytes of an ONNX ModelProto → Graph in the forms of opset 18 (or of the file's opset, if that is newer).
+ * Tensors are views of `bytes` where alignment allows: do not write to it afterwards.
+ * Throws an OctetError with a MODEL_… code for anything that is not a sound model.
+ */
+export function readOnnx(bytes: Uint8Array, options: { limits?: Limits; externalData?: ExternalData } = {}): Graph {
+  const limits = options.limits ?? defaultLimits;
+  return buildModel(parseOnnx(bytes, limits), limits, options.externalData);
+}
+
+/** Decode and check what can be told before weights are looked at. */
+export function parseOnnx(bytes: Uint8Array, limits: Limits): ParsedModel {
+  if (bytes.length > limits.modelBytes)
+    throw new OctetError('MODEL_TOO_LARGE', `The model has ${bytes.length} bytes, and ${limits.modelBytes} are allowed.`);
+  checkWire(bytes, { fields: Math.max(10_000, limits.modelNodes * fieldsPerNode) });
+  let model: ModelProto;
+  try {
+    model = decode('Model', bytes);
+  } catch (error) {
+    throw new OctetError(
+      'MODEL_TRUNCATED',
+      `The file cannot be decoded: ${error instanceof Error ? error.message : String(error)}.`,
+      {},
+      { cause: error },
+    );
+  }
+  const { graph } = model;
+  const irVersion = toNumber(model.irVersion);
+  if (!graph || irVersion < 1)
+    throw new OctetError('MODEL_NOT_ONNX', graph ? 'The file has no IR version.' : 'The file has no graph in it.');
+  const nodes = graph.node ?? [];
+  const opset = opsetOf(model.opsetImport ?? []);
+  const all = countNodes(nodes);
+  if (all > limits.modelNodes) throw new OctetError('MODEL_TOO_LARGE', `The model has ${all} nodes, and ${limits.modelNodes} are allowed.`);
+  checkDomains(nodes, model.functions ?? []);
+  const ops = new Map<string, number>();
+  for (const node of nodes) {
+    const domain = standardDomain(node.domain);
+    const op = `${domain}${domain && '.'}${node.opType ?? ''}`;
+    ops.set(op, (ops.get(op) ?? 0) + 1);
+  }
+  const locations = new Set<string>();
+  for (const tensor of graph.initializer ?? [])
+    if ((tensor.dataLocation ?? 0) === 1) locations.add(externalLocation(tensor, tensor.name ?? ''));
+  const source = {
+    producer: [model.producerName, model.producerVersion].filter(Boolean).join(' '),
+    irVersion,
+    opset,
+    ops: Object.fromEntries(ops),
+    nodes: nodes.length,
+  };
+  return { model: { ...model, graph, ...(model.$unknowns ? { $unknowns: model.$unknowns } : {}) }, source, locations: [...locations] };
+}
+
+/** Upgrade, build and check the graph of a decoded model, which is used up by it. */
+export function buildModel(parsed: ParsedModel, limits: Limits, externalData?: ExternalData): Graph {
+  const { model, source } = parsed;
+  const origin = originOf(model);
+  if (source.opset < tableOpset) upgradeGraph(model.graph, source.opset);
+  const graph = buildGraph(model.graph, { maxParameters: limits.modelParameters, ...(externalData ? { externalData } : {}) });
+  checkConstants(graph);
+  graph.opset = Math.max(tableOpset, source.opset);
+  graph.origin = origin;
+  return graph;
+}
+
+function opsetOf(imports: readonly OpsetProto[]): number {
+  const versions = new Set(imports.filter(({ domain }) => standardDomain(domain) === '').map(({ version }) => toNumber(version)));
+  if (versions.size > 1) throw new OctetError('MODEL_INVALID', `The model imports ai.onnx with the opsets ${[...versions].join(' and ')}.`);
+  const [opset = 1] = versions;
+  if (!(opset >= oldestOpset && opset <= newestOpset))
+    throw new OctetError(
+      'MODEL_OPSET_UNSUPPORTED',
+      `The model is of opset ${opset}, and opsets ${oldestOpset} to ${newestOpset} can be read.`,
+    );
+  return opset;
+}
+
+function countNodes(nodes: readonly NodeProto[]): number {
+  let count = nodes.length;
+  for (const node of nodes) for (const graph of subgraphs(node)) count += countNodes(graph.node ?? []);
+  return count;
+}
+
+/** Every operator is of a domain that the runtime has, or a function of the model. */
+function checkDomains(nodes: readonly NodeProto[], functions: readonly FunctionProto[]): void {
+  const local = new Set(functions.map(({ domain, name }) => JSON.stringify([standardDomain(domain), name ?? ''])));
+  const check = (node: NodeProto): void => {
+    const domain = standardDomain(node.domain);
+    const name = node.name || node.output?.[0] || '';
+    if (!runnableDomains.has(domain) && !local.has(JSON.stringify([domain, node.opType ?? '']))) {
+      throw new OctetError(
+        'MODEL_UNSUPPORTED_OP',
+        `Node "${name}" is a ${node.opType} of the domain "${domain}", which ONNX Runtime does not have.`,
+        { node: name, op: node.opType ?? '' },
+      );
+    }
+    for (const graph of subgraphs(node)) graph.node?.forEach(check);
+  };
+  nodes.forEach(check);
+}
+
+function originOf(model: ModelProto & { graph: GraphProto }): OnnxOrigin {
+  const { producerName, producerVersion, domain, docString, metadataProps, functions, $unknowns, graph } = model;
+  const kept = (message: { docString?: string; $unknowns?: Uint8Array[] }) => ({
+    ...(message.docString ? { docString: message.docString } : {}),
+    ...(message.$unknowns ? { $unknowns: message.$unknowns } : {}),
+  });
+  const infos = new Map<string, ValueInfoProto>([...(graph.input ?? []), ...(graph.output ?? [])].map((info) => [info.name ?? '', info]));
+  const nodes = new Map(
+    (graph.node ?? []).filter((node) => node.name && (node.docString || node.$unknowns)).map((node) => [node.name as string, kept(node)]),
+  );
+  const imports = (model.opsetImport ?? [])
+    .filter((entry) => standardDomain(entry.domain) !== '')
+    .map((entry) => ({ domain: entry.domain as string, version: toNumber(entry.version) }));
+  return new OnnxOrigin(
+    {
+      ...(producerName ? { producerName } : {}),
+      ...(producerVersion ? { producerVersion } : {}),
+      ...(domain ? { domain } : {}),
+      ...(model.modelVersion === undefined ? {} : { modelVersion: toNumber(model.modelVersion) }),
+      ...(docString ? { docString } : {}),
+      ...(metadataProps ? { metadataProps } : {}),
+      ...(functions ? { functions } : {}),
+      ...($unknowns ? { $unknowns } : {}),
+    },
+    kept(graph),
+    imports,
+    infos,
+    nodes,
+  );
+}

@@ -1,0 +1,77 @@
+import { open } from 'node:fs/promises';
+import { posix } from 'node:path';
+import { OctetError } from '../errors.js';
+import type { Limits } from '../events.js';
+import type { Graph } from '../ir/graph.js';
+import { ModelArchive } from './archive.js';
+import { buildModel, type OnnxSource, parseOnnx } from './onnx/read.js';
+
+export interface ModelSource extends OnnxSource {
+  /** Bytes of the model file and its external data. */
+  bytes: number;
+}
+
+/** Largest file that Node reads into one buffer. */
+const maxBytes = 2 ** 31 - 1;
+
+/**
+ * A model file as a graph: .onnx, or a zip with one .onnx and the files of its external data.
+ * @throws OctetError with a MODEL_… code for anything that is not a sound model within the limits
+ */
+export async function readModel(path: string, limits: Limits): Promise<{ graph: Graph; source: ModelSource }> {
+  const bytes = await readBounded(path, Math.min(limits.modelBytes, maxBytes));
+  if (bytes.length >= 4 && bytes.readUInt16LE(0) === 0x4b50 && [0x0403, 0x0605].includes(bytes.readUInt16LE(2)))
+    return readZip(bytes, limits);
+  const parsed = parseOnnx(bytes, limits);
+  return { graph: buildModel(parsed, limits), source: { ...parsed.source, bytes: bytes.length } };
+}
+
+async function readBounded(path: string, most: number): Promise<Buffer> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    if (size > most) throw new OctetError('MODEL_TOO_LARGE', `The upload has ${size} bytes, and ${most} are allowed.`);
+    return await file.readFile();
+  } finally {
+    await file.close();
+  }
+}
+
+async function readZip(bytes: Buffer, limits: Limits): Promise<{ graph: Graph; source: ModelSource }> {
+  const archive = await ModelArchive.open(bytes, limits);
+  // Systems leave shadow files such as __MACOSX/._model.onnx in archives.
+  const models = archive.names.filter(
+    (name) => name.toLowerCase().endsWith('.onnx') && !name.split('/').some((part) => part === '__MACOSX' || part.startsWith('.')),
+  );
+  const [name] = models;
+  if (name === undefined)
+    throw new OctetError(
+      'MODEL_NOT_ONNX',
+      `The zip has no .onnx file in it (it has ${archive.names.slice(0, 5).join(', ') || 'no files'}).`,
+    );
+  if (models.length > 1)
+    throw new OctetError(
+      'MODEL_ARCHIVE',
+      `The zip has ${models.length} .onnx files (${models.slice(0, 5).join(', ')}), and must have one.`,
+    );
+  const model = await archive.read(name);
+  const parsed = parseOnnx(model, limits);
+  const files = new Map<string, Buffer>();
+  let total = model.length;
+  for (const location of parsed.locations) {
+    const entry = posix.join(posix.dirname(name), location);
+    if (!archive.has(entry))
+      throw new OctetError('MODEL_EXTERNAL_DATA', `The model stores weights in "${location}", and the zip has no file "${entry}".`, {
+        file: location,
+      });
+    const content = await archive.read(entry);
+    files.set(location, content);
+    total += content.length;
+  }
+  const external = (location: string): Uint8Array => {
+    const content = files.get(location);
+    if (!content) throw new OctetError('MODEL_EXTERNAL_DATA', `The file "${location}" is not in the zip.`, { file: location });
+    return content;
+  };
+  return { graph: buildModel(parsed, limits, external), source: { ...parsed.source, bytes: total } };
+}
