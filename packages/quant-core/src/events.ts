@@ -80,6 +80,10 @@ export interface DatasetSummary {
   classCounts?: number[];
   /** Regression: shape of one target. */
   targetShape?: number[];
+  /** Images: smallest and largest [height, width]; absent when the config states the size. */
+  imageSizes?: { smallest: [number, number]; largest: [number, number] };
+  /** What was taken for granted to read the dataset, in sentences. */
+  assumptions?: string[];
   range: { min: number; max: number };
   bytes: number;
 }

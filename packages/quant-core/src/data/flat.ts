@@ -1,0 +1,121 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { OctetError } from '../errors.js';
+import { type Numbers, type StoreArray, type StoreType, storeTypes } from './elements.js';
+
+/** A finished flat file: samples of one size behind each other, little-endian, no header. */
+export interface FlatFile {
+  path: string;
+  dtype: StoreType;
+  /** Elements of one sample. */
+  elements: number;
+  samples: number;
+  min: number;
+  max: number;
+}
+
+/** Appends samples to a flat file; refuses NaN and infinity, keeps the range. */
+export class FlatWriter {
+  private written = 0;
+  private min = Number.POSITIVE_INFINITY;
+  private max = Number.NEGATIVE_INFINITY;
+
+  private constructor(
+    private readonly path: string,
+    private readonly file: FileHandle,
+    private readonly dtype: StoreType,
+    private readonly elements: number,
+    private readonly maxBytes: number,
+  ) {}
+
+  /** @param maxBytes size beyond which DATASET_TOO_LARGE is raised. */
+  static async create(path: string, dtype: StoreType, elements: number, maxBytes: number): Promise<FlatWriter> {
+    return new FlatWriter(path, await open(path, 'w'), dtype, elements, maxBytes);
+  }
+
+  /** Whole samples written so far. */
+  get samples(): number {
+    return Math.floor(this.written / this.elements);
+  }
+
+  /** Append elements, in any number. The array may be reused once the promise resolves. */
+  async write(values: Numbers): Promise<void> {
+    const make = storeTypes[this.dtype];
+    const data = (values instanceof make ? values : make.from(values)) as StoreArray;
+    let { min, max } = this;
+    for (let i = 0; i < data.length; i++) {
+      const v = data[i] as number;
+      if (!(v - v === 0)) throw this.notFinite(this.written + i, values[i] as number);
+      if (v < min) min = v;
+      if (v > max) max = v;
+    }
+    this.min = min;
+    this.max = max;
+    this.written += data.length;
+    if (this.written * make.BYTES_PER_ELEMENT > this.maxBytes) {
+      throw new OctetError('DATASET_TOO_LARGE', `The dataset unpacks to more than ${this.maxBytes} bytes.`);
+    }
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    for (let at = 0; at < bytes.length; ) at += (await this.file.write(bytes, at, bytes.length - at)).bytesWritten;
+  }
+
+  async finish(): Promise<FlatFile> {
+    await this.file.close();
+    const { path, dtype, elements, samples } = this;
+    return { path, dtype, elements, samples, min: samples ? this.min : 0, max: samples ? this.max : 0 };
+  }
+
+  /** Close without finishing; for error paths. */
+  async abandon(): Promise<void> {
+    await this.file.close().catch(() => undefined);
+  }
+
+  private notFinite(at: number, value: number): OctetError {
+    const sample = Math.floor(at / this.elements);
+    const what = value - value === 0 ? `${value}, which is beyond float32,` : String(value);
+    return new OctetError('DATASET_NOT_FINITE', `Sample ${sample} holds ${what} at element ${at % this.elements}.`, { sample });
+  }
+}
+
+/** Random access to a flat file. Reads come from the page cache or the disk; nothing is kept. */
+export class FlatReader {
+  private readonly fd: number;
+  private readonly sampleBytes: number;
+
+  constructor(readonly file: FlatFile) {
+    this.fd = openSync(file.path, 'r');
+    this.sampleBytes = file.elements * storeTypes[file.dtype].BYTES_PER_ELEMENT;
+  }
+
+  /** Room for `count` samples. */
+  allocate(count: number): StoreArray {
+    return new storeTypes[this.file.dtype](count * this.file.elements);
+  }
+
+  /** The samples at `indices`, one behind the other, into `target`. Neighbours are read together. */
+  read(indices: ArrayLike<number>, target: StoreArray): void {
+    const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
+    for (let at = 0; at < indices.length; ) {
+      const first = indices[at] as number;
+      if (!(Number.isInteger(first) && first >= 0 && first < this.file.samples)) {
+        throw new RangeError(`sample ${first} is outside the dataset of ${this.file.samples}`);
+      }
+      let count = 1;
+      while (at + count < indices.length && indices[at + count] === first + count && first + count < this.file.samples) count++;
+      this.readRun(bytes.subarray(at * this.sampleBytes, (at + count) * this.sampleBytes), first * this.sampleBytes);
+      at += count;
+    }
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+
+  private readRun(target: Uint8Array, position: number): void {
+    for (let at = 0; at < target.length; ) {
+      const count = readSync(this.fd, target, at, target.length - at, position + at);
+      if (count === 0) throw new OctetError('INTERNAL', `The scratch file "${this.file.path}" has been cut off.`);
+      at += count;
+    }
+  }
+}

@@ -1,0 +1,75 @@
+import sharp, { type Sharp } from 'sharp';
+import { OctetError } from '../errors.js';
+
+/** Largest image file, packed or not. */
+export const mostImageBytes = 64 * 1024 * 1024;
+const mostPixels = 64 * 1024 * 1024;
+
+export interface ImageSize {
+  height: number;
+  width: number;
+}
+
+/** Only formats known by their first bytes reach the decoder; SVG and documents do not. */
+const signatures: readonly ((head: Buffer) => boolean)[] = [
+  (head) => head[0] === 0xff && head[1] === 0xd8 && head[2] === 0xff,
+  (head) => head.toString('latin1', 0, 8) === '\x89PNG\r\n\x1a\n',
+  (head) => head.toString('latin1', 0, 4) === 'GIF8',
+  (head) => head.toString('latin1', 0, 4) === 'RIFF' && head.toString('latin1', 8, 12) === 'WEBP',
+  (head) => ['II*\0', 'MM\0*'].includes(head.toString('latin1', 0, 4)),
+];
+
+function open(data: Buffer, name: string): Sharp {
+  if (!signatures.some((matches) => matches(data))) {
+    throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a JPEG, PNG, WebP, GIF or TIFF image.`, { file: name });
+  }
+  return sharp(data, { failOn: 'error', limitInputPixels: mostPixels, ignoreIcc: true });
+}
+
+function unreadable(name: string, error: unknown): OctetError {
+  const reason = (error instanceof Error ? error.message : String(error)).trim().split('\n')[0];
+  return new OctetError('DATASET_UNREADABLE', `The image "${name}" cannot be decoded: ${reason}.`, { file: name }, { cause: error, hint: 'Replace the image or take it out of the archive.' });
+}
+
+/** Size of an image and whether it has colour, from its header. */
+export async function imageInfo(data: Buffer, name: string): Promise<ImageSize & { colour: boolean }> {
+  const image = open(data, name);
+  try {
+    const { height, width, space } = await image.metadata();
+    return { height, width, colour: space !== 'b-w' && space !== 'grey16' };
+  } catch (error) {
+    throw unreadable(name, error);
+  }
+}
+
+/**
+ * Decode to RGB bytes [height, width, 3]. Other sizes are stretched with an antialiased triangle filter;
+ * alpha is dropped, EXIF orientation and colour profiles are left aside, as PIL and torchvision do.
+ */
+export async function decodeImage(data: Buffer, name: string, size: ImageSize): Promise<Uint8Array> {
+  sharp.concurrency(1);
+  sharp.cache(false);
+  const image = open(data, name);
+  try {
+    const { data: pixels, info } = await image
+      .removeAlpha()
+      .toColourspace('srgb')
+      .resize({ height: size.height, width: size.width, fit: 'fill', kernel: 'linear', fastShrinkOnLoad: false })
+      .raw({ depth: 'uchar' })
+      .toBuffer({ resolveWithObject: true });
+    if (info.channels === 3) return pixels;
+    if (info.channels !== 1) throw new Error(`it decodes to ${info.channels} channels`);
+    return Uint8Array.from({ length: pixels.length * 3 }, (_, i) => pixels[Math.floor(i / 3)] as number);
+  } catch (error) {
+    throw unreadable(name, error);
+  }
+}
+
+/** Luma of ITU-R BT.601 in the fixed point of PIL: (19595 R + 38470 G + 7471 B + 2^15) >> 16. */
+export function toGrey(rgb: Uint8Array): Uint8Array {
+  const grey = new Uint8Array(rgb.length / 3);
+  for (let i = 0; i < grey.length; i++) {
+    grey[i] = ((rgb[i * 3] as number) * 19595 + (rgb[i * 3 + 1] as number) * 38470 + (rgb[i * 3 + 2] as number) * 7471 + 0x8000) >> 16;
+  }
+  return grey;
+}

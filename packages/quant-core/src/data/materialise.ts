@@ -1,0 +1,116 @@
+import { join } from 'node:path';
+import { OctetError } from '../errors.js';
+import type { DatasetSummary, Limits } from '../events.js';
+import type { DatasetConfig } from '../recipe.js';
+import type { DType } from '../tensor/dtype.js';
+import { sizeOf } from '../tensor/tensor.js';
+import type { Archive } from './archive.js';
+import { type Numbers, storeTypeOf } from './elements.js';
+import { type FlatFile, FlatWriter } from './flat.js';
+import { heed } from './stream.js';
+import { TargetCollector, type Targets } from './targets.js';
+
+export type DatasetFormat = DatasetSummary['format'];
+
+/** The model input's sample shape: the input without its batch dimension; `undefined` is a free size. */
+export interface SampleSpec {
+  shape: readonly (number | undefined)[];
+  dtype: 'float32';
+}
+
+/** What a format is given to lay an upload out as flat files. */
+export interface Upload {
+  path: string;
+  /** File name for messages. */
+  name: string;
+  /** Set when the upload is a zip. */
+  archive: Archive | undefined;
+  config: DatasetConfig;
+  limits: Limits;
+  /** Directory for the flat files. */
+  directory: string;
+  fit: SampleSpec | undefined;
+  /** Whether a dataset may be laid out that could not be used as it is (images of several sizes). */
+  inspecting: boolean;
+  threads: number;
+  signal: AbortSignal | undefined;
+  onProgress: ((done: number, total: number) => void) | undefined;
+}
+
+/** An upload as flat files. */
+export interface Materialised {
+  format: DatasetFormat;
+  /** Element type in the upload. */
+  dtype: DType;
+  sampleShape: number[];
+  x: FlatFile;
+  targets: Targets | undefined;
+  /** Images: smallest and largest [height, width] where they were looked at. */
+  imageSizes?: { smallest: [number, number]; largest: [number, number] };
+  /** What was taken for granted, in words for the report. */
+  assumptions: string[];
+}
+
+/** A sample may not hold more elements than this: one batch has to fit in memory. */
+const mostElements = 64 * 1024 * 1024;
+
+/** Check count and size of samples before anything is written. A sample of shape [] becomes [1]. */
+export function checkSamples(count: number, shape: readonly number[], limits: Limits, file: string): number[] {
+  if (count === 0) throw new OctetError('DATASET_EMPTY', `"${file}" holds no samples.`, { file });
+  if (count > limits.datasetSamples) {
+    throw new OctetError('DATASET_TOO_LARGE', `"${file}" holds ${count} samples; the limit is ${limits.datasetSamples}.`, { file });
+  }
+  const elements = sizeOf(shape);
+  if (elements === 0) throw new OctetError('DATASET_EMPTY', `The samples in "${file}" have shape [${shape}] and hold no elements.`, { file });
+  if (!Number.isSafeInteger(elements) || elements > mostElements) {
+    throw new OctetError('DATASET_TOO_LARGE', `A sample in "${file}" has shape [${shape}]; at most ${mostElements} elements are possible.`, { file });
+  }
+  return shape.length === 0 ? [1] : [...shape];
+}
+
+/** Blocks of decoded samples → the flat file of x, with progress and cancellation. */
+export async function writeSamples(upload: Upload, blocks: AsyncIterable<Numbers>, dtype: DType, count: number, shape: readonly number[]): Promise<FlatFile> {
+  const writer = await FlatWriter.create(join(upload.directory, 'x.bin'), storeTypeOf(dtype), sizeOf(shape), upload.limits.archiveBytes);
+  try {
+    for await (const block of blocks) {
+      heed(upload.signal);
+      await writer.write(block);
+      upload.onProgress?.(writer.samples, count);
+    }
+    return await writer.finish();
+  } catch (error) {
+    await writer.abandon();
+    throw error;
+  }
+}
+
+/** Blocks of decoded targets → labels or values. `count` is the number of samples they must match. */
+export async function collectTargets(
+  upload: Upload,
+  blocks: AsyncIterable<Numbers>,
+  target: { name: string; dtype: DType; count: number; shape: readonly number[] },
+  count: number,
+): Promise<Targets> {
+  if (target.count !== count) {
+    throw new OctetError('DATASET_LABELS', `There are ${count} samples but ${target.count} targets in "${target.name}".`, { file: target.name });
+  }
+  const integer = !target.dtype.startsWith('float');
+  const { task } = upload.config;
+  const collector = await TargetCollector.create({ name: target.name, integer, shape: target.shape, task, path: join(upload.directory, 'y.bin'), maxBytes: upload.limits.archiveBytes });
+  try {
+    for await (const block of blocks) {
+      heed(upload.signal);
+      await collector.add(block);
+    }
+    return await collector.finish();
+  } catch (error) {
+    await collector.abandon();
+    throw error;
+  }
+}
+
+/** Without targets only task "unlabelled" is possible. */
+export function checkUnlabelled(upload: Upload, expected: string): void {
+  const { task } = upload.config;
+  if (task && task !== 'unlabelled') throw new OctetError('DATASET_LABELS', `The config says "${task}", but ${expected} was found in "${upload.name}".`, { file: upload.name });
+}

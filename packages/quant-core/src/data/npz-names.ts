@@ -1,0 +1,89 @@
+import { OctetError } from '../errors.js';
+import type { DatasetConfig } from '../recipe.js';
+
+interface NamedArray {
+  name: string;
+  /** Length of the first axis. */
+  count: number;
+}
+
+const sampleWords = new Set(['x', 'data', 'image', 'images', 'input', 'inputs', 'feature', 'features', 'samples']);
+const targetWords = new Set(['y', 'label', 'labels', 'target', 'targets', 'class', 'classes', 'output', 'outputs']);
+const splitWords = new Map([
+  ['train', 'train'],
+  ['training', 'train'],
+  ['test', 'test'],
+  ['testing', 'test'],
+  ['val', 'val'],
+  ['valid', 'val'],
+  ['validation', 'val'],
+  ['eval', 'val'],
+]);
+
+/** What a name says: "x_train" → samples of the split "train"; undefined for a name that says nothing. */
+function roleOf(name: string): { role: 'x' | 'y'; split: string } | undefined {
+  const words = name
+    .replace(/([a-z])([A-Z])/g, '$1_$2')
+    .toLowerCase()
+    .replace(/^([xy])(train|test|val)$/, '$1_$2')
+    .split(/[_\-. ]+/);
+  let role: 'x' | 'y' | undefined;
+  let split = '';
+  for (const word of words) {
+    if (splitWords.has(word)) split = splitWords.get(word) as string;
+    else if (sampleWords.has(word)) role = 'x';
+    else if (targetWords.has(word)) role = 'y';
+    else return undefined;
+  }
+  return role && { role, split };
+}
+
+/**
+ * Which arrays hold samples and targets: those the config names; otherwise by their names; otherwise by order
+ * where there are two.
+ * @param arrays numeric arrays, in the order of the archive
+ * @param all every name, for messages
+ */
+export function chooseArrays(arrays: readonly NamedArray[], all: readonly string[], config: DatasetConfig, file: string): { x: string; y: string | undefined } {
+  const names = arrays.map((array) => array.name);
+  const unlabelled = config.task === 'unlabelled';
+  const configured = (key: 'x' | 'y') => {
+    const name = config[key]?.replace(/\.npy$/, '');
+    if (name === undefined || names.includes(name)) return name;
+    const reason = all.includes(name) ? 'holds no numbers' : 'is not in the archive';
+    throw new OctetError('DATASET_CONFIG', `The array "${name}" ${reason}; the archive holds ${list(all)}.`, { file: name, pointer: `/${key}` });
+  };
+  const ambiguous = (what: string, key: string) =>
+    new OctetError('DATASET_AMBIGUOUS', `"${file}" holds the arrays ${list(all)}; which of them holds the ${what} is not clear.`, { file }, {
+      hint: `Name it in the config of the dataset: {"${key}": "…"}${key === 'y' ? ', or say {"task": "unlabelled"}' : ''}.`,
+    });
+
+  let y = unlabelled ? undefined : configured('y');
+  let x = configured('x');
+  if (x === undefined) {
+    const samples = names.filter((name) => name !== y && roleOf(name)?.role === 'x');
+    const targets = names.filter((name) => roleOf(name)?.role === 'y');
+    const others = names.filter((name) => name !== y && !targets.includes(name));
+    if (samples.length === 1) x = samples[0];
+    else if (samples.length > 1) throw ambiguous('samples', 'x');
+    else if (others.length === 1) x = others[0];
+    else if (names.length === 2 && y === undefined && targets.length === 0) x = names[0];
+    else if (names.length === 0) throw new OctetError('DATASET_UNREADABLE', `"${file}" holds no numeric array.`, { file });
+    else throw ambiguous('samples', 'x');
+  }
+  if (unlabelled || y !== undefined) return { x: x as string, y };
+
+  const split = roleOf(x as string)?.split ?? '';
+  const others = names.filter((name) => name !== x && roleOf(name)?.role !== 'x');
+  const named = others.filter((name) => roleOf(name)?.role === 'y');
+  const sameSplit = named.filter((name) => roleOf(name)?.split === split);
+  const pool = sameSplit.length > 0 ? sameSplit : named.length > 0 ? named : others;
+  if (pool.length > 1) throw ambiguous('labels', 'y');
+  y = pool[0];
+  return { x: x as string, y };
+}
+
+function list(names: readonly string[]): string {
+  const shown = names.slice(0, 12).map((name) => `"${name}"`);
+  return shown.join(', ') + (names.length > 12 ? ` and ${names.length - 12} more` : '') || 'nothing';
+}

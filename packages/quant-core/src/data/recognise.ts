@@ -1,0 +1,81 @@
+import { OctetError } from '../errors.js';
+import type { Limits } from '../events.js';
+import type { DatasetConfig } from '../recipe.js';
+import { Archive } from './archive.js';
+import { isIdx } from './idx.js';
+import { isImageName } from './image-folders.js';
+import type { DatasetFormat } from './materialise.js';
+import { isNpy } from './npy.js';
+import { fileBytes, fileHead, gunzipped, headOf, isGzip, unpackedLimit } from './stream.js';
+
+const headBytes = 64 * 1024;
+
+export interface Recognised {
+  format: DatasetFormat;
+  /** Open archive where the upload is a zip; the caller closes it. */
+  archive: Archive | undefined;
+}
+
+/**
+ * Tell the format from the contents of a file; the name says nothing.
+ * @throws OctetError DATASET_UNREADABLE, DATASET_ARCHIVE, DATASET_CONFIG when the config says another format
+ */
+export async function recognise(path: string, name: string, config: DatasetConfig, limits: Limits): Promise<Recognised> {
+  const raw = await fileHead(path, headBytes);
+  if (raw.length === 0) throw new OctetError('DATASET_EMPTY', `"${name}" is empty.`, { file: name });
+  if (raw.toString('latin1', 0, 2) === 'PK' && (raw[2] === 3 || raw[2] === 5)) {
+    const archive = await Archive.open(path, limits);
+    try {
+      return { format: settle(await formatsOf(archive), config, name), archive };
+    } catch (error) {
+      await archive.close();
+      throw error;
+    }
+  }
+  const head = isGzip(raw) ? await headOf(gunzipped(fileBytes(path), unpackedLimit(raw.length, limits), name), headBytes) : raw;
+  return { format: settle(formatOf(head, name), config, name), archive: undefined };
+}
+
+function formatOf(head: Buffer, name: string): DatasetFormat[] {
+  if (isNpy(head)) return ['npy'];
+  if (isIdx(head)) return ['idx'];
+  if (isText(head)) return ['csv'];
+  throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a format that is known (it starts with ${head.toString('hex', 0, 8)}).`, { file: name });
+}
+
+/** Text with at least one line break or delimiter and no control characters. */
+function isText(head: Buffer): boolean {
+  for (const byte of head) if (byte < 32 && byte !== 9 && byte !== 10 && byte !== 13) return false;
+  return head.includes(10) || head.includes(13) || head.includes(',');
+}
+
+/** The formats an archive could be read as. */
+async function formatsOf(archive: Archive): Promise<DatasetFormat[]> {
+  if (archive.entries.length === 0) throw new OctetError('DATASET_EMPTY', 'The archive holds no files.');
+  const formats: DatasetFormat[] = [];
+  if (archive.entries.some((entry) => entry.name.endsWith('.npy'))) formats.push('npz');
+  if (archive.entries.some((entry) => isImageName(entry.name))) formats.push('images');
+  if (formats.length > 0) return formats;
+  for (const entry of archive.entries.slice(0, 64)) {
+    const head = await headOf(archive.stream(entry), 4);
+    if (isIdx(head) || isGzip(head)) return ['idx'];
+  }
+  return formats;
+}
+
+function settle(formats: readonly DatasetFormat[], config: DatasetConfig, name: string): DatasetFormat {
+  const [only, other] = formats;
+  if (!only) {
+    throw new OctetError('DATASET_UNREADABLE', `The archive "${name}" holds neither .npy arrays, nor IDX files, nor images.`, { file: name }, {
+      hint: 'Send a CSV file by itself; zip image folders, or a pair of IDX files; .npz is such an archive already.',
+    });
+  }
+  if (config.format) {
+    if (formats.includes(config.format)) return config.format;
+    throw new OctetError('DATASET_CONFIG', `The config says "${config.format}", but "${name}" is ${formats.join(' or ')}.`, { file: name, pointer: '/format' });
+  }
+  if (other) {
+    throw new OctetError('DATASET_AMBIGUOUS', `The archive "${name}" can be read as ${formats.join(' or as ')}.`, { file: name }, { hint: `Say {"format": "${only}"} or {"format": "${other}"} in the config of the dataset.` });
+  }
+  return only;
+}
