@@ -1,8 +1,8 @@
 import { performance } from 'node:perf_hooks';
 import type { Program } from '../engine/engine.js';
+import { runRows } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
-import { allocate, type DType } from '../tensor/dtype.js';
-import { sizeOf, Tensor, toNumbers } from '../tensor/tensor.js';
+import type { Tensor } from '../tensor/tensor.js';
 import { OutputCollector, type Outputs } from './outputs.js';
 
 /** Some samples on their way into a model. */
@@ -34,64 +34,6 @@ export interface CollectOptions {
   /** Called after each batch with the number of samples done. */
   onProgress?: (done: number) => void;
   signal?: AbortSignal;
-}
-
-/** Rows `from … to` of a batch, the last row repeated up to `rows`. */
-function rowsOf(x: Tensor, from: number, to: number, rows: number): Tensor {
-  const step = sizeOf(x.shape.slice(1));
-  const data = allocate(x.dtype as DType, rows * step) as Float32Array;
-  const source = x.data as Float32Array;
-  data.set(source.subarray(from * step, to * step));
-  for (let row = to - from; row < rows; row++) data.set(source.subarray((to - 1) * step, to * step), row * step);
-  return new Tensor(x.dtype, [rows, ...x.shape.slice(1)], data);
-}
-
-/**
- * Run a batch of any size through a program, through one that takes `fixedBatch` samples at a time as well.
- * Returns `names`d outputs as [n, elements] float arrays. Throws MODEL_SHAPE when an output has no row for each sample.
- */
-export async function runRows(
-  program: Program,
-  input: string,
-  x: Tensor,
-  names: readonly string[],
-  fixedBatch?: number,
-): Promise<Record<string, Float32Array>> {
-  const n = x.shape[0] ?? 0;
-  const rows = fixedBatch ?? n;
-  const parts: Record<string, Float32Array[]> = Object.fromEntries(names.map((name) => [name, []]));
-  for (let from = 0; from < n; from += rows) {
-    const to = Math.min(n, from + rows);
-    const whole = from === 0 && to === n && rows === n;
-    const results = await program.run({ [input]: whole ? x : rowsOf(x, from, to, rows) });
-    for (const name of names) {
-      const result = results[name];
-      if (!result) throw new OctetError('INTERNAL', `the program has no output "${name}"`, { tensor: name });
-      if (result.shape[0] !== rows || result.size % rows !== 0) {
-        throw new OctetError(
-          'MODEL_SHAPE',
-          `output "${name}" has shape [${result.shape}] for ${rows} samples`,
-          { tensor: name },
-          { hint: 'The first dimension of the output must be the batch.' },
-        );
-      }
-      const numbers = toNumbers(result);
-      const floats = numbers instanceof Float32Array ? numbers : Float32Array.from(numbers);
-      parts[name]!.push(to - from === rows ? floats : floats.slice(0, ((to - from) * floats.length) / rows));
-    }
-  }
-  return Object.fromEntries(names.map((name) => [name, joined(parts[name]!)]));
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  if (parts.length === 1) return parts[0]!;
-  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 /**

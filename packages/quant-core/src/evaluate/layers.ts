@@ -1,8 +1,9 @@
 import type { Program } from '../engine/engine.js';
+import { runRows } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
 import { type AffineParams, dequantizeValue, quantizeValue } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
-import { type EvaluationBatch, runRows } from './collect.js';
+import type { EvaluationBatch } from './collect.js';
 
 /** A layer run alone: its inputs, weights and output are quantized, and it is fed with the float model's tensors. */
 export interface LocalLayer {

@@ -1,7 +1,7 @@
 import { OctetError } from '../errors.js';
 import type { MetricValue } from '../report/schema.js';
 import type { Outputs } from './outputs.js';
-import { topLabel } from './outputs.js';
+import { errorOf, topLabel } from './outputs.js';
 import { bootstrapInterval, wilsonInterval } from './statistics.js';
 
 export const metricNames = ['top1', 'top5', 'mae', 'rmse', 'r2', 'agreement'] as const;
@@ -85,7 +85,7 @@ function valueTerms(name: 'mae' | 'rmse' | 'r2', outputs: Outputs, reference: Ou
   for (let i = 0; i < samples; i++) {
     for (let j = 0; j < width; j++) {
       const target = wanted[i * width + j] as number;
-      const error = (scores[i * width + j] as number) - target;
+      const error = errorOf(scores[i * width + j] as number, target);
       numerator[i]! += (name === 'mae' ? Math.abs(error) : error * error) / width;
       if (denominator) denominator[i]! += (target - (means[j] as number)) ** 2 / width;
     }

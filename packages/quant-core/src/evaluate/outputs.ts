@@ -37,6 +37,14 @@ export interface Outputs {
   samplesPerSecond: number;
 }
 
+/** Error of a value that is NaN or infinite: as wrong as can be, and still a number, so that sums and JSON hold it. */
+const lostError = 1e18;
+
+/** Prediction less target; an output that is no number counts as an error of 1e18. */
+export function errorOf(score: number, target: number): number {
+  return Number.isFinite(score) ? score - target : lostError;
+}
+
 /** Confidence below which a loss is not followed further: keeps a certain mistake finite. */
 const leastConfidence = 1e-12;
 
@@ -222,7 +230,7 @@ export class OutputCollector {
       for (let j = i * width; j < (i + 1) * width; j++) {
         finite &&= Number.isFinite(scores[j]);
         if (!values) continue;
-        const error = (scores[j] as number) - (values[j] as number);
+        const error = errorOf(scores[j] as number, values[j] as number);
         absolute += Math.abs(error);
         squared += error * error;
       }

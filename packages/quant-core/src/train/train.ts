@@ -1,11 +1,14 @@
 import type { CalibratedRange } from '../calibrate/calibrate.js';
+import { batches } from '../data/batches.js';
+import type { Batch, Samples } from '../data/dataset.js';
+import { shuffled } from '../data/split.js';
 import type { Engine, Program } from '../engine/engine.js';
+import { runRows } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { Range } from '../fakequant/scales.js';
 import type { Graph } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
-import { Random } from '../tensor/random.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { Checkpoint, EpochRecord } from './checkpoint.js';
 import { feedNames } from './forward.js';
@@ -17,21 +20,18 @@ import { automaticLearningRate, learningRateAt } from './schedule.js';
 import { QuantState } from './state.js';
 import { buildForward, buildTrainingStep, stepOutputs } from './step.js';
 
-/** Samples by index, in the shape of the model input. */
-export interface SampleSource {
-  batch(indices: ArrayLike<number>): Promise<{ x: Tensor<'float32'>; labels?: Int32Array; values?: Tensor<'float32'> }>;
-}
-
 export interface TrainInput {
   /** Normalised float graph with one input and a symbolic batch. */
   graph: Graph;
   batchSymbol: string;
+  /** Batch size the graph insists on, if it does. */
+  fixedBatch?: number;
   plan: QuantPlan;
   recipe: Recipe;
   loss: LossSpec;
   /** Width of the logits (or values) of one sample. */
   width: number;
-  source: SampleSource;
+  samples: Samples;
   trainIndices: Uint32Array;
   holdoutIndices: Uint32Array;
   calibrated: ReadonlyMap<string, CalibratedRange>;
@@ -83,7 +83,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   const { recipe, plan, engine, threads, trainIndices } = input;
   const { training } = recipe;
   const layout = parameterLayout(input.graph);
-  const batch = Math.min(training.batchSize, trainIndices.length);
+  const batch = input.fixedBatch ?? Math.min(training.batchSize, trainIndices.length);
   const stepsPerEpoch = Math.floor(trainIndices.length / batch);
   const total = stepsPerEpoch * training.epochs;
   const frozenAt = Math.min(total, Math.round(training.freezeObserversAfter * stepsPerEpoch));
@@ -116,7 +116,6 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     best,
   });
 
-  const inputName = input.graph.inputs[0]?.name as string;
   const forward = buildForward(input.graph, layout, plan);
   const evaluation = await engine.compile(forward.graph, { threads, mode: 'train' });
   let program: Program | undefined;
@@ -124,60 +123,59 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   let activationFeeds = quant.activationFeeds();
   let trainedSamples = 0;
   let trainedSeconds = 0;
-  let epochStarted = performance.now();
-  let order = epochOrder(trainIndices, recipe.seed, Math.floor((resumed?.step ?? 0) / stepsPerEpoch));
   try {
-    for (let step = resumed?.step ?? 0; step < total; step++) {
-      throwIfCancelled(input.signal);
-      const observe = step < frozenAt;
-      if (!program || observe !== compiledObserving) {
-        await program?.dispose();
-        program = await engine.compile(observe ? observing.graph : build(false).graph, { threads, mode: 'train' });
-        compiledObserving = observe;
-      }
+    for (let step = resumed?.step ?? 0; step < total; ) {
       const epoch = Math.floor(step / stepsPerEpoch);
-      const within = step % stepsPerEpoch;
-      if (within === 0) {
-        epochStarted = performance.now();
-        order = epochOrder(trainIndices, recipe.seed, epoch);
+      const order = shuffled(trainIndices, recipe.seed, epoch).subarray((step % stepsPerEpoch) * batch, stepsPerEpoch * batch);
+      const epochStarted = performance.now();
+      for await (const data of batches(input.samples, order, { batchSize: batch, dropLast: true, ...(input.signal ? { signal: input.signal } : {}) })) {
+        const observe = step < frozenAt;
+        if (!program || observe !== compiledObserving) {
+          await program?.dispose();
+          program = await engine.compile(observe ? observing.graph : build(false).graph, { threads, mode: 'train' });
+          compiledObserving = observe;
+        }
+        const started = performance.now();
+        const learningRate = learningRateAt(training, base, step, total, stepsPerEpoch);
+        const results = await program.run({
+          ...(await batchFeeds(input, data)),
+          ...activationFeeds,
+          ...quant.weightFeeds(parameters),
+          [feedNames.parameters]: vector(parameters),
+          ...Object.fromEntries(stateNames.map((name, i) => [name, vector(state[i] as Float32Array)])),
+          ...scalars(learningRateFeeds(optimizer, learningRate, step + 1)),
+        });
+        const loss = results[stepOutputs.loss]?.data[0] as number;
+        if (!Number.isFinite(loss)) {
+          throw new OctetError('TRAIN_DIVERGED', `The loss is ${loss} at step ${step + 1} of ${total} (epoch ${epoch + 1}, learning rate ${learningRate.toPrecision(3)})`, { pointer: '/training/learningRate' });
+        }
+        parameters = results[stepOutputs.parameters]?.data as Float32Array;
+        state = stateNames.map((name) => results[stepOutputs.newState(name)]?.data as Float32Array);
+        if (observe && observing.observed.length) {
+          quant.observe(results[stepOutputs.minimum]?.data as Float32Array, results[stepOutputs.maximum]?.data as Float32Array);
+          activationFeeds = quant.activationFeeds();
+        }
+        lossSum += loss;
+        step++;
+        trainedSamples += batch;
+        trainedSeconds += (performance.now() - started) / 1000;
+        yield { kind: 'step', step, total, epoch, loss, learningRate, samplesPerSecond: trainedSamples / trainedSeconds };
+        if (step % checkpointEvery === 0 && step % stepsPerEpoch !== 0) yield { kind: 'checkpoint', checkpoint: snapshot(step) };
       }
-      const started = performance.now();
-      const feeds = await batchFeeds(input, order.subarray(within * batch, (within + 1) * batch));
-      const learningRate = learningRateAt(training, base, step, total, stepsPerEpoch);
-      const rates = learningRateFeeds(optimizer, learningRate, step + 1);
-      const results = await program.run({
-        ...feeds,
-        ...activationFeeds,
-        ...quant.weightFeeds(parameters),
-        [feedNames.parameters]: vector(parameters),
-        ...Object.fromEntries(stateNames.map((name, i) => [name, vector(state[i] as Float32Array)])),
-        ...Object.fromEntries(Object.entries(rates).map(([name, value]) => [name, Tensor.scalar(value)])),
-      });
-      const loss = results[stepOutputs.loss]?.data[0] as number;
-      if (!Number.isFinite(loss)) {
-        throw new OctetError('TRAIN_DIVERGED', `The loss is ${loss} at step ${step + 1} of ${total} (epoch ${epoch + 1}, learning rate ${learningRate.toPrecision(3)})`, { pointer: '/training/learningRate' });
-      }
-      parameters = results[stepOutputs.parameters]?.data as Float32Array;
-      state = stateNames.map((name) => results[stepOutputs.newState(name)]?.data as Float32Array);
-      if (observe && observing.observed.length) {
-        quant.observe(results[stepOutputs.minimum]?.data as Float32Array, results[stepOutputs.maximum]?.data as Float32Array);
-        activationFeeds = quant.activationFeeds();
-      }
-      lossSum += loss;
-      trainedSamples += batch;
-      trainedSeconds += (performance.now() - started) / 1000;
-      yield { kind: 'step', step: step + 1, total, epoch, loss, learningRate, samplesPerSecond: trainedSamples / trainedSeconds };
-
-      if (within === stepsPerEpoch - 1) {
-        const score = await holdoutScore(input, evaluation, forward.output, { ...quant.weightFeeds(parameters), ...evaluationFeeds(activationFeeds), [feedNames.parameters]: vector(parameters) }, inputName);
-        const record: EpochRecord = { epoch, loss: lossSum / stepsPerEpoch, holdoutLoss: score.loss, holdoutMetric: score.metric, learningRate, seconds: (performance.now() - epochStarted) / 1000, best: false };
-        if (keepBest(history, record, best)) best = { epoch, holdoutLoss: score.loss, parameters, averageMin: quant.averageMin.slice(), averageMax: quant.averageMax.slice() };
-        lossSum = 0;
-        yield { kind: 'epoch', record: history.at(-1) as EpochRecord };
-        yield { kind: 'checkpoint', checkpoint: snapshot(step + 1) };
-      } else if ((step + 1) % checkpointEvery === 0) {
-        yield { kind: 'checkpoint', checkpoint: snapshot(step + 1) };
-      }
+      const score = await holdoutScore(input, evaluation, forward.output, { ...quant.weightFeeds(parameters), ...evaluationFeeds(activationFeeds), [feedNames.parameters]: vector(parameters) });
+      const record: EpochRecord = {
+        epoch,
+        loss: lossSum / stepsPerEpoch,
+        holdoutLoss: score.loss,
+        holdoutMetric: score.metric,
+        learningRate: learningRateAt(training, base, step - 1, total, stepsPerEpoch),
+        seconds: (performance.now() - epochStarted) / 1000,
+        best: false,
+      };
+      if (keepBest(history, record, best)) best = { epoch, holdoutLoss: score.loss, parameters, averageMin: quant.averageMin.slice(), averageMax: quant.averageMax.slice() };
+      lossSum = 0;
+      yield { kind: 'epoch', record: history.at(-1) as EpochRecord };
+      yield { kind: 'checkpoint', checkpoint: snapshot(step) };
     }
   } finally {
     await program?.dispose();
@@ -202,16 +200,7 @@ function lowestBits(plan: QuantPlan): number {
   return Math.min(...plan.weights.map((point) => point.bits), ...plan.groups.map((group) => group.bits));
 }
 
-function throwIfCancelled(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new OctetError('CANCELLED', 'Training was cancelled');
-}
-
-/** Order of the training samples in an epoch. */
-function epochOrder(indices: Uint32Array, seed: number, epoch: number): Uint32Array {
-  return Random.for(seed, `shuffle epoch ${epoch}`)
-    .permutation(indices.length)
-    .map((i) => indices[i] as number);
-}
+const scalars = (values: Record<string, number>): Record<string, Tensor> => Object.fromEntries(Object.entries(values).map(([name, value]) => [name, Tensor.scalar(value)]));
 
 /** The evaluation program knows nothing of the ends of the grids. */
 function evaluationFeeds(feeds: Record<string, Tensor>): Record<string, Tensor> {
@@ -220,23 +209,22 @@ function evaluationFeeds(feeds: Record<string, Tensor>): Record<string, Tensor> 
 }
 
 /** Batch, one-hot labels or values, and the teacher's outputs. */
-async function batchFeeds(input: TrainInput, indices: Uint32Array): Promise<Record<string, Tensor>> {
-  const { x, labels, values } = await input.source.batch(indices);
-  const feeds: Record<string, Tensor> = { [input.graph.inputs[0]?.name as string]: x };
+async function batchFeeds(input: TrainInput, { x, labels, values }: Batch): Promise<Record<string, Tensor>> {
   const { loss, width } = input;
+  const count = x.shape[0] as number;
+  const feeds: Record<string, Tensor> = { [input.graph.inputs[0]?.name as string]: x };
   const wantsTarget = loss.distillationWeight < 1;
-  if (wantsTarget && loss.kind === 'mse') feeds[lossFeeds.target] = (values as Tensor<'float32'>).reshape(targetShape(input, indices.length));
+  if (wantsTarget && loss.kind === 'mse') feeds[lossFeeds.target] = (values as Tensor<'float32'>).reshape(targetShape(input, count));
   if (wantsTarget && loss.kind !== 'mse') {
-    const target = new Float32Array(indices.length * width);
+    const target = new Float32Array(count * width);
     labels?.forEach((label, row) => {
       if (width === 1) target[row] = label;
       else target[row * width + label] = 1;
     });
-    feeds[lossFeeds.target] = Tensor.float32([indices.length, width], target);
+    feeds[lossFeeds.target] = Tensor.float32([count, width], target);
   }
   if (loss.distillationWeight > 0 && input.teacher) {
-    const teacher = await input.teacher(x);
-    feeds[lossFeeds.teacher] = Tensor.float32(loss.kind === 'mse' ? targetShape(input, indices.length) : [indices.length, width], teacher);
+    feeds[lossFeeds.teacher] = Tensor.float32(loss.kind === 'mse' ? targetShape(input, count) : [count, width], await input.teacher(x));
   }
   return feeds;
 }
@@ -246,15 +234,15 @@ function targetShape(input: TrainInput, batch: number): number[] {
   return [batch, ...((input.graph.outputs[0]?.shape?.slice(1) ?? [input.width]) as number[])];
 }
 
-async function holdoutScore(input: TrainInput, program: Program, output: string, feeds: Record<string, Tensor>, inputName: string): Promise<HoldoutScore> {
+/** Loss and metric of the fake-quant model on the held-out split. */
+async function holdoutScore(input: TrainInput, program: Program, output: string, feeds: Record<string, Tensor>): Promise<HoldoutScore> {
   const score = new HoldoutScore(input.loss, input.width);
-  const size = input.recipe.training.batchSize;
-  for (let at = 0; at < input.holdoutIndices.length; at += size) {
-    throwIfCancelled(input.signal);
-    const { x, labels, values } = await input.source.batch(input.holdoutIndices.subarray(at, at + size));
+  const inputName = input.graph.inputs[0]?.name as string;
+  const fixed: Program = { run: (own) => program.run({ ...feeds, ...own }), dispose: () => program.dispose() };
+  for await (const { x, labels, values } of batches(input.samples, input.holdoutIndices, { batchSize: input.recipe.training.batchSize, ...(input.signal ? { signal: input.signal } : {}) })) {
     const teacher = input.loss.distillationWeight > 0 ? await input.teacher?.(x) : undefined;
-    const results = await program.run({ ...feeds, [inputName]: x });
-    score.add(results[output]?.data as Float32Array, { ...(labels ? { labels } : {}), ...(values ? { values } : {}), ...(teacher ? { teacher } : {}) });
+    const results = await runRows(fixed, inputName, x, [output], input.fixedBatch);
+    score.add(results[output] as Float32Array, { ...(labels ? { labels } : {}), ...(values ? { values } : {}), ...(teacher ? { teacher } : {}) });
   }
   return score;
 }
