@@ -1,0 +1,107 @@
+import { expect, it } from 'vitest';
+import { OrtEngine } from '../engine/ort/ort.js';
+import { Graph } from '../ir/graph.js';
+import { affineFromRange } from '../tensor/affine.js';
+import { Random } from '../tensor/random.js';
+import { Tensor } from '../tensor/tensor.js';
+import { layerErrors } from './layers.js';
+import { layerBytes } from './sizes.js';
+import { qdqGraph } from './testing/models.js';
+
+const grid = { dtype: 'uint8', qmin: 0, qmax: 255, symmetric: false } as const;
+const params = affineFromRange(-1, 1, grid);
+
+/** x [N, 4] · 2 → `a`, + x → `b`; with `steps`, a and b are quantized on the grid of -1 … 1. */
+function twoLayers(steps: boolean): Graph {
+  const graph = new Graph();
+  const x = graph.input('x', { dtype: 'float32', shape: ['N', 4] });
+  const scale = graph.constant('s', Tensor.scalar(params.scale));
+  const zero = graph.constant('z', new Tensor('uint8', [], Uint8Array.of(params.zeroPoint)));
+  const end = (op: 'Mul' | 'Add', inputs: Parameters<Graph['node']>[1], name: string) => {
+    const value = graph.node(op, inputs, {}, { name: `${name}_raw` }).output();
+    const q = steps ? graph.node('QuantizeLinear', [value, scale, zero], {}, { name: `${name}_q` }).output() : value;
+    const out = graph
+      .node(steps ? 'DequantizeLinear' : 'Identity', steps ? [q, scale, zero] : [q], {}, { name: `${name}_tap`, outputNames: [name] })
+      .output();
+    out.type = { dtype: 'float32', shape: ['N', 4] };
+    graph.outputs.push(out);
+    return out;
+  };
+  const a = end('Mul', [x, graph.constant('two', Tensor.scalar(2))], 'a');
+  end('Add', [a, x], 'b');
+  return graph;
+}
+
+/** `b` alone: it is given what the float model has for `a` and x. */
+function secondAlone(): Graph {
+  const graph = new Graph();
+  const a = graph.input('left', { dtype: 'float32', shape: ['N', 4] });
+  const x = graph.input('right', { dtype: 'float32', shape: ['N', 4] });
+  const scale = graph.constant('s', Tensor.scalar(params.scale));
+  const zero = graph.constant('z', new Tensor('uint8', [], Uint8Array.of(params.zeroPoint)));
+  const sum = graph.node('Add', [a, x], {}, { name: 'sum' }).output();
+  const q = graph.node('QuantizeLinear', [sum, scale, zero]).output();
+  const out = graph.node('DequantizeLinear', [q, scale, zero], {}, { outputNames: ['out'] }).output();
+  out.type = { dtype: 'float32', shape: ['N', 4] };
+  graph.outputs.push(out);
+  return graph;
+}
+
+it('layer errors, summed up over batches, are those of the definition', async () => {
+  const engine = new OrtEngine();
+  const options = { threads: 1, mode: 'train' } as const;
+  const [float, quantized, alone] = await Promise.all(
+    [twoLayers(false), twoLayers(true), secondAlone()].map((graph) => engine.compile(graph, options)),
+  );
+  const random = new Random(2);
+  const xs = Float32Array.from({ length: 4000 }, () => 0.7 * random.uniform() - 0.35);
+  const batches = [600, 400].map((n, i) => ({ x: Tensor.float32([n, 4], xs.slice(i * 2400, i * 2400 + n * 4)), indices: [] }));
+  const [a, b] = await layerErrors({
+    float: float!,
+    quantized: quantized!,
+    input: 'x',
+    layers: [
+      { name: 'a', floatTap: 'a', quantTap: 'a', grid: { ...params, qmin: 0, qmax: 255 } },
+      {
+        name: 'b',
+        floatTap: 'b',
+        quantTap: 'b',
+        grid: { ...params, qmin: 0, qmax: 255 },
+        local: { program: alone!, feeds: { left: 'a', right: 'x' }, output: 'out' },
+      },
+    ],
+    batches,
+  });
+  for (const program of [float!, quantized!, alone!]) await program.dispose();
+
+  // The definition, over all values at once.
+  const step = (v: number) => Math.round(v / params.scale) + params.zeroPoint;
+  const rounded = (v: number) => (Math.min(255, Math.max(0, step(v))) - params.zeroPoint) * params.scale;
+  const decibels = (x: number[], y: number[]) => 20 * Math.log10(Math.hypot(...x) / Math.hypot(...x.map((v, i) => v - y[i]!)));
+  const trueA = [...xs].map((v) => 2 * v);
+  const trueB = [...xs].map((v) => 3 * v);
+  expect(a!.sqnrAccumulatedDb).toBeCloseTo(decibels(trueA, trueA.map(rounded)), 2);
+  expect(b!.sqnrAccumulatedDb).toBeCloseTo(
+    decibels(
+      trueB,
+      [...xs].map((v) => rounded(rounded(2 * v) + v)),
+    ),
+    2,
+  );
+  expect(b!.sqnrLocalDb).toBeCloseTo(decibels(trueB, trueB.map(rounded)), 2);
+  // a stays inside of the grid and rounds ideally, 1/√12; b reaches 1.05, where the grid ends at 0.996.
+  expect(a!.rmseOverScale).toBeCloseTo(Math.sqrt(1 / 12), 2);
+  expect(a!.clipped).toBe(0);
+  expect(b!.clipped).toBeCloseTo(trueB.filter((v) => step(v) < 0 || step(v) > 255).length / trueB.length, 2);
+  expect(b!.rmseOverScale).toBeGreaterThan(a!.rmseOverScale!);
+  expect(a!.range).toEqual([2 * Math.min(...xs), 2 * Math.max(...xs)]);
+  expect(a!.sqnrLocalDb).toBeUndefined();
+});
+
+it('bytes of a layer are those of its weights, scales and zero points', () => {
+  const bytes = layerBytes(qdqGraph());
+  expect(bytes.get('conv')).toBe(8 * 9 + 8 * 4 + 8);
+  expect(bytes.get('fc')).toBe(5 * 32 + 5 * 4 + 5);
+  expect(bytes.has('relu')).toBe(false);
+  expect(bytes.has('w1_dq')).toBe(false);
+});
