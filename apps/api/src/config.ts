@@ -1,0 +1,135 @@
+import { tmpdir } from 'node:os';
+import { defaultLimits, type Limits } from '@octet/contracts';
+import { envSchema } from 'env-schema';
+import Type, { type Static } from 'typebox';
+
+const mib = 1024 * 1024;
+
+const EnvironmentSchema = Type.Object({
+  HOST: Type.String({ default: '127.0.0.1' }),
+  PORT: Type.Integer({ default: 8080, minimum: 0, maximum: 65_535 }),
+  DATABASE_URL: Type.String({ minLength: 1 }),
+  REDIS_URL: Type.Optional(Type.String({ minLength: 1 })),
+  LOG_LEVEL: Type.Union(
+    ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => Type.Literal(level)),
+    { default: 'info' },
+  ),
+  OCTET_API_KEYS: Type.String({ default: '' }),
+  OCTET_ALLOW_ANONYMOUS: Type.Boolean({ default: false }),
+  OCTET_TRUST_PROXY: Type.Boolean({ default: false }),
+  OCTET_TEMP: Type.String({ default: '' }),
+  OCTET_MAX_MODEL_BYTES: Type.Integer({ default: defaultLimits.modelBytes, minimum: 1 }),
+  OCTET_MAX_MODEL_NODES: Type.Integer({ default: defaultLimits.modelNodes, minimum: 1 }),
+  OCTET_MAX_MODEL_PARAMETERS: Type.Integer({ default: defaultLimits.modelParameters, minimum: 1 }),
+  OCTET_MAX_DATASET_BYTES: Type.Integer({ default: defaultLimits.datasetBytes, minimum: 1 }),
+  OCTET_MAX_DATASET_SAMPLES: Type.Integer({ default: defaultLimits.datasetSamples, minimum: 1 }),
+  OCTET_MAX_ARCHIVE_ENTRIES: Type.Integer({ default: defaultLimits.archiveEntries, minimum: 1 }),
+  OCTET_MAX_ARCHIVE_RATIO: Type.Number({ default: defaultLimits.archiveRatio, minimum: 1 }),
+  OCTET_MAX_ARCHIVE_BYTES: Type.Integer({ default: defaultLimits.archiveBytes, minimum: 1 }),
+  OCTET_RATE_LIMIT: Type.Integer({ default: 6000, minimum: 0 }),
+  OCTET_UPLOAD_IDLE_SECONDS: Type.Number({ default: 60, exclusiveMinimum: 0 }),
+  OCTET_INSPECT_SECONDS: Type.Number({ default: 600, exclusiveMinimum: 0 }),
+  OCTET_MAX_EVENT_LOOP_DELAY_MS: Type.Number({ default: 2000, minimum: 0 }),
+  OCTET_MAX_RSS_MIB: Type.Number({ default: 0, minimum: 0 }),
+});
+
+export type Environment = Static<typeof EnvironmentSchema>;
+
+/** Everything the API can be told. */
+export interface ApiConfig {
+  host: string;
+  port: number;
+  /** Accepted bearer keys; empty lets everybody in. */
+  apiKeys: readonly string[];
+  trustProxy: boolean;
+  /** Where uploads lie while they are inspected. */
+  tempDirectory: string;
+  limits: Limits;
+  /** Upper bound of a JSON body and of a `config` part. */
+  configBytes: number;
+  /** Requests a minute for one key or address; 0 switches the limit off. */
+  requestsPerMinute: number;
+  /** An upload that sends nothing for so long is given up. */
+  uploadIdleMs: number;
+  /** Longest inspection of one upload. */
+  inspectMs: number;
+  /** How often a watched job is looked up. */
+  pollMs: number;
+  /** Between comments on an idle event stream. */
+  heartbeatMs: number;
+  /** Above these the API answers 503; 0 switches a bound off. */
+  maxEventLoopDelayMs: number;
+  maxRssBytes: number;
+}
+
+/** Settings for a service on this machine alone. */
+export const defaultConfig: ApiConfig = {
+  host: '127.0.0.1',
+  port: 8080,
+  apiKeys: [],
+  trustProxy: false,
+  tempDirectory: tmpdir(),
+  limits: defaultLimits,
+  configBytes: mib,
+  requestsPerMinute: 6000,
+  uploadIdleMs: 60_000,
+  inspectMs: 600_000,
+  pollMs: 400,
+  heartbeatMs: 15_000,
+  maxEventLoopDelayMs: 2000,
+  maxRssBytes: 0,
+};
+
+/**
+ * Read and check the environment.
+ * @throws Error that names the variable that is missing or wrong
+ */
+export function readEnvironment(data: NodeJS.ProcessEnv = process.env): Environment {
+  return envSchema<Environment>({ schema: EnvironmentSchema, data, env: false, dotenv: false });
+}
+
+/** Whether an address can be reached from this machine only. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/**
+ * Settings of the API out of the environment.
+ * @throws Error when the address can be reached from outside and no key is set
+ */
+export function apiConfig(environment: Environment): ApiConfig {
+  const apiKeys = environment.OCTET_API_KEYS.split(',')
+    .map((key) => key.trim())
+    .filter((key) => key !== '');
+  if (apiKeys.length === 0 && !isLoopback(environment.HOST) && !environment.OCTET_ALLOW_ANONYMOUS) {
+    throw new Error(
+      `HOST=${environment.HOST} can be reached from other machines, and OCTET_API_KEYS is empty. ` +
+        'Set OCTET_API_KEYS to a comma-separated list of long random keys, bind to 127.0.0.1, or set OCTET_ALLOW_ANONYMOUS=1 if everybody may use the service.',
+    );
+  }
+  const weak = apiKeys.findIndex((key) => key.length < 16);
+  if (weak >= 0) throw new Error(`Key ${weak + 1} in OCTET_API_KEYS is shorter than 16 characters.`);
+  return {
+    ...defaultConfig,
+    host: environment.HOST,
+    port: environment.PORT,
+    apiKeys,
+    trustProxy: environment.OCTET_TRUST_PROXY,
+    tempDirectory: environment.OCTET_TEMP === '' ? tmpdir() : environment.OCTET_TEMP,
+    limits: {
+      modelBytes: environment.OCTET_MAX_MODEL_BYTES,
+      modelNodes: environment.OCTET_MAX_MODEL_NODES,
+      modelParameters: environment.OCTET_MAX_MODEL_PARAMETERS,
+      datasetBytes: environment.OCTET_MAX_DATASET_BYTES,
+      datasetSamples: environment.OCTET_MAX_DATASET_SAMPLES,
+      archiveEntries: environment.OCTET_MAX_ARCHIVE_ENTRIES,
+      archiveRatio: environment.OCTET_MAX_ARCHIVE_RATIO,
+      archiveBytes: environment.OCTET_MAX_ARCHIVE_BYTES,
+    },
+    requestsPerMinute: environment.OCTET_RATE_LIMIT,
+    uploadIdleMs: environment.OCTET_UPLOAD_IDLE_SECONDS * 1000,
+    inspectMs: environment.OCTET_INSPECT_SECONDS * 1000,
+    maxEventLoopDelayMs: environment.OCTET_MAX_EVENT_LOOP_DELAY_MS,
+    maxRssBytes: environment.OCTET_MAX_RSS_MIB * mib,
+  };
+}

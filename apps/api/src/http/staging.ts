@@ -1,0 +1,119 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Readable, Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { ServiceError } from '@octet/contracts';
+
+/** An upload that lies on disk, complete. */
+export interface StagedFile {
+  path: string;
+  bytes: number;
+  sha256: string;
+  /** Name the client gave, without its folders; an empty string when there was none. */
+  fileName: string;
+}
+
+export interface StageLimits {
+  /** Largest number of bytes. */
+  bytes: number;
+  /** Error raised above that. */
+  code: 'MODEL_TOO_LARGE' | 'DATASET_TOO_LARGE';
+  /** Milliseconds without a byte after which the upload is given up. */
+  idleMs: number;
+}
+
+/** A directory of its own for the files of one request; gone after `discard`. */
+export class Staging {
+  private constructor(readonly directory: string) {}
+
+  static async open(parent: string): Promise<Staging> {
+    await mkdir(parent, { recursive: true });
+    return new Staging(await mkdtemp(join(parent, 'octet-upload-')));
+  }
+
+  /**
+   * Stream a body into a file, hashing it on the way. Memory stays at the buffers of the streams.
+   * @param part name of the part, for messages
+   * @throws ServiceError of `limits.code` above the limit; BODY_EMPTY, UPLOAD_ABORTED, STORAGE_FULL
+   */
+  async write(source: Readable, part: string, fileName: string, limits: StageLimits): Promise<StagedFile> {
+    const path = join(this.directory, randomUUID());
+    const hash = createHash('sha256');
+    let bytes = 0;
+    const idle = setTimeout(
+      () =>
+        source.destroy(
+          new ServiceError('UPLOAD_ABORTED', `Nothing of "${part}" came in for ${limits.idleMs / 1000} s, after ${bytes} bytes.`),
+        ),
+      limits.idleMs,
+    );
+    const meter = new Transform({
+      transform(chunk: Buffer, _encoding, done) {
+        idle.refresh();
+        bytes += chunk.length;
+        if (bytes > limits.bytes) {
+          done(new ServiceError(limits.code, `"${part}" is larger than the limit of ${limits.bytes} bytes.`, { place: { file: part } }));
+          return;
+        }
+        hash.update(chunk);
+        done(null, chunk);
+      },
+    });
+    try {
+      await pipeline(source, meter, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
+    } catch (error) {
+      throw uploadError(error, part, bytes);
+    } finally {
+      clearTimeout(idle);
+    }
+    if (bytes === 0)
+      throw new ServiceError('BODY_EMPTY', `"${part}" has no bytes.`, { errors: [{ pointer: `/${part}`, detail: 'empty' }] });
+    return { path, bytes, sha256: hash.digest('hex'), fileName: baseName(fileName) };
+  }
+
+  async discard(): Promise<void> {
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Read a small text part, such as `config`. */
+export async function readText(source: Readable, part: string, limit: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of source as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > limit) throw new ServiceError('PAYLOAD_TOO_LARGE', `"${part}" is larger than the limit of ${limit} bytes.`);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    throw uploadError(error, part, bytes);
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+  } catch {
+    throw new ServiceError('JSON_INVALID', `"${part}" is not UTF-8 text.`);
+  }
+}
+
+function uploadError(error: unknown, part: string, bytes: number): Error {
+  if (error instanceof ServiceError) return error;
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return new ServiceError('STORAGE_FULL', `No room is left to take "${part}".`, { cause: error });
+  const detail = error instanceof Error ? error.message : String(error);
+  return new ServiceError('UPLOAD_ABORTED', `"${part}" broke off after ${bytes} bytes: ${detail}`, { cause: error });
+}
+
+function baseName(fileName: string): string {
+  return (
+    fileName
+      .replaceAll('\\', '/')
+      .split('/')
+      .at(-1)
+      ?.replace(/[\p{Cc}]/gu, '')
+      .slice(0, 200) ?? ''
+  );
+}

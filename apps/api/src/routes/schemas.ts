@@ -1,0 +1,31 @@
+import { idPattern, ProblemSchema } from '@octet/contracts';
+import Type from 'typebox';
+
+/** Pieces that the schemas of several routes share. */
+
+/** Answers with an error, for the OpenAPI document. */
+export const problems = Object.fromEntries(
+  (
+    [
+      ['4xx', 'What is wrong with the request.'],
+      ['5xx', 'The service cannot answer now.'],
+    ] as const
+  ).map(([status, description]) => [status, { description, content: { 'application/problem+json': { schema: ProblemSchema } } }]),
+);
+
+export const idParams = (kind: 'model' | 'dataset' | 'job' | 'artifact') => Type.Object({ id: Type.String({ pattern: idPattern(kind) }) });
+
+export const pageQuery = {
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 200, description: 'Rows of a page; 50 when left out.' })),
+  cursor: Type.Optional(Type.String({ maxLength: 100, description: '`nextCursor` of the page before.' })),
+};
+
+export const idempotencyHeader = Type.Object({
+  'idempotency-key': Type.Optional(
+    Type.String({ description: 'The same key and body again gets the answer of the first time, for 24 hours.' }),
+  ),
+});
+
+/** A file in a multipart body. */
+export const BinaryPart = (text: string) =>
+  Type.Unsafe<unknown>({ type: 'string', contentMediaType: 'application/octet-stream', description: text });

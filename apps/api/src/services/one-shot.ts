@@ -1,0 +1,83 @@
+import {
+  type Dataset,
+  type DatasetConfig,
+  type JobBody,
+  type JobSettings,
+  type Model,
+  parseDatasetConfig,
+  parseJobSettings,
+  recipeOf,
+} from '@octet/contracts';
+import type { FastifyBaseLogger } from 'fastify';
+import { type Intake, parseJsonObject, within } from '../http/intake.js';
+import type { StagedFile } from '../http/staging.js';
+import { requireFit, requireSense } from './fit.js';
+import type { JobService } from './jobs.js';
+import type { UploadService } from './uploads.js';
+
+/** A job whose model and data came in the same request. */
+export interface OneShot {
+  model: StagedFile;
+  dataset: StagedFile;
+  evaluation: StagedFile | undefined;
+  datasetConfig: DatasetConfig;
+  evaluationConfig: DatasetConfig;
+  settings: JobSettings;
+}
+
+/**
+ * Read the parts of a one-shot request. `config` may hold `datasetConfig` and `evaluationDatasetConfig` beside the settings of the job;
+ * the evaluation set is read like the dataset where nothing else is said.
+ * @throws ConfigError with a pointer to each wrong field
+ */
+export function readOneShot({ files, texts }: Intake): OneShot {
+  const text = texts.get('config');
+  const { datasetConfig, evaluationDatasetConfig, ...rest } =
+    text === undefined || text.trim() === '' ? {} : parseJsonObject(text, 'config');
+  const settings = parseJobSettings(rest);
+  const reading = within('/datasetConfig', () => parseDatasetConfig(datasetConfig ?? {}));
+  return {
+    model: files.get('model')!,
+    dataset: files.get('dataset')!,
+    evaluation: files.get('evaluation'),
+    datasetConfig: reading,
+    evaluationConfig:
+      evaluationDatasetConfig === undefined
+        ? reading
+        : within('/evaluationDatasetConfig', () => parseDatasetConfig(evaluationDatasetConfig)),
+    settings,
+  };
+}
+
+/** Takes in model and data and submits the job; when anything fails nothing of it is left. */
+export async function submitOneShot(
+  { uploads, jobs, log }: { uploads: UploadService; jobs: JobService; log: FastifyBaseLogger },
+  shot: OneShot,
+  reuse: boolean,
+  signal: AbortSignal,
+): Promise<JobBody> {
+  const model = await uploads.inspectModel(shot.model, signal);
+  const dataset = await uploads.inspectDataset(shot.dataset, shot.datasetConfig, signal);
+  const evaluation =
+    shot.evaluation === undefined ? undefined : await uploads.inspectDataset(shot.evaluation, shot.evaluationConfig, signal);
+  requireFit('dataset', dataset.summary, model.summary);
+  if (evaluation !== undefined) requireFit('evaluation', evaluation.summary, model.summary);
+  requireSense(recipeOf(shot.settings), model.summary, dataset.summary);
+
+  const undo: (() => Promise<void>)[] = [];
+  try {
+    const modelRow: Model = await uploads.storeModel(model, undefined);
+    undo.push(() => uploads.deleteModel(modelRow.id));
+    const datasetRow: Dataset = await uploads.storeDataset(dataset, shot.datasetConfig, undefined);
+    undo.push(() => uploads.deleteDataset(datasetRow.id));
+    const request = { ...shot.settings, model: modelRow.id, dataset: datasetRow.id };
+    if (evaluation === undefined) return await jobs.create(request, reuse);
+    const evaluationRow: Dataset = await uploads.storeDataset(evaluation, shot.evaluationConfig, undefined);
+    undo.push(() => uploads.deleteDataset(evaluationRow.id));
+    return await jobs.create({ ...request, evaluationDataset: evaluationRow.id }, reuse);
+  } catch (error) {
+    for (const step of undo)
+      await step().catch((cause: unknown) => log.warn({ err: cause }, 'a part of a refused request could not be removed'));
+    throw error;
+  }
+}
