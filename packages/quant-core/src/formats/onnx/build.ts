@@ -9,13 +9,14 @@ import {
   attributeTypes,
   type GraphProto,
   type NodeProto,
+  standardDomain,
   type TypeProto,
   toBigInt,
   toNumber,
   type ValueInfoProto,
 } from './schema.js';
 import { capturedNames } from './subgraph.js';
-import { dtypeName, dtypeOf, type ExternalData, isSupported, readTensor } from './tensors.js';
+import { dtypeName, dtypeOf, type ExternalData, isSupported, maxRank, readTensor } from './tensors.js';
 
 /** Most elements that the static dimensions of a graph input may multiply to. */
 const maxElements = 2 ** 31 - 1;
@@ -100,6 +101,7 @@ export function buildGraph(proto: GraphProto, options: BuildOptions): Graph {
   for (const { node, inputs } of made) connect(node, inputs, values);
   for (const info of proto.valueInfo ?? []) hint(values.get(info.name ?? ''), info);
   readOutputs(graph, proto, values);
+  countParameters(values, options.maxParameters);
   if (!graph.sort()) {
     const node = nodeOnCycle(graph.nodes);
     throw new OctetError(
@@ -114,7 +116,6 @@ export function buildGraph(proto: GraphProto, options: BuildOptions): Graph {
 /** Initializers become constants; those of an element type without arrays become Constant nodes, which are returned. */
 function readInitializers(graph: Graph, proto: GraphProto, names: Names, values: Map<string, Value>, options: BuildOptions): NodeProto[] {
   const nodes: NodeProto[] = [];
-  let parameters = 0;
   for (const tensor of proto.initializer ?? []) {
     const name = tensor.name ?? '';
     names.define(name, 'initializer');
@@ -129,12 +130,17 @@ function readInitializers(graph: Graph, proto: GraphProto, names: Names, values:
       continue;
     }
     const constant = readTensor(tensor, name, options.externalData);
-    parameters += constant.size;
-    if (parameters > options.maxParameters)
-      throw new OctetError('MODEL_TOO_LARGE', `The model has more than ${options.maxParameters} parameters.`, { tensor: name });
     values.set(name, graph.constant(name, constant));
   }
   return nodes;
+}
+
+function countParameters(values: ReadonlyMap<string, Value>, most: number): void {
+  let parameters = 0;
+  for (const { name, constant } of values.values()) {
+    parameters += constant?.size ?? 0;
+    if (parameters > most) throw new OctetError('MODEL_TOO_LARGE', `The model has more than ${most} parameters.`, { tensor: name });
+  }
 }
 
 function readOutputs(graph: Graph, proto: GraphProto, values: ReadonlyMap<string, Value>): void {
@@ -191,9 +197,6 @@ function makeNode(graph: Graph, proto: NodeProto, names: Names, values: Map<stri
   for (const value of node.outputs) values.set(value.name, value);
   return { node, inputs: [...inputs, ...captured] };
 }
-
-/** `'ai.onnx'` is the long name of the default domain. */
-export const standardDomain = (domain: string | undefined) => (domain === undefined || domain === 'ai.onnx' ? '' : domain);
 
 function checkArity(op: OpType, inputs: readonly string[], outputs: readonly string[], name: string): void {
   const facts = spec(op);
@@ -277,6 +280,9 @@ function inputType(type: TypeProto | undefined, name: string): ValueType {
       { tensor: name },
     );
   }
+  const rank = type.tensorType.shape?.dim?.length ?? 0;
+  if (rank > maxRank)
+    throw new OctetError('MODEL_SHAPE', `The graph input "${name}" has ${rank} dimensions, more than ${maxRank}.`, { tensor: name });
   const shape = dimensions(type, name);
   let size = 1;
   for (const dim of shape ?? []) {

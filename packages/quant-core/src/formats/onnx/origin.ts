@@ -1,4 +1,4 @@
-import type { FunctionProto, NodeProto, OpsetProto, StringEntryProto, ValueInfoProto } from './schema.js';
+import type { AnnotationProto, FunctionProto, NodeProto, OpsetProto, StringEntryProto, ValueInfoProto } from './schema.js';
 
 /** What the ONNX door keeps of a file beside the graph, to write it back (`Graph.origin`). */
 export class OnnxOrigin {
@@ -13,8 +13,8 @@ export class OnnxOrigin {
       functions?: FunctionProto[];
       $unknowns?: Uint8Array[];
     },
-    /** Doc string, and fields of GraphProto that Octet does not know. */
-    readonly graph: { docString?: string; $unknowns?: Uint8Array[] },
+    /** Doc string, annotations, and fields of GraphProto that Octet does not know. */
+    readonly graph: { docString?: string; quantizationAnnotation?: AnnotationProto[]; $unknowns?: Uint8Array[] },
     /** Opsets of the domains other than ai.onnx. */
     readonly imports: readonly OpsetProto[],
     /** Graph inputs and outputs as the file has them, by name: doc strings, denotations, types that are no tensors. */

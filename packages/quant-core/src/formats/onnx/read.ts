@@ -1,7 +1,7 @@
 import { OctetError } from '../../errors.js';
 import { defaultLimits, type Limits } from '../../events.js';
 import type { Graph } from '../../ir/graph.js';
-import { buildGraph, standardDomain } from './build.js';
+import { buildGraph } from './build.js';
 import { checkConstants } from './check.js';
 import { OnnxOrigin } from './origin.js';
 import {
@@ -11,6 +11,7 @@ import {
   type ModelProto,
   type NodeProto,
   type OpsetProto,
+  standardDomain,
   toNumber,
   type ValueInfoProto,
 } from './schema.js';
@@ -63,6 +64,10 @@ export function readOnnx(bytes: Uint8Array, options: { limits?: Limits; external
 
 /** Decode and check what can be told before weights are looked at. */
 export function parseOnnx(bytes: Uint8Array, limits: Limits): ParsedModel {
+  return guarded(() => parse(bytes, limits));
+}
+
+function parse(bytes: Uint8Array, limits: Limits): ParsedModel {
   if (bytes.length > limits.modelBytes)
     throw new OctetError('MODEL_TOO_LARGE', `The model has ${bytes.length} bytes, and ${limits.modelBytes} are allowed.`);
   checkWire(bytes, { fields: Math.max(10_000, limits.modelNodes * fieldsPerNode) });
@@ -82,6 +87,9 @@ export function parseOnnx(bytes: Uint8Array, limits: Limits): ParsedModel {
   if (!graph || irVersion < 1)
     throw new OctetError('MODEL_NOT_ONNX', graph ? 'The file has no IR version.' : 'The file has no graph in it.');
   const nodes = graph.node ?? [];
+  // Since IR version 3 the import is required; it stands behind the graph, and is the first thing lost.
+  if (irVersion >= 3 && !model.opsetImport)
+    throw new OctetError('MODEL_TRUNCATED', 'The model imports no opset; the end of the file is missing.');
   const opset = opsetOf(model.opsetImport ?? []);
   const all = countNodes(nodes);
   if (all > limits.modelNodes) throw new OctetError('MODEL_TOO_LARGE', `The model has ${all} nodes, and ${limits.modelNodes} are allowed.`);
@@ -107,6 +115,25 @@ export function parseOnnx(bytes: Uint8Array, limits: Limits): ParsedModel {
 
 /** Upgrade, build and check the graph of a decoded model, which is used up by it. */
 export function buildModel(parsed: ParsedModel, limits: Limits, externalData?: ExternalData): Graph {
+  return guarded(() => build(parsed, limits, externalData));
+}
+
+/** What no check foresees is still the file's fault. */
+function guarded<T>(step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    if (error instanceof OctetError) throw error;
+    throw new OctetError(
+      'MODEL_INVALID',
+      `The model cannot be read: ${error instanceof Error ? error.message : String(error)}.`,
+      {},
+      { cause: error },
+    );
+  }
+}
+
+function build(parsed: ParsedModel, limits: Limits, externalData?: ExternalData): Graph {
   const { model, source } = parsed;
   const origin = originOf(model);
   if (source.opset < tableOpset) upgradeGraph(model.graph, source.opset);
@@ -177,7 +204,7 @@ function originOf(model: ModelProto & { graph: GraphProto }): OnnxOrigin {
       ...(functions ? { functions } : {}),
       ...($unknowns ? { $unknowns } : {}),
     },
-    kept(graph),
+    { ...kept(graph), ...(graph.quantizationAnnotation ? { quantizationAnnotation: graph.quantizationAnnotation } : {}) },
     imports,
     infos,
     nodes,

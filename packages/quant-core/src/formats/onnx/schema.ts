@@ -77,6 +77,11 @@ export interface NodeProto extends Kept {
   docString?: string;
 }
 
+export interface AnnotationProto extends Kept {
+  tensorName?: string;
+  parameters?: StringEntryProto[];
+}
+
 export interface GraphProto extends Kept {
   node?: NodeProto[];
   name?: string;
@@ -86,7 +91,7 @@ export interface GraphProto extends Kept {
   input?: ValueInfoProto[];
   output?: ValueInfoProto[];
   valueInfo?: ValueInfoProto[];
-  quantizationAnnotation?: (Kept & { tensorName?: string; parameters?: StringEntryProto[] })[];
+  quantizationAnnotation?: AnnotationProto[];
 }
 
 export interface OpsetProto extends Kept {
@@ -268,3 +273,6 @@ export function toBigInt(value: Int64): bigint {
   if (typeof value === 'number') return BigInt(value);
   return (BigInt(value.high) << 32n) | BigInt(value.low >>> 0);
 }
+
+/** `'ai.onnx'` is the long name of the default domain. */
+export const standardDomain = (domain: string | undefined) => (domain === undefined || domain === 'ai.onnx' ? '' : domain);

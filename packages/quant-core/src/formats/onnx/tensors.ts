@@ -4,6 +4,9 @@ import { allocate, type DataOf, type DType, dtypes, viewBytes } from '../../tens
 import { Tensor } from '../../tensor/tensor.js';
 import { type TensorProto, toNumber } from './schema.js';
 
+/** No operator of ONNX takes tensors of this many dimensions. */
+export const maxRank = 64;
+
 /** Largest dimension and largest number of elements that a tensor may claim. */
 const maxElements = 2 ** 31 - 1;
 
@@ -58,6 +61,8 @@ const payloadOf: Record<
 /** Dimensions of a tensor: whole, not negative, and small enough to count. Throws MODEL_SHAPE. */
 export function tensorShape(proto: TensorProto, name: string): number[] {
   const shape = (proto.dims ?? []).map(toNumber);
+  if (shape.length > maxRank)
+    throw new OctetError('MODEL_SHAPE', `Tensor "${name}" has ${shape.length} dimensions, more than ${maxRank}.`, { tensor: name });
   let size = 1;
   for (const dim of shape) {
     if (dim < 0)

@@ -1,7 +1,6 @@
 import { OctetError } from '../../errors.js';
 import { Tensor } from '../../tensor/tensor.js';
-import { standardDomain } from './build.js';
-import { type AttributeProto, attributeTypes, type GraphProto, type NodeProto, toBigInt, toNumber } from './schema.js';
+import { type AttributeProto, attributeTypes, type GraphProto, type NodeProto, standardDomain, toBigInt, toNumber } from './schema.js';
 import { innerNames, subgraphs } from './subgraph.js';
 import { tensorProto } from './tensors.js';
 import { readsOf, TypeTrace } from './trace.js';

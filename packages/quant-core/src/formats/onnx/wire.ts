@@ -16,15 +16,24 @@ interface Cursor {
   limit: number;
 }
 
-/** Field number → name of the message in it, or `'scalar'` for repeated numbers (packed or not), by message. */
+/** Longest name of a node, tensor or operator, in bytes. Texts (doc strings, metadata) may be longer. */
+const maxName = 10_000;
+
+const texts: ReadonlySet<string> = new Set(['docString', 'value']);
+
+/** What the field means for a scan: a message by its name, repeated numbers, a name, or bytes that need no look. */
+function shapeOf(field: string, type: string): string {
+  if (Object.hasOwn(messages, type)) return type;
+  if (type === 'string') return texts.has(field) ? 'bytes' : 'name';
+  return type === 'bytes' ? 'bytes' : 'scalar';
+}
+
+/** Field number → shape, by message. */
 const shapes = new Map<string, Map<number, string>>(
   Object.entries(messages).map(([name, fields]) => [
     name,
     new Map(
-      Object.values(fields as Record<string, readonly [number, string, string?]>).map(([id, type]) => [
-        id,
-        Object.hasOwn(messages, type) ? type : type === 'bytes' || type === 'string' ? 'bytes' : 'scalar',
-      ]),
+      Object.entries(fields as Record<string, readonly [number, string, string?]>).map(([field, [id, type]]) => [id, shapeOf(field, type)]),
     ),
   ]),
 );
@@ -67,7 +76,12 @@ function walk(cursor: Cursor, message: MessageName, end: number, depth: number):
       if (inner === 'scalar') {
         spend(cursor, length);
         cursor.at += length;
-      } else if (inner && inner !== 'bytes') walk(cursor, inner as MessageName, cursor.at + length, depth + 1);
+      } else if (inner === 'name' && length > maxName) {
+        throw new OctetError(
+          'MODEL_INVALID',
+          `Field ${field} of ${message} at byte ${start} is a name of ${length} bytes; ${maxName} are allowed.`,
+        );
+      } else if (inner && inner !== 'bytes' && inner !== 'name') walk(cursor, inner as MessageName, cursor.at + length, depth + 1);
       else cursor.at += length;
     } else throw new Damage(`byte ${start} begins no field that ONNX has`);
     if (cursor.at > end) throw new Damage(`field ${field} of ${message} at byte ${start} reaches past the end`);
@@ -107,14 +121,11 @@ export function checkWire(bytes: Uint8Array, budget: WireBudget): void {
   try {
     walk(cursor, 'Model', bytes.length, 0);
   } catch (error) {
-    if (!(error instanceof Damage)) throw error;
-    const code = looksLikeModel(bytes) ? 'MODEL_TRUNCATED' : 'MODEL_NOT_ONNX';
-    throw new OctetError(
-      code,
-      code === 'MODEL_TRUNCATED'
-        ? `The file of ${bytes.length} bytes is cut off or damaged: ${error.message}.`
-        : `The file is not an ONNX model: ${error.message}.`,
-    );
+    const isModel = looksLikeModel(bytes);
+    if (isModel && !(error instanceof Damage)) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    if (isModel) throw new OctetError('MODEL_TRUNCATED', `The file of ${bytes.length} bytes is cut off or damaged: ${reason}.`);
+    throw new OctetError('MODEL_NOT_ONNX', `The file is not an ONNX model: ${reason}.`);
   }
 }
 

@@ -51,6 +51,11 @@ export function writeOnnx(graph: Graph): Uint8Array {
     output: graph.outputs.map((value) => valueInfoProto(value, origin)),
     ...(origin?.graph.docString ? { docString: origin.graph.docString } : {}),
   };
+  // An annotation stays while every tensor that it names does.
+  const annotations = (origin?.graph.quantizationAnnotation ?? []).filter(
+    ({ tensorName, parameters }) => names.has(tensorName ?? '') && (parameters ?? []).every(({ value }) => names.has(value ?? '')),
+  );
+  if (annotations.length > 0) body.quantizationAnnotation = annotations;
   if (origin?.graph.$unknowns) body.$unknowns = origin.graph.$unknowns;
   return assemble(encode('Model', modelProto(graph, origin)), encode('Graph', body), constants);
 }
