@@ -24,7 +24,7 @@ const unchanged = (node: Node<OpType>, context: ShapeContext) => [context.elemen
 function elementwise(apply: Binary) {
   return (node: Node<OpType>, context: ShapeContext): readonly (readonly Dim[] | undefined)[] => {
     const lists = node.inputs.map((value) => context.elements(value));
-    const length = Math.max(...lists.map((list) => list?.length ?? 0));
+    const length = lists.reduce((most, list) => Math.max(most, list?.length ?? 0), 0);
     const shape = staticShape(
       broadcast(
         node,

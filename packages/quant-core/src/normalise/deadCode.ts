@@ -1,0 +1,32 @@
+import type { Graph, Node } from '../ir/graph.js';
+import type { OpType } from '../ir/ops.js';
+import type { Pass } from '../ir/pass.js';
+
+/** Ops whose later outputs are by-products; of other ops every output says something about the others. */
+const byProducts: ReadonlySet<OpType> = new Set(['MaxPool', 'BatchNormalization', 'Dropout']);
+
+/** Take out nodes whose outputs nobody reads, and by-products nobody reads. */
+export const deadCode: Pass = {
+  name: 'deadCode',
+  run: (graph) => graph.batch(() => removeDead(graph)),
+};
+
+function removeDead(graph: Graph): boolean {
+  const outputs = new Set(graph.outputs);
+  let changed = false;
+  for (const node of graph.nodes.toReversed()) {
+    const live = node.outputs.map((value) => value.readers.length > 0 || outputs.has(value));
+    if (!live.includes(true)) {
+      graph.remove(node);
+      changed = true;
+    } else if (byProducts.has(node.op) && trim(node, live)) changed = true;
+  }
+  return changed;
+}
+
+function trim(node: Node, live: readonly boolean[]): boolean {
+  const count = live.lastIndexOf(true) + 1;
+  if (count === node.outputs.length) return false;
+  node.outputs.length = count;
+  return true;
+}

@@ -1,0 +1,110 @@
+import type { Graph, Node, Value } from '../ir/graph.js';
+import type { Pass } from '../ir/pass.js';
+import { Tensor } from '../tensor/tensor.js';
+import { biasOf, foldAffine, type Layer, layerBehind, layerOf, setWeights } from './layer.js';
+import { bypass, floatConstant, sweep } from './match.js';
+
+/**
+ * Batch norm in inference form is `x · scale + shift` a channel, with `scale = gamma / sqrt(var + epsilon)` and `shift = beta - mean · scale`.
+ * Undefined when a parameter is not constant or the result is not finite. No division by gamma anywhere.
+ */
+function affineOf(node: Node<'BatchNormalization'>): { scale: Float64Array; shift: Float64Array } | undefined {
+  if (node.attr('training_mode') === 1 || node.outputs.length !== 1) return undefined;
+  const parameters = [1, 2, 3, 4].map((port) => floatConstant(node.inputs[port])?.data);
+  if (parameters.includes(undefined)) return undefined;
+  const [gamma, beta, mean, variance] = parameters as [Float32Array, Float32Array, Float32Array, Float32Array];
+  const epsilon = node.attr('epsilon') as number;
+  const scale = Float64Array.from(gamma, (g, c) => g / Math.sqrt((variance[c] as number) + epsilon));
+  const shift = Float64Array.from(beta, (b, c) => b - (mean[c] as number) * (scale[c] as number));
+  return scale.every(Number.isFinite) && shift.every(Number.isFinite) ? { scale, shift } : undefined;
+}
+
+/** Batch norm into the Conv, ConvTranspose, Gemm or MatMul that feeds it alone. */
+export const foldBatchNorm: Pass = {
+  name: 'foldBatchNorm',
+  run: (graph) =>
+    sweep(graph, (node) => {
+      if (!node.is('BatchNormalization')) return false;
+      const layer = layerBehind(graph, node.inputs[0]);
+      const affine = layer && layer.axis === 1 ? affineOf(node) : undefined;
+      if (!layer || !affine || affine.scale.length !== layer.channels) return false;
+      const result = foldAffine(graph, layer, affine.scale, affine.shift);
+      return result !== undefined && bypass(graph, node as unknown as Node, result);
+    }),
+};
+
+/**
+ * Batch norm into the layer that alone reads it: `W · (x · scale + shift) + b`. Exact only where no padding puts zeros beside the
+ * shifted values.
+ */
+export const foldBatchNormForward: Pass = {
+  name: 'foldBatchNormForward',
+  run: (graph) =>
+    sweep(graph, (node) => {
+      if (!node.is('BatchNormalization')) return false;
+      const value = node.output();
+      const reader = value.readers.length === 1 && !graph.outputs.includes(value) ? value.readers[0] : undefined;
+      if (!reader || reader.inputs[0] !== value || !(reader.is('Conv') || reader.is('Gemm') || reader.is('MatMul'))) return false;
+      const affine = affineOf(node);
+      const layer = layerOf(reader);
+      if (!affine || !layer || !foldInput(graph, layer, affine.scale, affine.shift)) return false;
+      return bypass(graph, node as unknown as Node, node.input(0));
+    }),
+};
+
+function foldInput(graph: Graph, layer: Layer, scale: Float64Array, shift: Float64Array): boolean {
+  const { node, weight } = layer;
+  const shifts = shift.some((x) => x !== 0);
+  const dense = node.is('Gemm') || node.is('MatMul');
+  if (dense && (node.input(0).shape?.length !== 2 || weight.shape.length !== 2)) return false;
+  if (node.is('Gemm') && node.attr('transA') === 1) return false;
+  if (node.is('Conv') && shifts && pads(node)) return false;
+  const bias = biasOf(layer);
+  if (!bias) return false;
+  const { input, output } = indices(layer);
+  const alpha = node.is('Gemm') ? (node.attr('alpha') ?? 1) : 1;
+  const scaled = weight.data.map((w, i) => w * (scale[input(i)] as number));
+  for (const [i, w] of weight.data.entries()) bias[output(i)] = (bias[output(i)] as number) + alpha * w * (shift[input(i)] as number);
+  const rounded = Float32Array.from(bias);
+  if (!scaled.every(Number.isFinite) || !rounded.every(Number.isFinite)) return false;
+  setWeights(graph, layer, scaled, shifts || node.inputs[2] ? rounded : undefined);
+  return true;
+}
+
+const pads = (node: Node<'Conv'>): boolean =>
+  (node.attr('auto_pad') ?? 'NOTSET').startsWith('SAME') || (node.attr('pads') ?? []).some((pad) => pad !== 0);
+
+/** Input and output channel of element `i` of the weights. */
+function indices(layer: Layer): { input: (i: number) => number; output: (i: number) => number } {
+  const { node, weight, channels } = layer;
+  if (node.is('Conv')) {
+    const perGroup = weight.shape[1] as number;
+    const each = weight.size / channels;
+    const kernel = each / perGroup;
+    const filtersInGroup = channels / (node.attr('group') ?? 1);
+    const output = (i: number) => Math.floor(i / each);
+    return { output, input: (i) => Math.floor(output(i) / filtersInGroup) * perGroup + (Math.floor(i / kernel) % perGroup) };
+  }
+  const [rows, columns] = [(i: number) => Math.floor(i / (weight.shape[1] as number)), (i: number) => i % (weight.shape[1] as number)];
+  return node.is('Gemm') && node.attr('transB') === 1 ? { output: rows, input: columns } : { output: columns, input: rows };
+}
+
+/** A batch norm that no layer can take up, as Mul and Add. */
+export const spellOutBatchNorm: Pass = {
+  name: 'spellOutBatchNorm',
+  run: (graph) =>
+    sweep(graph, (node) => {
+      if (!node.is('BatchNormalization')) return false;
+      const rank = node.input(0).shape?.length;
+      const affine = affineOf(node);
+      if (!rank || !affine) return false;
+      const shape = [affine.scale.length, ...new Array<number>(rank - 2).fill(1)];
+      const constant = (suffix: string, data: Float64Array): Value =>
+        graph.constant(`${node.name}.${suffix}`, Tensor.float32(shape, Float32Array.from(data)));
+      const before = node as unknown as Node;
+      const mul = graph.node('Mul', [node.input(0), constant('scale', affine.scale)], {}, { name: node.name, before });
+      const add = graph.node('Add', [mul.output(), constant('shift', affine.shift)], {}, { name: `${node.name}_shift`, before });
+      for (const made of [mul, add]) made.output().type = node.output().type;
+      return bypass(graph, before, add.output());
+    }),
+};

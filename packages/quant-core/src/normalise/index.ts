@@ -1,0 +1,33 @@
+import type { Graph } from '../ir/graph.js';
+import { inferShapes } from '../ir/infer.js';
+import { runPasses } from '../ir/pass.js';
+import { deadCode } from './deadCode.js';
+import { dropIdentities } from './dropIdentities.js';
+import { foldBatchNorm, foldBatchNormForward, spellOutBatchNorm } from './foldBatchNorm.js';
+import { type Evaluate, foldConstants, inlineConstants } from './foldConstants.js';
+import { foldMulAdd } from './foldMulAdd.js';
+import { foldShapeArithmetic } from './foldShapeArithmetic.js';
+import { fuseActivations } from './fuseActivations.js';
+import { matmulAddToGemm, plainGemm } from './gemm.js';
+import { toInference } from './toInference.js';
+
+export type { Evaluate } from './foldConstants.js';
+
+const tidy = [inlineConstants, toInference, dropIdentities, foldShapeArithmetic, deadCode];
+const intoLayers = [foldBatchNorm, matmulAddToGemm, foldMulAdd, plainGemm, dropIdentities, deadCode];
+
+/**
+ * Bring a graph to the one shape that the later stages expect, in place: inference form, no identities, sizes and constants computed
+ * (with `evaluate`, which runs a graph without inputs), activations under their names, batch norm and constant
+ * factors in the layers. The graph computes the same numbers, up to rounding. Names of inputs and outputs stay, and a
+ * layer keeps its name. Throws MODEL_SHAPE or MODEL_DTYPE for a model that cannot be.
+ */
+export async function normalise(graph: Graph, options: { evaluate?: Evaluate } = {}): Promise<void> {
+  do runPasses(graph, tidy);
+  while (options.evaluate && (await foldConstants(graph, options.evaluate)));
+  runPasses(graph, [fuseActivations, deadCode]);
+  runPasses(graph, intoLayers);
+  runPasses(graph, [foldBatchNormForward, ...intoLayers]);
+  runPasses(graph, [spellOutBatchNorm, ...intoLayers]);
+  inferShapes(graph);
+}
