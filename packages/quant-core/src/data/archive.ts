@@ -1,7 +1,7 @@
-import { read } from 'node:fs';
+import { read, readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { crc32, createInflateRaw, inflateRaw } from 'node:zlib';
+import { crc32, createInflateRaw, inflateRaw, inflateRawSync } from 'node:zlib';
 import { pipeline } from 'node:stream/promises';
 import { fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
 import { OctetError } from '../errors.js';
@@ -10,6 +10,8 @@ import { type ByteSource, fileBytes, unpackedLimit } from './stream.js';
 
 const inflate = promisify(inflateRaw);
 const windowBytes = 512 * 1024;
+/** Entries up to this size are read and unpacked at once: that costs less than a trip to the thread pool. */
+const smallBytes = 128 * 1024;
 const stored = 0;
 const deflated = 8;
 
@@ -69,6 +71,7 @@ export class Archive {
   private constructor(
     private readonly path: string,
     private readonly file: FileHandle,
+    private readonly size: number,
     readonly entries: readonly ArchiveEntry[],
     /** Names of directory entries, without the slash at the end. */
     readonly directories: readonly string[],
@@ -107,7 +110,7 @@ export class Archive {
         }
         entries.push({ name, offset: entry.relativeOffsetOfLocalHeader, packed: entry.compressedSize, size: entry.uncompressedSize, method, crc: entry.crc32 });
       }
-      return new Archive(path, file, entries, directories);
+      return new Archive(path, file, size, entries, directories);
     } catch (error) {
       await file.close();
       if (error instanceof OctetError) throw error;
@@ -117,7 +120,7 @@ export class Archive {
 
   /** The contents of an entry as a stream. */
   async *stream(entry: ArchiveEntry): AsyncGenerator<Buffer> {
-    const start = await this.dataStart(entry);
+    const start = this.dataStart(entry);
     const packed = fileBytes(this.path, start, start + entry.packed);
     const source = entry.method === stored ? packed : inflated(packed, entry.name);
     let size = 0;
@@ -134,10 +137,12 @@ export class Archive {
   /** The whole of a small entry. Entries beyond `most` bytes are refused. */
   async read(entry: ArchiveEntry, most: number): Promise<Buffer> {
     if (entry.size > most || entry.packed > most) throw new OctetError('DATASET_TOO_LARGE', `"${entry.name}" is larger than ${most} bytes.`, { file: entry.name });
-    const start = await this.dataStart(entry);
+    const start = this.dataStart(entry);
     const packed = Buffer.alloc(entry.packed);
-    await this.file.read(packed, 0, packed.length, start);
-    const data = entry.method === stored ? packed : await unpack(packed, entry);
+    const small = entry.packed <= smallBytes && entry.size <= smallBytes;
+    if (small) readSync(this.file.fd, packed, 0, packed.length, start);
+    else await this.file.read(packed, 0, packed.length, start);
+    const data = entry.method === stored ? packed : await unpack(packed, entry, small);
     check(entry, data.length, crc32(data));
     return data;
   }
@@ -147,13 +152,12 @@ export class Archive {
   }
 
   /** Position of the data: behind the 30 bytes of the local header, its name and its extra field (APPNOTE 4.3.7). */
-  private async dataStart(entry: ArchiveEntry): Promise<number> {
+  private dataStart(entry: ArchiveEntry): number {
     const header = Buffer.alloc(30);
-    const { bytesRead } = await this.file.read(header, 0, 30, entry.offset);
-    if (bytesRead < 30 || header.readUInt32LE(0) !== 0x04034b50) throw damaged(entry, 'its local header is missing');
+    const count = readSync(this.file.fd, header, 0, 30, entry.offset);
+    if (count < 30 || header.readUInt32LE(0) !== 0x04034b50) throw damaged(entry, 'its local header is missing');
     const start = entry.offset + 30 + header.readUInt16LE(26) + header.readUInt16LE(28);
-    const { size } = await this.file.stat();
-    if (start + entry.packed > size) throw damaged(entry, 'the file is cut off');
+    if (start + entry.packed > this.size) throw damaged(entry, 'the file is cut off');
     return start;
   }
 }
@@ -176,9 +180,10 @@ async function* inflated(packed: ByteSource, name: string): AsyncGenerator<Buffe
   }
 }
 
-async function unpack(packed: Buffer, entry: ArchiveEntry): Promise<Buffer> {
+async function unpack(packed: Buffer, entry: ArchiveEntry, small: boolean): Promise<Buffer> {
   try {
-    return await inflate(packed, { maxOutputLength: Math.max(1, entry.size) });
+    const options = { maxOutputLength: Math.max(1, entry.size) };
+    return small ? inflateRawSync(packed, options) : await inflate(packed, options);
   } catch (error) {
     throw damaged(entry, error instanceof Error ? error.message : String(error));
   }

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { join } from 'node:path';
 import { CsvError, parse } from 'csv-parse';
 import { OctetError } from '../errors.js';
-import { checkSamples, checkUnlabelled, type Materialised, type Upload } from './materialise.js';
+import { checkSamples, checkUnlabelled, type Materialised, stateOf, type Upload } from './materialise.js';
 import { FlatWriter } from './flat.js';
 import { classTargets, IntList, TargetCollector, type Targets } from './targets.js';
 import { type ByteSource, fileBytes, fileHead, gunzipped, headOf, heed, isGzip, unpackedLimit } from './stream.js';
@@ -97,7 +97,7 @@ class Table {
     await this.flush(this.rows % rowsInBlock);
     const x = await this.x.finish();
     if (this.label === undefined) checkUnlabelled(upload, 'no label column');
-    return { format: 'csv', dtype: 'float32', sampleShape: [this.features], x, targets: await this.targets(), assumptions: this.assumptions };
+    return { format: 'csv', dtype: 'float32', sampleShape: [this.features], ...stateOf(x), targets: await this.targets(), assumptions: this.assumptions };
   }
 
   async abandon(): Promise<void> {

@@ -1,7 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
-import { stat } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
 import type { DatasetSummary, Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
@@ -11,8 +10,8 @@ import type { StoreArray } from './elements.js';
 import { fitSamples, type Reading } from './fit.js';
 import { FlatReader } from './flat.js';
 import { materialiseIdx } from './idx.js';
-import { materialiseImages } from './images.js';
-import type { DatasetFormat, Materialised, SampleSpec, Upload } from './materialise.js';
+import { inspectImages, materialiseImages } from './images.js';
+import type { DatasetFormat, Inspected, Materialised, SampleSpec, Upload } from './materialise.js';
 import { materialiseNpy, materialiseNpz } from './npz.js';
 import { recognise } from './recognise.js';
 import { type Convert, converter } from './scaling.js';
@@ -160,7 +159,13 @@ export class Dataset implements Samples {
  * @throws OctetError DATASET_*, CANCELLED
  */
 export async function openDataset(path: string, config: DatasetConfig, options: OpenOptions): Promise<Dataset> {
-  return layOut(path, config, options, false);
+  return withUpload(path, config, options, async (upload, format, bytes) => {
+    const data = await formats[format](upload);
+    const summary = summarise(data, bytes);
+    const reading = fitSamples(summary, config, upload.fit);
+    summary.assumptions = [...data.assumptions, ...reading.assumptions];
+    return new Dataset(data, reading, summary, upload.directory);
+  });
 }
 
 /**
@@ -168,24 +173,24 @@ export async function openDataset(path: string, config: DatasetConfig, options: 
  * @throws OctetError DATASET_*
  */
 export async function inspectDataset(path: string, config: DatasetConfig, options: Omit<OpenOptions, 'fit'>): Promise<DatasetSummary> {
-  const dataset = await layOut(path, config, options, true);
-  await dataset.close();
-  return dataset.summary;
+  return withUpload(path, config, options, async (upload, format, bytes) => {
+    const data = await (format === 'images' ? inspectImages(upload) : formats[format](upload));
+    const summary = summarise(data, bytes);
+    summary.assumptions = [...data.assumptions, ...fitSamples(summary, config, undefined).assumptions];
+    await rm(upload.directory, { recursive: true, force: true });
+    return summary;
+  });
 }
 
-async function layOut(path: string, config: DatasetConfig, options: OpenOptions, inspecting: boolean): Promise<Dataset> {
+/** Recognise the upload and give it a directory of its own, which goes away when `use` fails. */
+async function withUpload<T>(path: string, config: DatasetConfig, options: OpenOptions, use: (upload: Upload, format: DatasetFormat, bytes: number) => Promise<T>): Promise<T> {
   const { limits, fit, signal, onProgress } = options;
   const name = basename(path);
   const bytes = await sizeOfFile(path, name, limits);
   const { format, archive } = await recognise(path, name, config, limits);
   const directory = await mkdtemp(join(options.workDirectory, 'dataset-'));
   try {
-    const threads = options.threads || availableParallelism();
-    const data = await formats[format]({ path, name, archive, config, limits, directory, fit, inspecting, threads, signal, onProgress });
-    const summary = summarise(data, bytes);
-    const reading = fitSamples(summary, config, fit);
-    summary.assumptions = [...data.assumptions, ...reading.assumptions];
-    return new Dataset(data, reading, summary, directory);
+    return await use({ path, name, archive, config, limits, directory, fit, threads: options.threads || availableParallelism(), signal, onProgress }, format, bytes);
   } catch (error) {
     await rm(directory, { recursive: true, force: true });
     throw error;
@@ -203,18 +208,18 @@ async function sizeOfFile(path: string, name: string, limits: Limits): Promise<n
   return file.size;
 }
 
-function summarise(data: Materialised, bytes: number): DatasetSummary {
-  const { format, sampleShape, dtype, x, targets, imageSizes } = data;
+function summarise(data: Inspected, bytes: number): DatasetSummary {
+  const { format, sampleShape, dtype, samples, range, targets, imageSizes } = data;
   return {
     format,
-    samples: x.samples,
+    samples,
     sampleShape,
     dtype,
     task: targets?.task ?? 'unlabelled',
     ...(targets?.task === 'classification' && { classes: targets.classes, classCounts: targets.counts, ...(targets.names && { classNames: targets.names }) }),
     ...(targets?.task === 'regression' && { targetShape: targets.shape }),
     ...(imageSizes && { imageSizes }),
-    range: { min: x.min, max: x.max },
+    range,
     bytes,
   };
 }

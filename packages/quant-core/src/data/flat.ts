@@ -14,11 +14,16 @@ export interface FlatFile {
   max: number;
 }
 
+/** Writes smaller than a buffer are gathered in one of this size. */
+const bufferBytes = 256 * 1024;
+
 /** Appends samples to a flat file; refuses NaN and infinity, keeps the range. */
 export class FlatWriter {
   private written = 0;
   private min = Number.POSITIVE_INFINITY;
   private max = Number.NEGATIVE_INFINITY;
+  private readonly buffer = new Uint8Array(bufferBytes);
+  private buffered = 0;
 
   private constructor(
     private readonly path: string,
@@ -56,10 +61,16 @@ export class FlatWriter {
       throw new OctetError('DATASET_TOO_LARGE', `The dataset unpacks to more than ${this.maxBytes} bytes.`);
     }
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    for (let at = 0; at < bytes.length; ) at += (await this.file.write(bytes, at, bytes.length - at)).bytesWritten;
+    if (this.buffered + bytes.length > bufferBytes) await this.flush();
+    if (bytes.length > bufferBytes) await this.put(bytes);
+    else {
+      this.buffer.set(bytes, this.buffered);
+      this.buffered += bytes.length;
+    }
   }
 
   async finish(): Promise<FlatFile> {
+    await this.flush();
     await this.file.close();
     const { path, dtype, elements, samples } = this;
     return { path, dtype, elements, samples, min: samples ? this.min : 0, max: samples ? this.max : 0 };
@@ -68,6 +79,16 @@ export class FlatWriter {
   /** Close without finishing; for error paths. */
   async abandon(): Promise<void> {
     await this.file.close().catch(() => undefined);
+  }
+
+  private async flush(): Promise<void> {
+    const { buffered } = this;
+    this.buffered = 0;
+    await this.put(this.buffer.subarray(0, buffered));
+  }
+
+  private async put(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length; ) at += (await this.file.write(bytes, at, bytes.length - at)).bytesWritten;
   }
 
   private notFinite(at: number, value: number): OctetError {

@@ -4,7 +4,7 @@ import type { DType } from '../tensor/dtype.js';
 import { dtypes } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/tensor.js';
 import { decodeElements, type Numbers } from './elements.js';
-import { checkSamples, checkUnlabelled, collectTargets, type Materialised, type Upload, writeSamples } from './materialise.js';
+import { checkSamples, checkUnlabelled, collectTargets, type Materialised, stateOf, type Upload, writeSamples } from './materialise.js';
 import { ByteReader, type ByteSource, fileBytes, gunzipped, headOf, isGzip, unpackedLimit } from './stream.js';
 
 const types: Record<number, DType> = { 0x08: 'uint8', 0x09: 'int8', 0x0b: 'int16', 0x0c: 'int32', 0x0d: 'float32', 0x0e: 'float64' };
@@ -36,7 +36,7 @@ export async function materialiseIdx(upload: Upload): Promise<Materialised> {
   const sampleShape = checkSamples(count, shape, upload.limits, x.name);
   const targets = y && (await withBlocks(y, (blocks) => collectTargets(upload, blocks, { name: y.name, dtype: y.dtype, count: y.shape[0] as number, shape: y.shape.slice(1) }, count)));
   const file = await withBlocks(x, (blocks) => writeSamples(upload, blocks, x.dtype, count, sampleShape));
-  return { format: 'idx', dtype: x.dtype, sampleShape, x: file, targets, assumptions: [] };
+  return { format: 'idx', dtype: x.dtype, sampleShape, ...stateOf(file), targets, assumptions: [] };
 }
 
 async function filesOf(upload: Upload): Promise<IdxFile[]> {

@@ -31,38 +31,35 @@ function unreadable(name: string, error: unknown): OctetError {
   return new OctetError('DATASET_UNREADABLE', `The image "${name}" cannot be decoded: ${reason}.`, { file: name }, { cause: error, hint: 'Replace the image or take it out of the archive.' });
 }
 
-/** Size of an image and whether it has colour, from its header. */
-export async function imageInfo(data: Buffer, name: string): Promise<ImageSize & { colour: boolean }> {
-  const image = open(data, name);
+/** A decoded image: RGB bytes [height, width, 3]. */
+export interface DecodedImage extends ImageSize {
+  rgb: Uint8Array;
+}
+
+/**
+ * Decode to RGB. With `size`, other sizes are stretched to it with an antialiased triangle filter. Alpha is dropped,
+ * EXIF orientation and colour profiles are left aside, as PIL and torchvision do.
+ */
+export async function decodeImage(data: Buffer, name: string, size?: ImageSize): Promise<DecodedImage> {
+  sharp.concurrency(1);
+  sharp.cache(false);
+  const image = open(data, name).removeAlpha().toColourspace('srgb');
+  if (size) image.resize({ height: size.height, width: size.width, fit: 'fill', kernel: 'linear', fastShrinkOnLoad: false });
   try {
-    const { height, width, space } = await image.metadata();
-    return { height, width, colour: space !== 'b-w' && space !== 'grey16' };
+    const { data: pixels, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+    const { height, width } = info;
+    if (info.channels === 3) return { rgb: pixels, height, width };
+    if (info.channels !== 1) throw new Error(`it decodes to ${info.channels} channels`);
+    return { rgb: Uint8Array.from({ length: pixels.length * 3 }, (_, i) => pixels[Math.floor(i / 3)] as number), height, width };
   } catch (error) {
     throw unreadable(name, error);
   }
 }
 
-/**
- * Decode to RGB bytes [height, width, 3]. Other sizes are stretched with an antialiased triangle filter;
- * alpha is dropped, EXIF orientation and colour profiles are left aside, as PIL and torchvision do.
- */
-export async function decodeImage(data: Buffer, name: string, size: ImageSize): Promise<Uint8Array> {
-  sharp.concurrency(1);
-  sharp.cache(false);
-  const image = open(data, name);
-  try {
-    const { data: pixels, info } = await image
-      .removeAlpha()
-      .toColourspace('srgb')
-      .resize({ height: size.height, width: size.width, fit: 'fill', kernel: 'linear', fastShrinkOnLoad: false })
-      .raw({ depth: 'uchar' })
-      .toBuffer({ resolveWithObject: true });
-    if (info.channels === 3) return pixels;
-    if (info.channels !== 1) throw new Error(`it decodes to ${info.channels} channels`);
-    return Uint8Array.from({ length: pixels.length * 3 }, (_, i) => pixels[Math.floor(i / 3)] as number);
-  } catch (error) {
-    throw unreadable(name, error);
-  }
+/** Whether all pixels have equal red, green and blue. */
+export function isGrey(rgb: Uint8Array): boolean {
+  for (let i = 0; i < rgb.length; i += 3) if (rgb[i] !== rgb[i + 1] || rgb[i] !== rgb[i + 2]) return false;
+  return true;
 }
 
 /** Luma of ITU-R BT.601 in the fixed point of PIL: (19595 R + 38470 G + 7471 B + 2^15) >> 16. */

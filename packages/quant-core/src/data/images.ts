@@ -1,9 +1,9 @@
 import { OctetError } from '../errors.js';
 import type { DatasetConfig } from '../recipe.js';
-import type { Archive } from './archive.js';
-import { decodeImage, type ImageSize, imageInfo, mostImageBytes, toGrey } from './image-decode.js';
+import type { Archive, ArchiveEntry } from './archive.js';
+import { decodeImage, type ImageSize, isGrey, mostImageBytes, toGrey } from './image-decode.js';
 import { type Folder, readFolders } from './image-folders.js';
-import { checkSamples, checkUnlabelled, type Materialised, type SampleSpec, type Upload, writeSamples } from './materialise.js';
+import { checkSamples, checkUnlabelled, type Inspected, type Materialised, type SampleSpec, stateOf, type Upload, writeSamples } from './materialise.js';
 import { heed } from './stream.js';
 import { classTargets, type Targets } from './targets.js';
 
@@ -19,18 +19,40 @@ type Wish = Partial<Target>;
  * Stored as [height, width, channels] bytes. Images are decoded in parallel, at most `threads` × 2 at a time.
  */
 export async function materialiseImages(upload: Upload): Promise<Materialised> {
-  const archive = upload.archive as Archive;
-  const assumptions: string[] = [];
-  const folders = readFolders(archive, upload.config, upload.name, assumptions);
-  const files = folders.flatMap((folder) => folder.images);
-  checkSamples(files.length, [1], upload.limits, upload.name);
+  const listing = list(upload);
+  const { images, assumptions } = listing;
   const wish = wishOf(upload.config, upload.fit);
-  const looked = wish.height !== undefined && wish.channels !== undefined ? undefined : await lookAt(upload, files.map((file) => file.name), folders);
-  const target = settle(wish, looked, upload, assumptions);
-  const shape = checkSamples(files.length, [target.height, target.width, target.channels], upload.limits, upload.name);
-  const x = await writeSamples(upload, decoded(upload, folders, target), 'uint8', files.length, shape);
-  const targets = targetsOf(folders, upload);
-  return { format: 'images', dtype: 'uint8', sampleShape: shape, x, targets, assumptions, ...(looked && { imageSizes: looked.sizes }) };
+  const looked = isSettled(wish) ? undefined : await lookAt(upload, images);
+  const target = isSettled(wish) ? wish : settle(wish, looked as Looked, upload);
+  const shape = checkSamples(images.length, [target.height, target.width, target.channels], upload.limits, upload.name);
+  const x = await writeSamples(upload, decoded(upload, images, target), 'uint8', images.length, shape);
+  return { format: 'images', dtype: 'uint8', sampleShape: shape, ...stateOf(x), targets: listing.targets, assumptions, ...(looked && { imageSizes: looked.sizes }) };
+}
+
+/** Decode every image in its own size, without keeping any. The sample shape is the size that is most common. */
+export async function inspectImages(upload: Upload): Promise<Inspected> {
+  const { images, targets, assumptions } = list(upload);
+  const looked = await lookAt(upload, images);
+  const { smallest, largest } = looked.sizes;
+  if (!sameSize(smallest, largest)) assumptions.push(`Images of several sizes (${smallest.join('×')} to ${largest.join('×')}) are resized to the size of the model input.`);
+  const wish = wishOf(upload.config, undefined);
+  const { height, width } = { ...looked.common, ...wish };
+  const sampleShape = [height, width, wish.channels ?? (looked.colour ? 3 : 1)];
+  return { format: 'images', dtype: 'uint8', sampleShape, samples: images.length, range: looked.range, targets, assumptions, imageSizes: looked.sizes };
+}
+
+interface Listing {
+  images: ArchiveEntry[];
+  targets: Targets | undefined;
+  assumptions: string[];
+}
+
+function list(upload: Upload): Listing {
+  const assumptions: string[] = [];
+  const folders = readFolders(upload.archive as Archive, upload.config, upload.name, assumptions);
+  const images = folders.flatMap((folder) => folder.images);
+  checkSamples(images.length, [1], upload.limits, upload.name);
+  return { images, targets: targetsOf(folders, upload), assumptions };
 }
 
 function targetsOf(folders: readonly Folder[], upload: Upload): Targets | undefined {
@@ -92,50 +114,57 @@ interface Looked {
   sizes: { smallest: [number, number]; largest: [number, number] };
   common: ImageSize;
   colour: boolean;
+  range: { min: number; max: number };
 }
 
-/** Read the headers of all images: their sizes, and whether any has colour. */
-async function lookAt(upload: Upload, names: readonly string[], folders: readonly Folder[]): Promise<Looked> {
+/** Decode all images in their own sizes, for what they have in common. */
+async function lookAt(upload: Upload, images: readonly ArchiveEntry[]): Promise<Looked> {
   const archive = upload.archive as Archive;
   const counts = new Map<string, { size: ImageSize; count: number }>();
+  const range = { min: 255, max: 0 };
   let colour = false;
-  const infos = inOrder(folders.flatMap((folder) => folder.images), upload, async (entry) => imageInfo(await archive.read(entry, mostImageBytes), entry.name));
-  for await (const info of infos) {
-    const key = `${info.height}x${info.width}`;
+  let done = 0;
+  for await (const image of inOrder(images, upload, async (entry) => decodeImage(await archive.read(entry, mostImageBytes), entry.name))) {
+    const key = `${image.height}x${image.width}`;
     const seen = counts.get(key);
     if (seen) seen.count++;
-    else counts.set(key, { size: info, count: 1 });
-    colour ||= info.colour;
+    else counts.set(key, { size: { height: image.height, width: image.width }, count: 1 });
+    colour ||= !isGrey(image.rgb);
+    for (const value of image.rgb) {
+      if (value < range.min) range.min = value;
+      if (value > range.max) range.max = value;
+    }
+    upload.onProgress?.(++done, images.length);
   }
   const all = [...counts.values()].sort((a, b) => a.size.height * a.size.width - b.size.height * b.size.width);
-  const first = all[0];
-  const last = all.at(-1);
-  if (!first || !last) throw new OctetError('DATASET_EMPTY', `"${upload.name}" holds no images (${names.length} files).`);
-  const common = all.reduce((best, next) => (next.count > best.count ? next : best)).size;
-  return { sizes: { smallest: [first.size.height, first.size.width], largest: [last.size.height, last.size.width] }, common, colour };
+  const pair = ({ size }: { size: ImageSize }): [number, number] => [size.height, size.width];
+  const sizes = { smallest: pair(all[0] as (typeof all)[0]), largest: pair(all.at(-1) as (typeof all)[0]) };
+  return { sizes, common: all.reduce((best, next) => (next.count > best.count ? next : best)).size, colour, range };
 }
 
-/** The one size all images are brought to. */
-function settle(wish: Wish, looked: Looked | undefined, upload: Upload, assumptions: string[]): Target {
-  const channels = wish.channels ?? (looked?.colour ? 3 : 1);
-  if (wish.height !== undefined && wish.width !== undefined) return { height: wish.height, width: wish.width, channels };
-  const { smallest, largest } = (looked as Looked).sizes;
-  const { height, width } = (looked as Looked).common;
-  if (smallest[0] !== largest[0] || smallest[1] !== largest[1]) {
-    if (!upload.inspecting) {
-      throw new OctetError('DATASET_AMBIGUOUS', `The images in "${upload.name}" have sizes from ${smallest.join('×')} to ${largest.join('×')}, and the model input leaves the size open.`, {}, {
-        hint: 'Say {"size": [height, width]} in the config of the dataset.',
-      });
-    }
-    assumptions.push(`Images of several sizes (${smallest.join('×')} to ${largest.join('×')}) are resized to the size of the model input.`);
+function sameSize(a: readonly number[], b: readonly number[]): boolean {
+  return a[0] === b[0] && a[1] === b[1];
+}
+
+function isSettled(wish: Wish): wish is Target {
+  return wish.height !== undefined && wish.width !== undefined && wish.channels !== undefined;
+}
+
+/** The one size all images are brought to, where config and model leave something open. */
+function settle(wish: Wish, looked: Looked, upload: Upload): Target {
+  const { smallest, largest } = looked.sizes;
+  if (wish.height === undefined && !sameSize(smallest, largest)) {
+    throw new OctetError('DATASET_AMBIGUOUS', `The images in "${upload.name}" have sizes from ${smallest.join('×')} to ${largest.join('×')}, and the model input leaves the size open.`, {}, {
+      hint: 'Say {"size": [height, width]} in the config of the dataset.',
+    });
   }
-  return { height, width, channels };
+  return { ...looked.common, channels: looked.colour ? 3 : 1, ...wish };
 }
 
-async function* decoded(upload: Upload, folders: readonly Folder[], target: Target): AsyncGenerator<Uint8Array> {
+async function* decoded(upload: Upload, images: readonly ArchiveEntry[], target: Target): AsyncGenerator<Uint8Array> {
   const archive = upload.archive as Archive;
-  yield* inOrder(folders.flatMap((folder) => folder.images), upload, async (entry) => {
-    const rgb = await decodeImage(await archive.read(entry, mostImageBytes), entry.name, target);
+  yield* inOrder(images, upload, async (entry) => {
+    const { rgb } = await decodeImage(await archive.read(entry, mostImageBytes), entry.name, target);
     return target.channels === 1 ? toGrey(rgb) : rgb;
   });
 }

@@ -30,25 +30,35 @@ export interface Upload {
   /** Directory for the flat files. */
   directory: string;
   fit: SampleSpec | undefined;
-  /** Whether a dataset may be laid out that could not be used as it is (images of several sizes). */
-  inspecting: boolean;
   threads: number;
   signal: AbortSignal | undefined;
   onProgress: ((done: number, total: number) => void) | undefined;
 }
 
-/** An upload as flat files. */
-export interface Materialised {
+/** What reading an upload through tells about it. */
+export interface Inspected {
   format: DatasetFormat;
   /** Element type in the upload. */
   dtype: DType;
   sampleShape: number[];
-  x: FlatFile;
+  samples: number;
+  /** Of the stored values. */
+  range: { min: number; max: number };
   targets: Targets | undefined;
   /** Images: smallest and largest [height, width] where they were looked at. */
   imageSizes?: { smallest: [number, number]; largest: [number, number] };
   /** What was taken for granted, in words for the report. */
   assumptions: string[];
+}
+
+/** An upload as flat files. */
+export interface Materialised extends Inspected {
+  x: FlatFile;
+}
+
+/** What a finished flat file of samples tells. */
+export function stateOf(x: FlatFile): Pick<Materialised, 'x' | 'samples' | 'range'> {
+  return { x, samples: x.samples, range: { min: x.min, max: x.max } };
 }
 
 /** A sample may not hold more elements than this: one batch has to fit in memory. */

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
 import type { Archive, ArchiveEntry } from './archive.js';
-import { checkSamples, checkUnlabelled, collectTargets, type Materialised, type Upload, writeSamples } from './materialise.js';
+import { checkSamples, checkUnlabelled, collectTargets, type Materialised, stateOf, type Upload, writeSamples } from './materialise.js';
 import { type NpyHeader, npyBlocks, npyBytes, numericType, readNpyHeader } from './npy.js';
 import { chooseArrays } from './npz-names.js';
 import { ByteReader, type ByteSource, fileBytes, gunzipped, fileHead, isGzip, unpackedLimit } from './stream.js';
@@ -47,7 +47,7 @@ async function writeX(upload: Upload, x: Member, format: 'npy' | 'npz', y: Membe
     return collectTargets(upload, blocks, { name: y.name, dtype: numericType(y.header, y.name).dtype, count: targetCount, shape: targetShape }, count);
   }));
   const file = await withBlocks(x, upload, (blocks) => writeSamples(upload, blocks, type.dtype, count, sampleShape));
-  return { format, dtype: type.dtype, sampleShape, x: file, targets, assumptions: [] };
+  return { format, dtype: type.dtype, sampleShape, ...stateOf(file), targets, assumptions: [] };
 }
 
 async function withBlocks<T>(member: Member, upload: Upload, use: (blocks: ReturnType<typeof npyBlocks>) => Promise<T>): Promise<T> {
