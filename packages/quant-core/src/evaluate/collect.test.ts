@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Program } from '../engine/engine.js';
 import { OrtEngine } from '../engine/ort/ort.js';
-import { Tensor } from '../tensor/tensor.js';
 import { runRows } from '../engine/rows.js';
+import { Tensor } from '../tensor/tensor.js';
 import { collectOutputs, type EvaluationBatch } from './collect.js';
 import { topLabel } from './outputs.js';
 import { linearGraph } from './testing/models.js';

@@ -57,7 +57,7 @@ export function buildReport(input: ReportInput): Report {
     change: own.change,
     changes,
     gate: { maxDrop: input.maxDrop, passed: gatePasses(own.change, input.maxDrop) },
-    parity: input.parity,
+    parity: { ...input.parity, maxAbsDifference: Math.min(Number.MAX_VALUE, input.parity.maxAbsDifference) },
     agreement: agreement(float, chosen),
     size: { floatBytes, int8Bytes, ratio: int8Bytes > 0 ? floatBytes / int8Bytes : 0 },
     latency: {

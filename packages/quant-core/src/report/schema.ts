@@ -1,154 +1,219 @@
+import Type, { type Static } from 'typebox';
 import type { ErrorPlace } from '../errors.js';
 import type { DatasetSummary } from '../events.js';
-import type { DatasetConfig, Recipe } from '../recipe.js';
+import { DatasetConfigSchema, RecipeSchema } from '../recipe.js';
 
 /** Version of the report format: the first number changes when a key is removed or changes its meaning. */
 export const reportVersion = '1.0';
 
-export interface MetricValue {
-  value: number;
-  /** 95 % interval of the value alone: Wilson for proportions, bootstrap otherwise. */
-  ci95: [number, number];
-}
+const nullable = <S extends Type.TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
 
-export interface LatencyFigures {
-  p50Ms: number;
-  p95Ms: number;
-  /** Same at batch 32, for one run of the whole batch. */
-  batch32: { p50Ms: number; p95Ms: number };
-}
+const Interval = Type.Tuple([Type.Number(), Type.Number()]);
+const Counts = Type.Record(Type.String(), Type.Number());
 
-/** Float against a candidate on the same samples. */
-export interface PairedChange {
-  /** Change of the metric in points (hundredths for proportions, metric units otherwise); negative is a loss. */
-  points: number;
-  ci95: [number, number];
-  /** Exact McNemar p (two-sided); null where the metric is not right-or-wrong. */
-  mcnemarP: number | null;
-  bothRight: number;
-  onlyFloat: number;
-  onlyInt8: number;
-  bothWrong: number;
-}
+const metricFields = {
+  value: Type.Number(),
+  ci95: Type.Tuple([Type.Number(), Type.Number()], {
+    description: '95 % interval of the value alone: Wilson for proportions, bootstrap otherwise.',
+  }),
+};
 
-export interface LayerReport {
-  name: string;
-  op: string;
-  precision: 'int8' | 'float';
-  reason?: string;
-  parameters: number;
-  weightBits?: number;
-  activationBits?: number;
-  perChannel?: boolean;
-  scale?: number;
-  zeroPoint?: number;
-  range?: [number, number];
-  /** Largest over smallest channel scale of the weights. */
-  channelSpread?: number;
-  /** dB, everything quantized. */
-  sqnrAccumulatedDb?: number;
-  /** dB, only this layer quantized. */
-  sqnrLocalDb?: number;
-  /** RMS error of the output over its scale; 0.289 is ideal rounding. */
-  rmseOverScale?: number;
-  /** Share of output values outside the range. */
-  clipped?: number;
-  floatBytes: number;
-  int8Bytes: number;
-}
+const MetricValueSchema = Type.Object(metricFields);
+export type MetricValue = Static<typeof MetricValueSchema>;
 
-export interface FlippedSample {
-  index: number;
-  truth: number | null;
-  float: { label: number; confidence: number }[];
-  int8: { label: number; confidence: number }[];
-  /** Margin of the float decision that was lost. */
-  marginLost: number;
-}
+const LatencyFiguresSchema = Type.Object({
+  p50Ms: Type.Number(),
+  p95Ms: Type.Number(),
+  batch32: Type.Object(
+    { p50Ms: Type.Number(), p95Ms: Type.Number() },
+    { description: 'Same at batch 32, for one run of the whole batch.' },
+  ),
+});
+export type LatencyFigures = Static<typeof LatencyFiguresSchema>;
+
+const PairedChangeSchema = Type.Object(
+  {
+    points: Type.Number({
+      description:
+        'Change of the metric in points (hundredths for proportions, metric units otherwise); negative is a loss, whatever the direction of the metric.',
+    }),
+    ci95: Interval,
+    mcnemarP: nullable(Type.Number({ description: 'Exact McNemar p (two-sided); null where the metric is not right-or-wrong.' })),
+    bothRight: Type.Integer(),
+    onlyFloat: Type.Integer(),
+    onlyInt8: Type.Integer(),
+    bothWrong: Type.Integer(),
+  },
+  { description: 'Float against a candidate on the same samples.' },
+);
+export type PairedChange = Static<typeof PairedChangeSchema>;
+
+const LayerReportSchema = Type.Object({
+  name: Type.String(),
+  op: Type.String(),
+  precision: Type.Union([Type.Literal('int8'), Type.Literal('float')]),
+  reason: Type.Optional(Type.String({ description: 'Why a node stayed float.' })),
+  parameters: Type.Integer(),
+  weightBits: Type.Optional(Type.Integer()),
+  activationBits: Type.Optional(Type.Integer()),
+  perChannel: Type.Optional(Type.Boolean()),
+  scale: Type.Optional(Type.Number()),
+  zeroPoint: Type.Optional(Type.Integer()),
+  range: Type.Optional(Interval),
+  channelSpread: Type.Optional(Type.Number({ description: 'Largest over smallest channel scale of the weights.' })),
+  sqnrAccumulatedDb: Type.Optional(Type.Number({ description: 'dB, everything quantized.' })),
+  sqnrLocalDb: Type.Optional(Type.Number({ description: 'dB, only this layer quantized.' })),
+  rmseOverScale: Type.Optional(
+    Type.Number({ description: 'RMS rounding error of the output on its own grid, over the scale; 0.289 is ideal rounding.' }),
+  ),
+  clipped: Type.Optional(Type.Number({ description: 'Share of output values outside the range.' })),
+  floatBytes: Type.Integer(),
+  int8Bytes: Type.Integer(),
+});
+export type LayerReport = Static<typeof LayerReportSchema>;
+
+const TopClass = Type.Object({ label: Type.Integer(), confidence: Type.Number() });
+
+const FlippedSampleSchema = Type.Object({
+  index: Type.Integer(),
+  truth: nullable(Type.Integer()),
+  float: Type.Array(TopClass),
+  int8: Type.Array(TopClass),
+  marginLost: Type.Number({ description: 'Margin of the float decision that was lost.' }),
+});
+export type FlippedSample = Static<typeof FlippedSampleSchema>;
+
+const VerdictSchema = Type.Object({
+  decision: Type.Union([Type.Literal('ship'), Type.Literal('inspect'), Type.Literal('do_not_ship')]),
+  text: Type.String(),
+  nextStep: Type.String(),
+});
+
+const TrainingSchema = Type.Object({
+  epochs: Type.Array(
+    Type.Object({
+      epoch: Type.Integer(),
+      loss: Type.Number(),
+      holdoutLoss: Type.Number(),
+      holdoutMetric: Type.Number(),
+      learningRate: Type.Number(),
+      seconds: Type.Number(),
+      best: Type.Boolean(),
+    }),
+  ),
+  bestEpoch: Type.Integer(),
+  observersFrozenAtStep: Type.Integer(),
+  stepsPerEpoch: Type.Integer(),
+  samplesPerSecond: Type.Number(),
+  learningRate: Type.Number(),
+  loss: Type.String(),
+});
+
+const RuntimeSchema = Type.Object({
+  name: Type.String(),
+  version: Type.String(),
+  integerNodes: Type.Integer({ description: 'Nodes of the optimized model that compute on integers.' }),
+  floatNodes: Type.Integer(),
+  boundaryNodes: Type.Integer({ description: 'Nodes that convert between float and int8.' }),
+  integerTimeShare: nullable(
+    Type.Number({ description: 'Share of measured run time spent in integer nodes; null when it could not be measured.' }),
+  ),
+  byOp: Counts,
+});
+
+const ProvenanceSchema = Type.Object({
+  modelSha256: Type.String(),
+  datasetSha256: Type.String(),
+  evaluationDatasetSha256: nullable(Type.String()),
+  artifactSha256: Type.String(),
+  seed: Type.Integer(),
+  recipe: RecipeSchema,
+  dataset: Type.Unsafe<DatasetSummary>(Type.Object({})),
+  datasetConfig: DatasetConfigSchema,
+  versions: Type.Record(Type.String(), Type.String()),
+  platform: Type.String(),
+  seconds: Counts,
+  command: Type.String(),
+});
 
 /** The accuracy report. Keys at the top are stable: tools may rely on them. */
-export interface Report {
-  schemaVersion: string;
-  verdict: { decision: 'ship' | 'inspect' | 'do_not_ship'; text: string; nextStep: string };
-  task: 'classification' | 'regression' | 'unlabelled';
-  metric: { name: string; unit: 'fraction' | 'value'; higherIsBetter: boolean };
-  float: MetricValue;
-  ptq: MetricValue;
-  /** Null for method "ptq". */
-  qat: MetricValue | null;
-  int8: MetricValue & {
-    from: 'ptq' | 'qat';
-    why: string;
-    selection: { split: 'holdout'; samples: number; ptq: number; qat: number | null };
-  };
-  /** Share of the loss of PTQ that training won back; null when PTQ lost nothing. */
-  recovered: number | null;
-  change: PairedChange;
-  changes: { ptq: PairedChange; qat: PairedChange | null };
-  gate: { maxDrop: number | null; passed: boolean };
-  parity: {
-    /** Share of samples on which simulation and artifact name the same top-1. */
-    top1Agreement: number;
-    maxAbsDifference: number;
-    samples: number;
-  };
-  /** Share of samples on which float and int8 name the same top-1; null for regression. */
-  agreement: number | null;
-  size: { floatBytes: number; int8Bytes: number; ratio: number };
-  latency: {
-    float: LatencyFigures;
-    int8: LatencyFigures;
-    threads: number;
-    cpu: string;
-    cpuFeatures: string[];
-    note: string | null;
-  };
-  runtime: {
-    name: string;
-    version: string;
-    /** Nodes of the optimized model. */
-    integerNodes: number;
-    floatNodes: number;
-    boundaryNodes: number;
-    /** Share of measured run time spent in integer nodes; null when profiling failed. */
-    integerTimeShare: number | null;
-    byOp: Record<string, number>;
-  };
-  samples: { training: number; calibration: number; holdout: number; evaluation: number };
-  classes: { label: number; name?: string; samples: number; float: number; int8: number; changePoints: number }[] | null;
-  confusion: { labels: number; float: number[][]; int8: number[][] } | null;
-  flips: FlippedSample[];
-  layers: LayerReport[];
-  training: {
-    epochs: {
-      epoch: number;
-      loss: number;
-      holdoutLoss: number;
-      holdoutMetric: number;
-      learningRate: number;
-      seconds: number;
-      best: boolean;
-    }[];
-    bestEpoch: number;
-    observersFrozenAtStep: number;
-    stepsPerEpoch: number;
-    samplesPerSecond: number;
-    learningRate: number;
-    loss: string;
-  } | null;
-  warnings: { code: string; text: string; place?: ErrorPlace }[];
-  provenance: {
-    modelSha256: string;
-    datasetSha256: string;
-    evaluationDatasetSha256: string | null;
-    artifactSha256: string;
-    seed: number;
-    recipe: Recipe;
-    dataset: DatasetSummary;
-    datasetConfig: DatasetConfig;
-    versions: Record<string, string>;
-    platform: string;
-    seconds: Record<string, number>;
-    command: string;
-  };
-}
+export const ReportSchema = Type.Object(
+  {
+    schemaVersion: Type.String(),
+    verdict: VerdictSchema,
+    task: Type.Union([Type.Literal('classification'), Type.Literal('regression'), Type.Literal('unlabelled')]),
+    metric: Type.Object({
+      name: Type.String(),
+      unit: Type.Union([Type.Literal('fraction'), Type.Literal('value')]),
+      higherIsBetter: Type.Boolean(),
+    }),
+    float: MetricValueSchema,
+    ptq: MetricValueSchema,
+    qat: nullable(Type.Object(metricFields, { description: 'Null for method "ptq".' })),
+    int8: Type.Object(
+      {
+        ...metricFields,
+        from: Type.Union([Type.Literal('ptq'), Type.Literal('qat')]),
+        why: Type.String(),
+        selection: Type.Object({
+          split: Type.Literal('holdout'),
+          samples: Type.Integer(),
+          ptq: Type.Number(),
+          qat: nullable(Type.Number()),
+        }),
+      },
+      { description: 'The model that is returned.' },
+    ),
+    recovered: nullable(Type.Number({ description: 'Share of the loss of PTQ that training won back; null when PTQ lost nothing.' })),
+    change: PairedChangeSchema,
+    changes: Type.Object({ ptq: PairedChangeSchema, qat: nullable(PairedChangeSchema) }),
+    gate: Type.Object({ maxDrop: nullable(Type.Number()), passed: Type.Boolean() }),
+    parity: Type.Object(
+      {
+        top1Agreement: Type.Number({ description: 'Share of samples on which simulation and artifact name the same top-1.' }),
+        maxAbsDifference: Type.Number(),
+        samples: Type.Integer(),
+      },
+      { description: 'Fake-quant simulation against the artifact in its runtime.' },
+    ),
+    agreement: nullable(Type.Number({ description: 'Share of samples on which float and int8 name the same top-1; null for regression.' })),
+    size: Type.Object({ floatBytes: Type.Integer(), int8Bytes: Type.Integer(), ratio: Type.Number() }),
+    latency: Type.Object({
+      float: LatencyFiguresSchema,
+      int8: LatencyFiguresSchema,
+      threads: Type.Integer(),
+      cpu: Type.String(),
+      cpuFeatures: Type.Array(Type.String()),
+      note: nullable(Type.String()),
+    }),
+    runtime: RuntimeSchema,
+    samples: Type.Object({ training: Type.Integer(), calibration: Type.Integer(), holdout: Type.Integer(), evaluation: Type.Integer() }),
+    classes: nullable(
+      Type.Array(
+        Type.Object({
+          label: Type.Integer(),
+          name: Type.Optional(Type.String()),
+          samples: Type.Integer(),
+          float: Type.Number(),
+          int8: Type.Number(),
+          changePoints: Type.Number(),
+        }),
+      ),
+    ),
+    confusion: nullable(
+      Type.Object(
+        { labels: Type.Integer(), float: Type.Array(Type.Array(Type.Integer())), int8: Type.Array(Type.Array(Type.Integer())) },
+        { description: 'Rows are true classes, columns named classes.' },
+      ),
+    ),
+    flips: Type.Array(FlippedSampleSchema),
+    layers: Type.Array(LayerReportSchema),
+    training: nullable(TrainingSchema),
+    warnings: Type.Array(
+      Type.Object({ code: Type.String(), text: Type.String(), place: Type.Optional(Type.Unsafe<ErrorPlace>(Type.Object({}))) }),
+    ),
+    provenance: ProvenanceSchema,
+  },
+  { title: 'AccuracyReport' },
+);
+export type Report = Static<typeof ReportSchema>;

@@ -1,0 +1,241 @@
+import { Value } from 'typebox/value';
+import { describe, expect, it } from 'vitest';
+import { classOutputs, valueOutputs } from '../evaluate/testing/outputs.js';
+import { buildReport } from './build.js';
+import { renderMarkdown } from './markdown.js';
+import { ReportSchema } from './schema.js';
+import { layer, range, reportInput, wrongOn } from './testing/input.js';
+
+const n = 1000;
+const codes = (input: Parameters<typeof buildReport>[0]) => buildReport(input).warnings.map(({ code }) => code);
+const verdict = (changes: Parameters<typeof reportInput>[0]) => buildReport(reportInput(changes)).verdict;
+
+describe('buildReport', () => {
+  const report = buildReport(reportInput());
+
+  it('keeps to its schema, before and after JSON', () => {
+    expect([...Value.Errors(ReportSchema, report)]).toEqual([]);
+    expect(JSON.parse(JSON.stringify(report))).toEqual(report);
+  });
+
+  it('has the keys that tools rely on', () => {
+    expect(report).toMatchObject({
+      schemaVersion: '1.0',
+      metric: { name: 'top1', unit: 'fraction', higherIsBetter: true },
+      float: { value: 0.92 },
+      ptq: { value: 0.905 },
+      qat: { value: 0.921 },
+      int8: { value: 0.921, from: 'qat', selection: { samples: 200, ptq: 0.91, qat: 0.921 } },
+      recovered: expect.closeTo(1.0666666, 5),
+      change: { points: 0.1, onlyFloat: 1, onlyInt8: 2, bothRight: 919, bothWrong: 78, mcnemarP: 1 },
+      changes: { ptq: { points: -1.5, onlyFloat: 15, onlyInt8: 0 } },
+      gate: { maxDrop: 0.5, passed: true },
+      agreement: 0.997,
+      size: { floatBytes: 397955, int8Bytes: 109321, ratio: expect.closeTo(3.6402, 3) },
+      samples: { training: 5400, calibration: 512, holdout: 600, evaluation: 1000 },
+    });
+    expect(report.flips.map(({ index }) => index)).toEqual([0, 1, 500]);
+  });
+
+  it('leaves out figures that have no form in JSON', () => {
+    const layers = [
+      layer('a', {
+        sqnrAccumulatedDb: Number.POSITIVE_INFINITY,
+        sqnrLocalDb: Number.NaN,
+        range: [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+      }),
+    ];
+    const built = buildReport(
+      reportInput({ layers, parity: { top1Agreement: 0, maxAbsDifference: Number.POSITIVE_INFINITY, samples: n } }),
+    );
+    expect(built.layers[0]).not.toHaveProperty('sqnrAccumulatedDb');
+    expect(built.layers[0]).not.toHaveProperty('range');
+    expect([...Value.Errors(ReportSchema, JSON.parse(JSON.stringify(built)))]).toEqual([]);
+  });
+
+  it('a PTQ job has no QAT figures', () => {
+    const { outputs, choice } = reportInput();
+    const built = buildReport(
+      reportInput({ outputs: { ...outputs, qat: null }, choice: { ...choice, from: 'ptq', qat: null }, training: null }),
+    );
+    expect(built).toMatchObject({
+      qat: null,
+      recovered: null,
+      changes: { qat: null },
+      int8: { from: 'ptq', value: 0.905 },
+      change: { points: -1.5 },
+    });
+    expect([...Value.Errors(ReportSchema, built)]).toEqual([]);
+    expect(renderMarkdown(built)).toContain('Nothing was trained');
+  });
+
+  it('regression: errors in metric units, no classes', () => {
+    const targets = range(0, 200).map((i) => [Math.sin(i)]);
+    const off = (by: number) =>
+      valueOutputs(
+        targets.map(([t], i) => [t! + by * Math.cos(7 * i)]),
+        targets,
+      );
+    const built = buildReport(
+      reportInput({ task: 'regression', metric: 'mae', outputs: { float: off(0.1), ptq: off(0.2), qat: off(0.15) }, maxDrop: null }),
+    );
+    expect(built).toMatchObject({
+      metric: { unit: 'value', higherIsBetter: false },
+      classes: null,
+      confusion: null,
+      flips: [],
+      agreement: null,
+      change: { mcnemarP: null },
+    });
+    expect(built.change.points).toBeLessThan(0);
+    expect(built.change.points).toBeCloseTo(built.float.value - built.int8.value, 12);
+    expect(built.recovered).toBeCloseTo(0.5, 4);
+    expect(built.verdict.decision).toBe('do_not_ship');
+    expect([...Value.Errors(ReportSchema, built)]).toEqual([]);
+    expect(renderMarkdown(built)).toContain('by paired bootstrap over 200 samples');
+  });
+
+  it('without labels, agreement with float is the metric', () => {
+    const rows = (shift: number) => range(0, 100).map((i) => [i % 7, 3 + shift]);
+    const outputs = { float: classOutputs(rows(0)), ptq: classOutputs(rows(0.5)), qat: classOutputs(rows(0)) };
+    const built = buildReport(reportInput({ task: 'unlabelled', metric: 'agreement', outputs, maxDrop: null }));
+    expect(built).toMatchObject({ float: { value: 1 }, int8: { value: 1 }, classes: null, confusion: null });
+    expect(renderMarkdown(built)).toContain('There are no class labels.');
+  });
+});
+
+describe('verdict', () => {
+  it('ships a sound model, and calls noise noise', () => {
+    const { decision, text } = verdict({});
+    expect(decision).toBe('ship');
+    expect(text).toBe(
+      'int8 (QAT) has top-1 accuracy 92.10 %, float 92.00 %: +0.10 points (95 % −0.29 … +0.49), n = 1,000; noise, not a difference.',
+    );
+  });
+
+  it('a missed gate refuses', () => {
+    const outputs = { ...reportInput().outputs, qat: wrongOn(n, range(0, 90)) };
+    const built = buildReport(reportInput({ outputs }));
+    expect(built.gate.passed).toBe(false);
+    expect(built.verdict.decision).toBe('do_not_ship');
+    expect(built.verdict.text).toContain('The gate allows a loss of 0.50 points; 1.00 were lost.');
+    expect(built.verdict.text).toContain('a real loss');
+  });
+
+  it('parity below 99.9 % refuses, and on x86 without VNNI the saturation is named', () => {
+    const parity = { top1Agreement: 0.998, maxAbsDifference: 2, samples: n };
+    expect(verdict({ parity })).toMatchObject({ decision: 'do_not_ship', nextStep: expect.stringContaining('defect of Octet') });
+    const cpu = { model: 'Old', features: ['avx2'] };
+    expect(verdict({ parity, cpu }).nextStep).toContain('Use target "x86"');
+    expect(renderMarkdown(buildReport(reportInput({ parity })))).toContain('🔴 **The simulation');
+  });
+
+  it('a large real loss without a gate refuses, a smaller one asks to look, and a small one ships', () => {
+    const losing = (lost: number, of = n) =>
+      verdict({
+        maxDrop: null,
+        outputs: { float: wrongOn(of, range(0, 80)), ptq: wrongOn(of, range(0, 80 + lost)), qat: null },
+        choice: { ...reportInput().choice, from: 'ptq', qat: null },
+      });
+    expect(losing(30).decision).toBe('do_not_ship');
+    expect(losing(10).decision).toBe('inspect');
+    expect(losing(7, 6000)).toMatchObject({ decision: 'ship', text: expect.stringContaining('a real loss') });
+    expect(losing(0).decision).toBe('ship');
+  });
+
+  it('too few samples to tell is said', () => {
+    const outputs = { float: wrongOn(60, range(0, 5)), ptq: wrongOn(60, range(0, 6)), qat: null };
+    const { decision, text, nextStep } = verdict({ maxDrop: null, outputs, choice: { ...reportInput().choice, from: 'ptq', qat: null } });
+    expect(decision).toBe('inspect');
+    expect(text).toContain('With 60 samples a loss of');
+    expect(nextStep).toContain('more samples');
+  });
+
+  it('a class that alone loses is found', () => {
+    const float = wrongOn(n, []);
+    const outputs = {
+      float,
+      ptq: float,
+      qat: wrongOn(
+        n,
+        range(0, 60).map((i) => 3 * i),
+      ),
+    };
+    const { decision, text } = verdict({ outputs, maxDrop: 50 });
+    expect(decision).toBe('inspect');
+    expect(text).toContain('1 class loses more than chance explains: shirt (−18.0 points)');
+  });
+
+  it('a float model near chance points at preprocessing', () => {
+    const chance = wrongOn(n, range(0, 680));
+    expect(verdict({ outputs: { float: chance, ptq: chance, qat: chance } })).toMatchObject({
+      decision: 'inspect',
+      nextStep: expect.stringContaining('preprocessing'),
+    });
+  });
+
+  it('slower than float is explained by what was measured', () => {
+    const { latency, runtime } = reportInput();
+    const slow = { ...latency, int8: { ...latency.int8, p50Ms: 2 } };
+    const built = buildReport(
+      reportInput({ latency: slow, runtime: { ...runtime, integerTimeShare: 0.4, floatNodes: 5 }, cpu: { model: '', features: ['avx2'] } }),
+    );
+    expect(built.verdict.decision).toBe('inspect');
+    expect(built.latency.note).toBe(
+      'int8 is slower than float here: only 40 % of the time is spent in integer nodes (5 nodes stay float); this processor has no 8-bit dot product (VNNI or alike).',
+    );
+  });
+
+  it('outputs that are not numbers refuse', () => {
+    const rows = range(0, 100).map((i) => [i % 2, 0.5]);
+    const labels = range(0, 100).map((i) => 1 - (i % 2));
+    const float = classOutputs(rows, labels);
+    const broken = classOutputs(
+      rows.map(([a, b], i) => [i === 3 ? Number.NaN : a!, b!]),
+      labels,
+    );
+    expect(verdict({ outputs: { float, ptq: broken, qat: broken }, maxDrop: 50 })).toMatchObject({
+      decision: 'do_not_ship',
+      text: expect.stringContaining('gives no numbers for 1 sample.'),
+    });
+  });
+
+  describe('advice on accuracy: the first thing the data supports', () => {
+    const lost = { outputs: { ...reportInput().outputs, qat: wrongOn(n, range(0, 120)) } };
+
+    it('a layer that loses much', () => {
+      const layers = [
+        layer('conv1', { sqnrAccumulatedDb: 34 }),
+        layer('conv2', { sqnrAccumulatedDb: 20, floatBytes: 4000, int8Bytes: 1100 }),
+        layer('conv3', { sqnrAccumulatedDb: 19 }),
+      ];
+      expect(verdict({ ...lost, layers }).nextStep).toBe(
+        'Keep conv2 in float (quantization.layers: [{ "name": "conv2", "skip": true }]): it loses 14.0 dB (20.0 dB are left), and float costs 2.9 kB.',
+      );
+    });
+
+    it('few bits, then ranges of channels, then training', () => {
+      expect(verdict({ ...lost, layers: [layer('a', { weightBits: 4 })] }).nextStep).toBe('Use 8 bits: 1 layer has fewer.');
+      expect(verdict({ ...lost, layers: [layer('a', { perChannel: false, channelSpread: 40 })] }).nextStep).toContain('per channel');
+      const { provenance, training } = reportInput();
+      expect(verdict({ ...lost, provenance: { ...provenance, recipe: { ...provenance.recipe, method: 'ptq' } } }).nextStep).toContain(
+        '"qat"',
+      );
+      expect(verdict({ ...lost, training: { ...training!, bestEpoch: 3 } }).nextStep).toContain('Train longer');
+      expect(verdict(lost).nextStep).toContain('no single layer stands out');
+    });
+  });
+});
+
+describe('warnings', () => {
+  it('training that harms, and a choice that the evaluation set would not make', () => {
+    const outputs = { ...reportInput().outputs, qat: wrongOn(n, range(0, 160)) };
+    expect(codes(reportInput({ outputs }))).toEqual(['QAT_WORSE_THAN_PTQ', 'CHOICE_NOT_BEST']);
+    expect(codes(reportInput())).toEqual([]);
+  });
+
+  it('a gate that the interval does not keep to, and layers left float', () => {
+    expect(codes(reportInput({ maxDrop: 0.1 }))).toEqual(['GATE_UNCERTAIN']);
+    expect(codes(reportInput({ layers: [layer('gru', { precision: 'float' })] }))).toEqual(['LAYERS_STAY_FLOAT']);
+  });
+});

@@ -1,0 +1,73 @@
+import { describe, expect, it } from 'vitest';
+import { buildReport } from './build.js';
+import { bytes, changeText, count, fixed, pValue, signed, speed } from './format.js';
+import { renderMarkdown } from './markdown.js';
+import { cut, inline, table } from './table.js';
+import { layer, range, reportInput } from './testing/input.js';
+
+it('the whole report', async () => {
+  await expect(renderMarkdown(buildReport(reportInput()))).toMatchFileSnapshot('testing/report.md');
+});
+
+describe('the report of hostile and large input', () => {
+  it('cuts wide tables with a note', () => {
+    const layers = range(0, 60).map((i) => layer(`conv${i}`, { sqnrAccumulatedDb: 60 - i }));
+    const text = renderMarkdown(buildReport(reportInput({ layers })));
+    expect(text).toContain('…and 35 more layers in the JSON report.');
+    expect(text).toContain('`conv59`');
+    expect(text).not.toMatch(/`conv30`.*dB/);
+  });
+
+  it('names cannot break out of their cell', () => {
+    const layers = [layer('a|b`\n# title'), layer('x', { precision: 'float', reason: 'no | rule\nfor <b>this</b>' })];
+    const text = renderMarkdown(buildReport(reportInput({ layers })));
+    expect(text).not.toMatch(/^# title/m);
+    expect(text).toContain('`a\\|b # title`');
+    expect(text).toContain('no \\| rule for &lt;b&gt;this&lt;/b&gt;');
+  });
+
+  it('the same report gives the same text', () => {
+    expect(renderMarkdown(buildReport(reportInput()))).toBe(renderMarkdown(buildReport(reportInput())));
+  });
+});
+
+describe('tables', () => {
+  it('are padded, with figures to the right', () => {
+    expect(
+      table(
+        ['name', { head: 'n', right: true }],
+        [
+          ['a', '1'],
+          ['−é', '1000'],
+        ],
+      ),
+    ).toBe('| name |    n |\n| ---- | ---: |\n| a    |    1 |\n| −é   | 1000 |');
+  });
+
+  it('cut says how many are left', () => {
+    expect(cut([1, 2, 3], 2, 'rows')).toEqual({ rows: [1, 2], note: ['…and 1 more rows in the JSON report.'] });
+    expect(cut([1], 2, 'rows')).toEqual({ rows: [1], note: [] });
+  });
+
+  it('inline text stays on its line', () => {
+    expect(inline('a\r\nb|<i>')).toBe('a b\\|&lt;i&gt;');
+  });
+});
+
+describe('figures', () => {
+  it('are written for people', () => {
+    expect([fixed(-0.001, 2), fixed(-1.5, 1), signed(0.004), signed(0.2), signed(-0.2)]).toEqual([
+      '0.00',
+      '−1.5',
+      '0.00',
+      '+0.20',
+      '−0.20',
+    ]);
+    expect([count(999), count(1000), count(1234567)]).toEqual(['999', '1,000', '1,234,567']);
+    expect([bytes(999), bytes(1500), bytes(2_500_000), bytes(3e9)]).toEqual(['999 B', '1.5 kB', '2.50 MB', '3.00 GB']);
+    expect([speed(2), speed(0.5), speed(1.001), speed(Number.NaN)]).toEqual(['2.00× faster', '2.00× slower', 'same speed', '—']);
+    expect([pValue(0.00001), pValue(0.25)]).toEqual(['< 0.0001', '0.2500']);
+    expect(changeText(-0.25, [-0.5, 0.01], 'fraction')).toBe('−0.25 points (95 % −0.50 … +0.01)');
+    expect(changeText(-0.25, [-0.5, 0.0123456], 'value')).toBe('−0.25 (95 % −0.5 … +0.012346)');
+  });
+});
