@@ -90,6 +90,8 @@ export const DatasetSummarySchema = Type.Object({
   classNames: Type.Optional(Type.Array(Type.String())),
   classCounts: Type.Optional(Type.Array(Count)),
   targetShape: Type.Optional(Type.Array(Type.Integer())),
+  imageSizes: Type.Optional(Type.Object({ smallest: Type.Tuple([Count, Count]), largest: Type.Tuple([Count, Count]) })),
+  assumptions: Type.Optional(Type.Array(Type.String({ description: 'What was taken for granted to read the dataset.' }))),
   range: Type.Object({ min: Type.Number(), max: Type.Number() }),
   bytes: Count,
 });

@@ -4,3 +4,4 @@ export { type ErrorCode, type ErrorPlace, errorCatalogue, OctetError, type Seria
 export * from './events.js';
 export { type DatasetConfig, DatasetConfigSchema, type Recipe, RecipeSchema } from './recipe.js';
 export * from './report/schema.js';
+export { checkAgainstModel, checkSameClasses } from './data/model-check.js';
