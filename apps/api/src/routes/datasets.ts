@@ -16,7 +16,8 @@ const FitSchema = Type.Object(
   {
     model: Type.String(),
     fits: Type.Boolean(),
-    problems: Type.Array(Type.Object({ code: Type.String(), detail: Type.String(), hint: Type.String() })),
+    assumptions: Type.Array(Type.String({ description: 'What is taken for granted to feed the one to the other.' })),
+    problem: Type.Optional(Type.Object({ code: Type.String(), detail: Type.String(), hint: Type.String() })),
   },
   { description: 'Whether the dataset can be fed to the model.' },
 );

@@ -1,61 +1,86 @@
 import {
   ConfigError,
+  checkAgainstModel,
+  checkSameClasses,
   type Dataset,
+  type DatasetConfig,
   type DatasetSummary,
   type FieldError,
+  failureOf,
   type Model,
   type ModelSummary,
   type Recipe,
   ServiceError,
 } from '@octet/contracts';
 
-/** Whether a dataset can be fed to a model, and if not, why. */
+/** Whether a dataset can be fed to a model, what is taken for granted, and if it cannot, why. */
 export interface Fit {
   model: string;
   fits: boolean;
-  problems: { code: string; detail: string; hint: string }[];
+  assumptions: string[];
+  problem?: { code: string; detail: string; hint: string };
+}
+
+/** A dataset that has been inspected. */
+export type Data = Pick<Dataset, 'config' | 'summary'>;
+
+/** Compare what is known of a dataset with what is known of a model: shape of a sample, number of classes or targets. */
+export function fitOf(data: Data, model: Pick<Model, 'id' | 'summary'>): Fit {
+  try {
+    return { model: model.id, fits: true, assumptions: check(data, model.summary) };
+  } catch (error) {
+    const { code, detail, hint } = failureOf(error);
+    if (code === 'INTERNAL') throw error;
+    return { model: model.id, fits: false, assumptions: [], problem: { code, detail, hint } };
+  }
 }
 
 /**
- * Compare what is known of a dataset with what is known of a model: shape of a sample, number of classes or targets.
- * Only what is certain is refused; the job reads every sample and has the last word.
+ * Refuse at once what a job could not do.
+ * @throws OctetError DATASET_SHAPE, DATASET_AMBIGUOUS, DATASET_CLASSES; ServiceError MODEL_NOT_TRAINABLE; ConfigError CONFIG_IMPOSSIBLE
  */
-export function fitOf(dataset: Pick<Dataset, 'summary'>, model: Pick<Model, 'id' | 'summary'>): Fit {
-  const problems = [shapeProblem(dataset.summary, model.summary), outputProblem(dataset.summary, model.summary)].filter(
-    (problem) => problem !== undefined,
-  );
-  return {
-    model: model.id,
-    fits: problems.length === 0,
-    problems: problems.map(({ code, message, hint }) => ({ code, detail: message, hint })),
-  };
-}
-
-/** @throws ServiceError DATASET_SHAPE or DATASET_CLASSES for a dataset that cannot be fed to the model */
-export function requireFit(what: string, dataset: DatasetSummary, model: ModelSummary): void {
-  const problem = shapeProblem(dataset, model) ?? outputProblem(dataset, model);
-  if (problem !== undefined) throw new ServiceError(problem.code, `${what}: ${problem.message}`, { place: problem.place });
-}
-
-/** @throws ConfigError for settings that this model and these data cannot meet */
-export function requireSense(recipe: Recipe, model: ModelSummary, dataset: DatasetSummary): void {
+export function requireSense(recipe: Recipe, model: ModelSummary, dataset: Data, evaluation: Data | undefined): void {
+  check(dataset, model);
+  if (evaluation !== undefined) {
+    check(evaluation, model);
+    checkSameClasses(dataset.summary, evaluation.summary);
+  }
   if (recipe.method === 'qat' && !model.trainable) {
     throw new ServiceError('MODEL_NOT_TRAINABLE', 'No quantized layer of this model can be reached by the gradient of the loss.', {
       place: { pointer: '/method' },
     });
   }
+  const errors = impossible(recipe, dataset.summary, evaluation?.summary);
+  if (errors.length > 0) throw new ConfigError('CONFIG_IMPOSSIBLE', errors);
+}
+
+function check({ config, summary }: { config: DatasetConfig; summary: DatasetSummary }, model: ModelSummary): string[] {
+  const input = model.inputs[0];
+  if (input === undefined) return [];
+  const sizes = (shape: readonly (number | string)[]) => shape.slice(1).map((size) => (typeof size === 'number' ? size : undefined));
+  const row = sizes(model.outputs[0]?.shape ?? ['N', 'open']);
+  const outputs = row.reduce<number | undefined>(
+    (product, size) => (product === undefined || size === undefined ? undefined : product * size),
+    1,
+  );
+  return checkAgainstModel(summary, config, { shape: sizes(input.shape), dtype: 'float32' }, outputs);
+}
+
+function impossible(recipe: Recipe, dataset: DatasetSummary, evaluation: DatasetSummary | undefined): FieldError[] {
   const errors: FieldError[] = [];
   const { metric } = recipe.evaluation;
-  const classification = ['top1', 'top5'];
-  const regression = ['mae', 'rmse', 'r2'];
-  const tasks =
-    dataset.task === 'classification' ? [...classification, 'agreement'] : dataset.task === 'regression' ? regression : ['agreement'];
-  if (metric !== 'auto' && !tasks.includes(metric))
+  const metrics = {
+    classification: ['top1', 'top5', 'agreement'],
+    regression: ['mae', 'rmse', 'r2'],
+    unlabelled: ['agreement', 'mae', 'rmse', 'r2'],
+  }[dataset.task];
+  if (metric !== 'auto' && !metrics.includes(metric)) {
     errors.push({
       pointer: '/evaluation/metric',
       detail: `"${metric}" does not fit a dataset for ${dataset.task}`,
-      hint: `Use auto, ${tasks.join(', ')}.`,
+      hint: `Use auto, ${metrics.join(', ')}.`,
     });
+  }
   const { loss } = recipe.training;
   if (dataset.task === 'unlabelled' && (loss === 'cross_entropy' || loss === 'mse')) {
     errors.push({
@@ -64,57 +89,11 @@ export function requireSense(recipe: Recipe, model: ModelSummary, dataset: Datas
       hint: 'Use auto or distillation.',
     });
   }
-  if (dataset.task === 'regression' && loss === 'cross_entropy')
+  if (dataset.task === 'regression' && loss === 'cross_entropy') {
     errors.push({ pointer: '/training/loss', detail: '"cross_entropy" needs class labels', hint: 'Use auto, mse or distillation.' });
-  if (dataset.samples < 2) errors.push({ pointer: '/dataset', detail: `has ${dataset.samples} sample` });
-  if (errors.length > 0) throw new ConfigError('CONFIG_IMPOSSIBLE', errors);
-}
-
-function shapeProblem(summary: DatasetSummary, model: ModelSummary): ServiceError | undefined {
-  const input = model.inputs[0];
-  if (input === undefined || summary.format === 'images') return undefined;
-  const wanted = input.shape.slice(1);
-  if (wanted.some((size) => typeof size === 'string')) return undefined;
-  const stored = summary.sampleShape;
-  const sizes = (shape: readonly (number | string)[]) =>
-    shape
-      .filter((size) => size !== 1)
-      .map(Number)
-      .sort((a, b) => a - b)
-      .join();
-  if (sizes(stored) === sizes(wanted)) return undefined;
-  const elements = (shape: readonly (number | string)[]) => shape.reduce<number>((product, size) => product * Number(size), 1);
-  const flat = stored.length === 1 || wanted.length === 1;
-  if (flat && elements(stored) === elements(wanted)) return undefined;
-  return new ServiceError(
-    'DATASET_SHAPE',
-    `a sample has shape [${stored.join(', ')}], and input "${input.name}" of the model wants [${wanted.join(', ')}].`,
-    {
-      place: { tensor: input.name },
-    },
-  );
-}
-
-function outputProblem(dataset: DatasetSummary, model: ModelSummary): ServiceError | undefined {
-  const output = model.outputs[0];
-  if (output === undefined) return undefined;
-  const sizes = output.shape.slice(1);
-  if (sizes.length === 0 || sizes.some((size) => typeof size === 'string')) return undefined;
-  const width = sizes.reduce<number>((product, size) => product * Number(size), 1);
-  if (dataset.task === 'classification' && dataset.classes !== undefined && dataset.classes > width) {
-    return new ServiceError(
-      'DATASET_CLASSES',
-      `the dataset has ${dataset.classes} classes, and output "${output.name}" of the model has ${width}.`,
-      {
-        place: { tensor: output.name },
-      },
-    );
   }
-  const targets = dataset.targetShape?.reduce((product, size) => product * size, 1);
-  if (dataset.task === 'regression' && targets !== undefined && targets !== width) {
-    return new ServiceError('DATASET_SHAPE', `a target has ${targets} values, and output "${output.name}" of the model has ${width}.`, {
-      place: { tensor: output.name },
-    });
+  if (evaluation !== undefined && evaluation.task !== dataset.task && dataset.task !== 'unlabelled') {
+    errors.push({ pointer: '/evaluationDataset', detail: `is for ${evaluation.task}, and the dataset is for ${dataset.task}` });
   }
-  return undefined;
+  return errors;
 }

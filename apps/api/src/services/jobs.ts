@@ -16,7 +16,7 @@ import {
 import type { JobFilter, JobQueue, JobRecord, NewJob, Store } from '@octet/store';
 import type { FastifyBaseLogger } from 'fastify';
 import { version } from '../version.js';
-import { requireFit, requireSense } from './fit.js';
+import { requireSense } from './fit.js';
 
 /** A lost notification is noticed after so long. */
 const lookAgainMs = 5_000;
@@ -36,8 +36,7 @@ export class JobService {
 
   /**
    * Submit a job. A finished job that did the same is given instead, where `reuse` allows it.
-   * @throws ConfigError for ids that do not exist and settings that cannot be met; ServiceError DATASET_SHAPE, DATASET_CLASSES,
-   * QUEUE_UNAVAILABLE (then no job is left behind)
+   * @throws ConfigError for ids that do not exist; whatever `requireSense` throws; ServiceError QUEUE_UNAVAILABLE (then no job is left behind)
    */
   async create(request: JobRequest, reuse: boolean): Promise<JobBody> {
     const { model, dataset, evaluationDataset, ...settings } = request;
@@ -46,9 +45,7 @@ export class JobService {
       this.#named('/dataset', () => this.#store.datasets.get(dataset)),
       evaluationDataset === undefined ? undefined : this.#named('/evaluationDataset', () => this.#store.datasets.get(evaluationDataset)),
     ]);
-    requireFit('dataset', datasetRow.summary, modelRow.summary);
-    if (evaluationRow !== undefined) requireFit('evaluationDataset', evaluationRow.summary, modelRow.summary);
-    requireSense(recipeOf(settings), modelRow.summary, datasetRow.summary);
+    requireSense(recipeOf(settings), modelRow.summary, datasetRow, evaluationRow);
     const input: NewJob = { model, dataset, evaluationDataset, settings, engineVersion: version };
     const finished = reuse ? await this.#store.jobs.findReusable(input) : null;
     if (finished !== null) return this.#body(finished, true);

@@ -11,7 +11,7 @@ import {
 import type { FastifyBaseLogger } from 'fastify';
 import { type Intake, parseJsonObject, within } from '../http/intake.js';
 import type { StagedFile } from '../http/staging.js';
-import { requireFit, requireSense } from './fit.js';
+import { requireSense } from './fit.js';
 import type { JobService } from './jobs.js';
 import type { UploadService } from './uploads.js';
 
@@ -60,9 +60,9 @@ export async function submitOneShot(
   const dataset = await uploads.inspectDataset(shot.dataset, shot.datasetConfig, signal);
   const evaluation =
     shot.evaluation === undefined ? undefined : await uploads.inspectDataset(shot.evaluation, shot.evaluationConfig, signal);
-  requireFit('dataset', dataset.summary, model.summary);
-  if (evaluation !== undefined) requireFit('evaluation', evaluation.summary, model.summary);
-  requireSense(recipeOf(shot.settings), model.summary, dataset.summary);
+  const data = { summary: dataset.summary, config: shot.datasetConfig };
+  const evaluationData = evaluation === undefined ? undefined : { summary: evaluation.summary, config: shot.evaluationConfig };
+  requireSense(recipeOf(shot.settings), model.summary, data, evaluationData);
 
   const undo: (() => Promise<void>)[] = [];
   try {
