@@ -14,5 +14,4 @@ if [ -z "$name" ] || [ ! -f "bench/$name/main.ts" ]; then
 fi
 shift
 sh scripts/install.sh
-sh scripts/build.sh
 exec node_modules/.bin/tsx "bench/$name/main.ts" "$@"
