@@ -219,6 +219,8 @@ const root = protobuf.Root.fromJSON({
     Object.entries(messages).map(([name, fields]) => [
       name,
       {
+        // The syntax of onnx.proto: a value of zero is written and told from an absent one, lists are not packed.
+        edition: 'proto2',
         fields: Object.fromEntries(
           Object.entries(fields as Record<string, FieldRow>).map(([field, [id, type, rule]]) => [
             field,

@@ -2,6 +2,7 @@ import * as ort from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { Graph } from '../../ir/graph.js';
 import { Tensor } from '../../tensor/tensor.js';
+import { decode, encode } from './schema.js';
 import { writeOnnx } from './write.js';
 
 async function run(bytes: Uint8Array, feeds: Record<string, ort.Tensor>): Promise<ort.InferenceSession.ReturnType> {
@@ -65,5 +66,21 @@ describe('writeOnnx', () => {
     const result = await run(writeOnnx(graph), { x: new ort.Tensor('float32', [1, 2, 3, 4], [1, 1, 2, 2]) });
     expect([...(result.y?.data as Int32Array)]).toEqual([3, 3, 3, 3]);
     expect([...(result.f?.data as Float32Array)]).toEqual([9, 9]);
+  });
+});
+
+describe('the wire format', () => {
+  it('is that of proto2: zeros are written and told from absent fields, lists are not packed', () => {
+    const zero = encode('Node', {
+      attribute: [
+        { name: 'a', type: 2, i: 0 },
+        { name: 'b', type: 7, ints: [1, 2] },
+      ],
+    });
+    expect(Buffer.from(zero).toString('hex')).toBe('2a080a01611800a001022a0a0a016240014002a00107');
+    const [a, b] = decode('Node', zero).attribute ?? [];
+    expect(a?.i === undefined ? undefined : Number(a.i)).toBe(0);
+    expect(a?.f).toBeUndefined();
+    expect(b?.ints?.map(Number)).toEqual([1, 2]);
   });
 });
