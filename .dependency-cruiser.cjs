@@ -26,7 +26,10 @@ const name = (room) => room.replace(/\/|\[[.]\]ts|[()]/g, '').replaceAll('|', '-
 
 const roomRules = rooms.slice(0, -1).map((room, position) => ({
   name: `room-${name(room)}-imports-only-rooms-above`,
-  comment: `quant-core: ${name(room)} may import only ${rooms.slice(0, position + 1).map(name).join(', ')}.`,
+  comment: `quant-core: ${name(room)} may import only ${rooms
+    .slice(0, position + 1)
+    .map(name)
+    .join(', ')}.`,
   severity: 'error',
   from: { path: `${core}${room}`, pathNot: notProduct },
   to: { path: rooms.slice(position + 1).map((later) => `${core}${later}`), pathNot: reportSchema },
