@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Readable } from 'node:stream';
+import { addAbortSignal, Readable } from 'node:stream';
 import { ServiceError } from '@octet/contracts';
 import type pg from 'pg';
 import { type Database, translate } from './database.js';
@@ -57,7 +57,7 @@ export class BlobRepository {
       const hash = createHash('sha256');
       let size = 0;
       let index = 0;
-      for await (const chunk of rechunk(source, signal)) {
+      for await (const chunk of rechunk(source instanceof Readable ? source : Readable.from(source), signal)) {
         size += chunk.length;
         if (size > maxBytes) throw new ServiceError('PAYLOAD_TOO_LARGE', `the file is larger than ${maxBytes} bytes`);
         hash.update(chunk);
@@ -130,12 +130,12 @@ function readChunk(pool: pg.Pool, id: string, index: number): Promise<pg.QueryRe
 }
 
 /** The same bytes in pieces of exactly 1 MiB, the last one shorter. */
-async function* rechunk(source: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
+async function* rechunk(source: Readable, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
   let buffer = Buffer.allocUnsafe(chunkBytes);
   let filled = 0;
+  if (signal !== undefined) addAbortSignal(signal, source);
   try {
-    for await (const piece of source) {
-      signal?.throwIfAborted();
+    for await (const piece of source as AsyncIterable<Uint8Array>) {
       for (let offset = 0; offset < piece.length; ) {
         const part = piece.subarray(offset, offset + chunkBytes - filled);
         buffer.set(part, filled);
@@ -148,7 +148,6 @@ async function* rechunk(source: AsyncIterable<Uint8Array>, signal: AbortSignal |
         }
       }
     }
-    signal?.throwIfAborted();
   } catch (error) {
     if (error instanceof ServiceError) throw error;
     throw new ServiceError('UPLOAD_ABORTED', `the stream broke off: ${error instanceof Error ? error.message : String(error)}`, { cause: error });

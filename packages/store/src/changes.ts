@@ -33,29 +33,41 @@ export class Changes {
     };
   }
 
-  /** Resolves once notifications arrive; rejects never: while the connection is away, callers fall back on their time-out. */
-  async ready(): Promise<void> {
-    await this.#start();
-  }
-
-  /** True when the job changed, false when `ms` have passed or the signal fired. */
-  async wait(jobId: string, ms: number, signal?: AbortSignal, alreadyChanged?: () => Promise<boolean>): Promise<boolean> {
-    if (signal?.aborted) return false;
-    let finish: (changed: boolean) => void = () => undefined;
-    const outcome = new Promise<boolean>((resolve) => {
-      finish = resolve;
-    });
-    const unsubscribe = this.subscribe(jobId, () => finish(true));
-    const onAbort = () => finish(false);
-    signal?.addEventListener('abort', onAbort, { once: true });
-    const timer = setTimeout(() => finish(false), ms);
+  /**
+   * Waits until `changed` says so; it is asked at once, after each notification, and after a connection was opened again.
+   * @returns false when `ms` have passed or the signal fired
+   */
+  async wait(jobId: string, ms: number, signal: AbortSignal | undefined, changed: () => Promise<boolean>): Promise<boolean> {
+    let told = false;
+    let wake: () => void = () => undefined;
+    const tell = () => {
+      told = true;
+      wake();
+    };
+    let over = false;
+    const stop = () => {
+      over = true;
+      wake();
+    };
+    const unsubscribe = this.subscribe(jobId, tell);
+    signal?.addEventListener('abort', stop, { once: true });
+    const timer = setTimeout(stop, ms);
     try {
-      await Promise.race([this.ready(), outcome]);
-      if (alreadyChanged !== undefined && (await alreadyChanged())) return true;
-      return await outcome;
+      await this.#start();
+      for (;;) {
+        told = false;
+        if (signal?.aborted) return false;
+        if (await changed()) return true;
+        if (over) return false;
+        if (!told) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+      }
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
+      signal?.removeEventListener('abort', stop);
       unsubscribe();
     }
   }

@@ -7,3 +7,4 @@ export { openStore, type Store } from './store.js';
 export type { NewDataset, NewModel } from './uploads.js';
 export { type JobQueue, openQueue, type QueueOptions, type QueueWorker } from './queue/queue.js';
 export { type Reconciled, reconcile } from './queue/reconcile.js';
+export { type EmbeddedOptions, type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.js';

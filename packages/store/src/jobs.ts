@@ -143,11 +143,14 @@ export class JobRepository {
    * @returns true when it changed; false when `ms` passed or the signal fired.
    */
   async waitForChange(id: string, ms: number, signal?: AbortSignal, afterRevision?: number): Promise<boolean> {
-    const alreadyChanged = async () => {
-      const row = await this.#db.prisma.job.findUnique({ where: { id }, select: { revision: true } });
-      return row === null || row.revision > (afterRevision ?? row.revision);
-    };
-    return this.#changes.wait(id, ms, signal, alreadyChanged);
+    const revision = afterRevision ?? (await this.#revision(id));
+    return this.#changes.wait(id, ms, signal, async () => (await this.#revision(id)) !== revision);
+  }
+
+  /** Null when the job is gone. */
+  async #revision(id: string): Promise<number | null> {
+    const row = await this.#db.prisma.job.findUnique({ where: { id }, select: { revision: true } });
+    return row?.revision ?? null;
   }
 
   /** Calls the listener after every change of the job, until the function returned is called. */
