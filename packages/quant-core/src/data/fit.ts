@@ -112,10 +112,15 @@ function unflattenings(stored: readonly number[], wanted: SampleSpec['shape'], l
   if (dims.length !== 1 || shape.length !== wanted.length || shape.filter((dim) => dim !== 1).length < 2 || sizeOf(shape) !== dims[0]) return [];
   const same: Candidate = { shape, order: 'same', channels: 1 };
   if (shape.length < 3 || shape[0] === 1 || shape.at(-1) === 1) return [same];
-  const channelsLast = (shape.at(-1) as number) < (shape[0] as number);
+  const channelsLast = couldBeColours(shape.at(-1) as number) && !couldBeColours(shape[0] as number);
   const moved: Candidate = channelsLast ? { shape, order: 'firstToLast', channels: shape.at(-1) as number } : { shape, order: 'lastToFirst', channels: shape[0] as number };
   if (!layout) return [same, moved];
   return [(layout === 'NHWC') === channelsLast ? same : moved];
+}
+
+/** Images have 3 or 4 channels at one end; models without such an end are taken to have channels first. */
+function couldBeColours(dim: number): boolean {
+  return dim === 3 || dim === 4;
 }
 
 function show(shape: readonly (number | undefined)[]): string {
