@@ -5,3 +5,6 @@ export * from './events.js';
 export { type DatasetConfig, DatasetConfigSchema, type Recipe, RecipeSchema } from './recipe.js';
 export * from './report/schema.js';
 export { checkAgainstModel, checkSameClasses } from './data/model-check.js';
+export { inspectDataset } from './data/dataset.js';
+export { inspectModel } from './inspect.js';
+export { quantize } from './quantize.js';

@@ -1,4 +1,5 @@
 import Type, { type Static } from 'typebox';
+import Value from 'typebox/value';
 
 /** What a caller may choose: one schema that validates, documents and gives defaults. */
 
@@ -131,3 +132,8 @@ export const DatasetConfigSchema = Type.Object(
 
 /** Preprocessing: `x' = ((x + offset) * scale - mean) / std`, per channel where an array is given. */
 export type DatasetConfig = Static<typeof DatasetConfigSchema>;
+
+/** The recipe of a job that says nothing. */
+export function defaultRecipe(): Recipe {
+  return Value.Parse(RecipeSchema, Value.Default(RecipeSchema, {})) as Recipe;
+}

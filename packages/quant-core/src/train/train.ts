@@ -164,7 +164,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       }
       const score = await holdoutScore(input, evaluation, forward.output, { ...quant.weightFeeds(parameters), ...evaluationFeeds(activationFeeds), [feedNames.parameters]: vector(parameters) });
       const record: EpochRecord = {
-        epoch,
+        epoch: epoch + 1,
         loss: lossSum / stepsPerEpoch,
         holdoutLoss: score.loss,
         holdoutMetric: score.metric,
@@ -172,7 +172,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         seconds: (performance.now() - epochStarted) / 1000,
         best: false,
       };
-      if (keepBest(history, record, best)) best = { epoch, holdoutLoss: score.loss, parameters, averageMin: quant.averageMin.slice(), averageMax: quant.averageMax.slice() };
+      if (keepBest(history, record, best)) best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters, averageMin: quant.averageMin.slice(), averageMax: quant.averageMax.slice() };
       lossSum = 0;
       yield { kind: 'epoch', record: history.at(-1) as EpochRecord };
       yield { kind: 'checkpoint', checkpoint: snapshot(step) };

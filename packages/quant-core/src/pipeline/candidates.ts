@@ -1,0 +1,98 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type CalibratedRange, calibrate, calibrationBatch } from '../calibrate/calibrate.js';
+import { toQdq } from '../convert/qdq.js';
+import { batches } from '../data/batches.js';
+import { OctetError } from '../errors.js';
+import type { QuantPlan } from '../fakequant/plan.js';
+import { activationParams, bestWeightClip, type Range } from '../fakequant/scales.js';
+import { planWeights, type ScaleTable, scalesOfWeights, simulate } from '../fakequant/simulate.js';
+import { writeOnnx } from '../formats/onnx/write.js';
+import type { Graph } from '../ir/graph.js';
+import { inferShapes } from '../ir/infer.js';
+import { spec } from '../ir/ops.js';
+import { sizeOf } from '../tensor/tensor.js';
+import type { Context } from './context.js';
+import type { JobData } from './data.js';
+import { type PreparedModel, restoreBatch } from './model.js';
+
+/** One int8 model: its file, the graph it was made from, and the simulation that it has to equal. */
+export interface Candidate {
+  path: string;
+  bytes: number;
+  /** Float weights as they were quantized. */
+  float: Graph;
+  simulation: Graph;
+  artifact: Graph;
+  table: ScaleTable;
+  ranges: ReadonlyMap<string, Range>;
+}
+
+/** Activations whose ranges have to be observed, each with its grid. */
+function observedTaps(graph: Graph, plan: QuantPlan) {
+  const values = new Map(graph.values().map((value) => [value.name, value]));
+  return plan.activations.flatMap((point) => {
+    const group = plan.groups[point.group] as QuantPlan['groups'][number];
+    const producer = values.get(point.value)?.producer;
+    return group.fixed || (producer && spec(producer.op).sharesInputScale) ? [] : [{ value: point.value, grid: group.grid }];
+  });
+}
+
+/** Observe the ranges of all activations on the calibration samples. */
+export async function calibrateModel(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData): Promise<Map<string, CalibratedRange>> {
+  const { recipe } = context.job;
+  const taps = observedTaps(model.graph, plan);
+  const values = new Map(model.graph.values().map((value) => [value.name, value]));
+  const perSample = taps.reduce((sum, tap) => sum + sizeOf((values.get(tap.value)?.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))), 0);
+  const batchSize = model.locked ? (model.fixedBatch as number) : calibrationBatch(recipe.calibration.batchSize, perSample);
+  const order = model.locked ? data.calibration.subarray(0, data.calibration.length - (data.calibration.length % batchSize)) : data.calibration;
+  if (!order.length) throw new OctetError('CONFIG_IMPOSSIBLE', `The model takes ${batchSize} samples at a time, calibration has ${data.calibration.length}`, { pointer: '/calibration/samples' });
+  return calibrate(model.graph, taps, batches(data.dataset, order, { batchSize, ...context.abortable }), recipe, context.engine, context.threads, (done) =>
+    context.progress('calibrate', done, order.length, 'samples'),
+  );
+}
+
+/** Below 8 bits the range of weights is cut where that lowers the squared error. */
+export function weightClipsFor(graph: Graph, plan: QuantPlan): Map<string, Float32Array> {
+  const tensors = planWeights(graph, plan);
+  return new Map(plan.weights.flatMap((point, index) => (point.bits < 8 && point.grid.symmetric ? [[point.value, bestWeightClip(tensors[index] as NonNullable<(typeof tensors)[number]>, point)] as const] : [])));
+}
+
+/**
+ * Convert `float` (a graph in normal form) with the ranges given and write it to `name`.onnx. Throws PARITY_BROKEN when
+ * the interface of the file is not that of the model.
+ */
+export async function exportCandidate(
+  context: Context,
+  model: PreparedModel,
+  plan: QuantPlan,
+  float: Graph,
+  ranges: ReadonlyMap<string, Range>,
+  clips: ReadonlyMap<string, Float32Array>,
+  name: string,
+): Promise<Candidate> {
+  const wanted: ScaleTable = { activations: activationParams(plan.groups, plan.activations, ranges), weights: scalesOfWeights(float, plan, clips) };
+  const { graph: artifact, notes, table } = toQdq(float, plan, wanted);
+  for (const note of notes) context.warn('WEIGHT_SCALE_RAISED', `${note.node}: ${note.text}`, { node: note.node });
+  const simulation = simulate(float, plan, table);
+  restoreBatch(artifact, model);
+  checkInterface(model.original, artifact);
+  const bytes = writeOnnx(artifact);
+  const path = join(context.job.workDirectory, `${name}.onnx`);
+  await writeFile(path, bytes);
+  return { path, bytes: bytes.byteLength, float, simulation, artifact, table, ranges };
+}
+
+/** The int8 model must drop in where the float one was: same names, types and dimensions. */
+function checkInterface(original: Graph, artifact: Graph): void {
+  inferShapes(artifact);
+  for (const side of ['inputs', 'outputs'] as const) {
+    original[side].forEach((value, index) => {
+      const other = artifact[side][index];
+      const fixed = (value.shape ?? []).every((dim, axis) => typeof dim !== 'number' || other?.shape?.[axis] === dim);
+      if (other?.name !== value.name || other.dtype !== value.dtype || !fixed) {
+        throw new OctetError('PARITY_BROKEN', `The ${side.slice(0, -1)} ${value.name} (${value.dtype}, [${value.shape}]) became ${other?.name} (${other?.dtype}, [${other?.shape}])`, { tensor: value.name });
+      }
+    });
+  }
+}

@@ -1,0 +1,68 @@
+import { availableParallelism } from 'node:os';
+import { performance } from 'node:perf_hooks';
+import { OrtEngine } from '../engine/ort/ort.js';
+import type { Engine } from '../engine/engine.js';
+import { OctetError } from '../errors.js';
+import type { PipelineEvent, QuantizeJob, Stage } from '../events.js';
+import type { Report } from '../report/schema.js';
+
+export interface PipelineHooks {
+  signal?: AbortSignal;
+  onEvent?: (event: PipelineEvent) => void;
+}
+
+type Unit = Extract<PipelineEvent, { type: 'progress' }>['unit'];
+
+/** What all stages of one job share: settings, engine, events, the clock of each stage, and the warnings for the report. */
+export class Context {
+  readonly engine: Engine = new OrtEngine();
+  readonly threads: number;
+  readonly seconds: Record<string, number> = {};
+  readonly warnings: Report['warnings'] = [];
+  private lastProgress = 0;
+
+  constructor(
+    readonly job: QuantizeJob,
+    private readonly hooks: PipelineHooks,
+  ) {
+    this.threads = job.recipe.threads || availableParallelism();
+  }
+
+  get signal(): AbortSignal | undefined {
+    return this.hooks.signal;
+  }
+
+  /** Options that carry the abort signal, where there is one. */
+  get abortable(): { signal?: AbortSignal } {
+    return this.hooks.signal ? { signal: this.hooks.signal } : {};
+  }
+
+  emit(event: PipelineEvent): void {
+    this.hooks.onEvent?.(event);
+  }
+
+  /** Announce a stage, run it and note how long it took. */
+  async stage<T>(stage: Stage, body: () => Promise<T>): Promise<T> {
+    if (this.hooks.signal?.aborted) throw new OctetError('CANCELLED', `The job was cancelled before the stage "${stage}"`);
+    this.emit({ type: 'stage', stage });
+    const started = performance.now();
+    try {
+      return await body();
+    } finally {
+      this.seconds[stage] = (performance.now() - started) / 1000;
+    }
+  }
+
+  /** Report progress, at most five times a second apart from the last unit. */
+  progress(stage: Stage, done: number, total: number, unit: Unit, figures?: Record<string, number>): void {
+    const now = performance.now();
+    if (done < total && now - this.lastProgress < 200) return;
+    this.lastProgress = now;
+    this.emit({ type: 'progress', stage, done, total, unit, ...(figures ? { figures } : {}) });
+  }
+
+  warn(code: string, text: string, place?: Report['warnings'][number]['place']): void {
+    this.warnings.push({ code, text, ...(place ? { place } : {}) });
+    this.emit({ type: 'log', level: 'warn', message: text, data: { code } });
+  }
+}

@@ -1,0 +1,182 @@
+import { buildTrainingStep } from '../train/step.js';
+import { parameterLayout } from '../train/parameters.js';
+import type { Engine } from '../engine/engine.js';
+import { OctetError } from '../errors.js';
+import type { Limits, ModelSummary } from '../events.js';
+import { planQuantization, type QuantPlan } from '../fakequant/plan.js';
+import { unmatchedOverrides } from '../fakequant/presets.js';
+import { type ModelSource, readModel } from '../formats/read.js';
+import type { Graph, Value } from '../ir/graph.js';
+import { inferShapes } from '../ir/infer.js';
+import { spec } from '../ir/ops.js';
+import type { SampleSpec } from '../data/materialise.js';
+import { normalise } from '../normalise/index.js';
+import { rebatch } from '../normalise/rebatch.js';
+import { defaultRecipe, type Recipe } from '../recipe.js';
+import { logitsOf } from '../train/loss.js';
+
+/** A model as every later stage wants it. */
+export interface PreparedModel {
+  /** As it was read, shapes inferred; never changed. */
+  original: Graph;
+  source: ModelSource;
+  /** In normal form, with a symbolic batch where that was possible. */
+  graph: Graph;
+  input: { name: string; spec: SampleSpec };
+  output: string;
+  /** Elements of one output row; undefined when the model leaves it open. */
+  width: number | undefined;
+  /** Name of the batch dimension in `graph`. */
+  batchSymbol: string;
+  /** The batch size the file insists on: `restore` puts it back, and `locked` says that the graph could not be freed of it. */
+  fixedBatch: number | undefined;
+  locked: boolean;
+}
+
+const quantizedOp = /^(QuantizeLinear|DequantizeLinear|DynamicQuantizeLinear|QLinear.*|.*Integer.*|QGemm|QAttention)$/;
+
+/**
+ * Read a model and bring it to normal form. Throws MODEL_* errors for files that are no model, are quantized already, or do
+ * not have one float input and one output with the batch in front.
+ */
+export async function prepareModel(path: string, limits: Limits, engine: Engine): Promise<PreparedModel> {
+  const { graph: original, source } = await readModel(path, limits);
+  const quantized = original.nodes.find((node) => quantizedOp.test(node.opName));
+  if (quantized) throw new OctetError('MODEL_ALREADY_QUANTIZED', `The model holds ${quantized.opName} ${quantized.name}: it is quantized already`, { node: quantized.name, op: quantized.opName });
+  inferShapes(original);
+  const input = onlyInput(original);
+  const output = onlyOutput(original);
+  const graph = original.clone();
+  const { fixedBatch } = rebatch(graph);
+  await normalise(graph, { evaluate: (constants) => evaluate(constants, engine) });
+  const batch = graph.inputs[0]?.shape?.[0];
+  const shape = input.shape?.slice(1).map((dim) => (typeof dim === 'number' ? dim : undefined)) ?? [];
+  const { logits } = logitsOf(graph.outputs[0] as Value);
+  const row = logits.shape?.slice(1);
+  const width = row?.every((dim) => typeof dim === 'number') ? (row as number[]).reduce((a, b) => a * b, 1) : undefined;
+  return {
+    original,
+    source,
+    graph,
+    input: { name: input.name, spec: { shape, dtype: 'float32' } },
+    output: output.name,
+    width,
+    batchSymbol: typeof batch === 'string' ? batch : 'N',
+    fixedBatch,
+    locked: typeof batch === 'number',
+  };
+}
+
+/** Results of a graph without inputs. */
+async function evaluate(graph: Graph, engine: Engine) {
+  const program = await engine.compile(graph, { threads: 1, mode: 'train' });
+  try {
+    return await program.run({});
+  } finally {
+    await program.dispose();
+  }
+}
+
+function onlyInput(graph: Graph): Value {
+  const [input, ...more] = graph.inputs;
+  if (!input || more.length) {
+    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `The model has ${graph.inputs.length} inputs${more.length ? ` (${graph.inputs.map((value) => value.name).join(', ')})` : ''}; one is wanted`, input ? { tensor: input.name } : {});
+  }
+  if (input.dtype !== 'float32') throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Input ${input.name} is ${input.dtype}, float32 is wanted`, { tensor: input.name });
+  if (!input.shape?.length) throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Input ${input.name} has no batch dimension`, { tensor: input.name });
+  return input;
+}
+
+function onlyOutput(graph: Graph): Value {
+  const [output, ...more] = graph.outputs;
+  if (!output || more.length) {
+    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `The model has ${graph.outputs.length} outputs (${graph.outputs.map((value) => value.name).join(', ')}); one is wanted`, more[0] ? { tensor: more[0].name } : {}, {
+      hint: 'Export the model with the one output that the labels are for.',
+    });
+  }
+  if (output.dtype !== undefined && output.dtype !== 'float32') throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Output ${output.name} is ${output.dtype}, float32 is wanted`, { tensor: output.name });
+  return output;
+}
+
+/** Put the batch size of the file back into the interface of a graph made from it. */
+export function restoreBatch(graph: Graph, model: Pick<PreparedModel, 'fixedBatch' | 'locked' | 'batchSymbol'>): Graph {
+  if (model.fixedBatch === undefined || model.locked) return graph;
+  for (const value of [...graph.inputs, ...graph.outputs]) {
+    if (value.type?.shape) value.type = { ...value.type, shape: value.type.shape.map((dim) => (dim === model.batchSymbol ? (model.fixedBatch as number) : dim)) };
+  }
+  return graph;
+}
+
+/** The plan for a recipe, with overrides that match nothing refused. */
+export function planFor(model: PreparedModel, recipe: Recipe): QuantPlan {
+  const lost = unmatchedOverrides(recipe, model.graph.nodes.map((node) => ({ name: node.name, op: node.op })));
+  if (lost[0] !== undefined) {
+    throw new OctetError('CONFIG_IMPOSSIBLE', `quantization.layers[${lost[0]}] matches no layer of the model`, { pointer: `/quantization/layers/${lost[0]}` }, {
+      hint: `Names of layers are those of the file, such as ${model.graph.nodes.filter((node) => spec(node.op).weight !== undefined).slice(0, 3).map((node) => `"${node.name}"`).join(', ')}; "*" stands for anything.`,
+    });
+  }
+  return planQuantization(model.graph, recipe);
+}
+
+/** Check, by building a training step for one sample, that every trained layer can be reached from the loss. */
+export function checkTrainable(model: PreparedModel, plan: QuantPlan): void {
+  buildTrainingStep({
+    graph: model.graph,
+    batch: model.locked ? (model.fixedBatch as number) : 1,
+    batchSymbol: model.batchSymbol,
+    layout: parameterLayout(model.graph),
+    plan,
+    loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
+    optimizer: { kind: 'sgd', momentum: 0, weightDecay: 0 },
+    observe: false,
+    clipWeights: false,
+  });
+}
+
+const dims = (value: Value) => ({ name: value.name, dtype: value.dtype ?? 'unknown', shape: [...(value.shape ?? [])] });
+
+/** What a model is, and what of it can be int8. Throws as `prepareModel` and the planner do. */
+export async function summarise(path: string, limits: Limits, engine: Engine): Promise<ModelSummary> {
+  const model = await prepareModel(path, limits, engine);
+  await checkRuns(model, engine);
+  const plan = planFor(model, defaultRecipe());
+  const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
+  let trainable = true;
+  try {
+    checkTrainable(model, plan);
+  } catch (error) {
+    if (!(error instanceof OctetError) || error.code !== 'MODEL_NOT_TRAINABLE') throw error;
+    trainable = false;
+  }
+  const { source, original } = model;
+  return {
+    format: 'onnx',
+    producer: source.producer,
+    irVersion: source.irVersion,
+    opset: source.opset,
+    inputs: original.inputs.map(dims),
+    outputs: original.outputs.map(dims),
+    ops: source.ops,
+    nodes: source.nodes,
+    parameters: original.constants().reduce((sum, value) => sum + (value.dtype === 'float32' ? (value.constant?.size ?? 0) : 0), 0),
+    bytes: source.bytes,
+    quantizable: plan.weights.map((point) => ({ node: point.node, op: point.op, parameters: nodes.get(point.node)?.input(point.port).constant?.size ?? 0 })),
+    float: plan.float.map((entry) => ({ ...entry })),
+    trainable,
+  };
+}
+
+/** The runtime must be able to load the model as it was sent. Throws MODEL_UNSUPPORTED_OP or MODEL_RUN_FAILED. */
+async function checkRuns(model: PreparedModel, engine: Engine): Promise<void> {
+  try {
+    const program = await engine.compile(model.original, { threads: 1, mode: 'infer' });
+    await program.dispose();
+  } catch (error) {
+    const detail = error instanceof Error ? error.message : String(error);
+    if (/not a registered function|Could not find an implementation|No Op registered/i.test(detail)) {
+      const node = model.original.nodes.find((candidate) => candidate.op === 'Opaque' && detail.includes(candidate.opName));
+      throw new OctetError('MODEL_UNSUPPORTED_OP', detail, node ? { node: node.name, op: node.opName } : {}, { cause: error });
+    }
+    throw OctetError.from(error, 'MODEL_RUN_FAILED');
+  }
+}

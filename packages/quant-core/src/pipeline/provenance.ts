@@ -1,0 +1,54 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import type { QuantizeJob } from '../events.js';
+import { writeOnnx } from '../formats/onnx/write.js';
+import type { Report } from '../report/schema.js';
+import type { Context } from './context.js';
+import type { JobData } from './data.js';
+import type { PreparedModel } from './model.js';
+
+/** Version of the pipeline; part of every report. */
+const octetVersion = '0.1.0';
+
+async function sha256(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash);
+  return hash.digest('hex');
+}
+
+/** The float model as a file that a runtime can load: the upload itself, or what was in its zip. */
+export async function floatFile(job: QuantizeJob, model: PreparedModel): Promise<string> {
+  const file = await open(job.modelPath);
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
+  await file.close();
+  const zipped = bytesRead === 4 && buffer.toString('latin1') === 'PK\u0003\u0004';
+  if (!zipped) return job.modelPath;
+  const path = join(job.workDirectory, 'float.onnx');
+  await writeFile(path, writeOnnx(model.original));
+  return path;
+}
+
+/** Digests, versions, settings and times, and the command that makes the same model again. */
+export async function provenanceOf(context: Context, data: JobData, artifactPath: string): Promise<Report['provenance']> {
+  const { job, engine, seconds } = context;
+  const { recipe } = job;
+  const evaluation = job.evaluationDataset;
+  const command = ['octet quantize', basename(job.modelPath), '--data', basename(job.dataset.path), ...(evaluation ? ['--eval', basename(evaluation.path)] : []), '--config', 'config.json', '-o', basename(artifactPath)].join(' ');
+  return {
+    modelSha256: await sha256(job.modelPath),
+    datasetSha256: await sha256(job.dataset.path),
+    evaluationDatasetSha256: evaluation ? await sha256(evaluation.path) : null,
+    artifactSha256: await sha256(artifactPath),
+    seed: recipe.seed,
+    recipe,
+    dataset: data.dataset.summary,
+    datasetConfig: job.dataset.config,
+    versions: { octet: octetVersion, [engine.name]: engine.version, node: process.versions.node },
+    platform: `${process.platform} ${process.arch}`,
+    seconds: { ...seconds },
+    command,
+  };
+}

@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CalibratedRange } from '../calibrate/calibrate.js';
+import type { Program } from '../engine/engine.js';
+import { runRows } from '../engine/rows.js';
+import { OctetError } from '../errors.js';
+import type { QuantPlan } from '../fakequant/plan.js';
+import type { Value } from '../ir/graph.js';
+import type { Recipe } from '../recipe.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { decodeCheckpoint, encodeCheckpoint } from '../train/checkpoint.js';
+import { type LossSpec, logitsOf } from '../train/loss.js';
+import { parameterLayout, unpackParameters } from '../train/parameters.js';
+import { train, type TrainResult } from '../train/train.js';
+import type { Context } from './context.js';
+import type { JobData } from './data.js';
+import type { PreparedModel } from './model.js';
+
+/** The loss a recipe and a dataset ask for. Throws CONFIG_IMPOSSIBLE where they contradict each other. */
+export function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined): LossSpec {
+  const { loss, distillation } = recipe.training;
+  const { temperature, weight } = distillation;
+  const refuse = (why: string) => new OctetError('CONFIG_IMPOSSIBLE', `training.loss "${loss}" is impossible: ${why}`, { pointer: '/training/loss' }, { hint: 'Leave training.loss at "auto", or send a dataset with the labels it needs.' });
+  if (loss === 'distillation' || (loss === 'auto' && task === 'unlabelled')) return { kind: task === 'regression' ? 'mse' : 'distillation', distillationWeight: 1, temperature };
+  if (loss === 'mse' || (loss === 'auto' && task === 'regression')) {
+    if (task !== 'regression') throw refuse('the dataset has no target values');
+    return { kind: 'mse', distillationWeight: weight, temperature };
+  }
+  if (task !== 'classification') throw refuse('the dataset has no class labels');
+  if (width === 1) return { kind: 'binary_cross_entropy', distillationWeight: 0, temperature };
+  return { kind: 'cross_entropy', distillationWeight: weight, temperature };
+}
+
+/** What a checkpoint must match to be gone on from. */
+function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData): string {
+  const { threads: _threads, gate: _gate, evaluation: _evaluation, ...recipe } = context.job.recipe;
+  const hash = createHash('sha256');
+  hash.update(JSON.stringify([recipe, plan, data.train.length, data.holdout.length, data.dataset.summary, context.engine.version]));
+  for (const slot of parameterLayout(model.graph).slots) hash.update(`${slot.name}[${slot.shape}]`);
+  for (const value of model.graph.constants()) if (value.constant) hash.update(value.constant.raw);
+  return hash.digest('hex');
+}
+
+/** Train with fake quant and return the best epoch, its weights in a graph of their own. */
+export async function trainModel(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData, calibrated: ReadonlyMap<string, CalibratedRange>, weightClips: ReadonlyMap<string, Float32Array>): Promise<TrainResult & { graph: import('../ir/graph.js').Graph; loss: LossSpec }> {
+  const { job, engine, threads } = context;
+  const loss = lossFor(job.recipe, data.task, model.width);
+  const logits = logitsOf(model.graph.outputs[0] as Value).logits;
+  if (model.width === undefined) throw new OctetError('MODEL_NOT_TRAINABLE', `Output ${model.output} has no fixed width: [${logits.shape}]`, { tensor: model.output }, { hint: 'Export the model with a fixed number of outputs.' });
+  const teacher = loss.distillationWeight > 0 ? await teacherOf(context, model, logits) : undefined;
+  const steps = train({
+    graph: model.graph,
+    batchSymbol: model.batchSymbol,
+    ...(model.locked ? { fixedBatch: model.fixedBatch as number } : {}),
+    plan,
+    recipe: job.recipe,
+    loss,
+    width: model.width,
+    samples: data.dataset,
+    trainIndices: data.train,
+    holdoutIndices: data.holdout,
+    calibrated,
+    weightClips,
+    ...(teacher ? { teacher: teacher.run } : {}),
+    engine,
+    threads,
+    fingerprint: fingerprint(context, model, plan, data),
+    ...(job.checkpointPath ? { checkpoint: decodeCheckpoint(await readFile(job.checkpointPath)) } : {}),
+    ...context.abortable,
+  });
+  try {
+    for (;;) {
+      const next = await steps.next();
+      if (next.done) {
+        const graph = model.graph.clone();
+        unpackParameters(graph, parameterLayout(graph), next.value.parameters);
+        return { ...next.value, graph, loss };
+      }
+      const event = next.value;
+      if (event.kind === 'step') context.progress('train', event.step, event.total, 'steps', { epoch: event.epoch + 1, loss: event.loss, learningRate: event.learningRate, samplesPerSecond: event.samplesPerSecond });
+      if (event.kind === 'epoch') context.emit({ type: 'epoch', ...event.record });
+      if (event.kind === 'checkpoint') {
+        const path = join(job.workDirectory, 'checkpoint.bin');
+        await writeFile(path, encodeCheckpoint(event.checkpoint));
+        context.emit({ type: 'checkpoint', path, step: event.checkpoint.step });
+      }
+    }
+  } finally {
+    await teacher?.program.dispose();
+  }
+}
+
+/** The float model's own logits for a batch. */
+async function teacherOf(context: Context, model: PreparedModel, logits: Value): Promise<{ program: Program; run: (x: Tensor<'float32'>) => Promise<Float32Array> }> {
+  const map = new Map<Value, Value>();
+  const graph = model.graph.clone(map);
+  graph.outputs.splice(0, graph.outputs.length, map.get(logits) as Value);
+  const program = await context.engine.compile(graph, { threads: context.threads, mode: 'train' });
+  const { input, locked, fixedBatch } = model;
+  const run = async (x: Tensor<'float32'>) => (await runRows(program, input.name, x, [logits.name], locked ? fixedBatch : undefined))[logits.name] as Float32Array;
+  return { program, run };
+}

@@ -1,0 +1,95 @@
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { PipelineResult, QuantizeJob } from './events.js';
+import { calibrateModel, exportCandidate, weightClipsFor } from './pipeline/candidates.js';
+import { Context, type PipelineHooks } from './pipeline/context.js';
+import { loadData } from './pipeline/data.js';
+import { Evaluator } from './pipeline/evaluation.js';
+import { layerRows } from './pipeline/layers.js';
+import { checkTrainable, planFor, prepareModel } from './pipeline/model.js';
+import { floatFile, provenanceOf } from './pipeline/provenance.js';
+import { trainModel } from './pipeline/training.js';
+import { readCpu } from './evaluate/cpu.js';
+import { buildReport } from './report/build.js';
+import { renderMarkdown } from './report/markdown.js';
+
+/**
+ * One job from files to files: a float model and a dataset in, model.int8.onnx, report.json and report.md out.
+ * Throws OctetError for everything the user can mend; the stage it happened in is the last one announced.
+ */
+export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Promise<PipelineResult> {
+  const context = new Context(job, hooks);
+  const { recipe } = job;
+  await mkdir(job.workDirectory, { recursive: true });
+  await mkdir(job.outputDirectory, { recursive: true });
+
+  const { model, plan, data } = await context.stage('load', async () => {
+    const model = await prepareModel(job.modelPath, job.limits, context.engine);
+    const plan = planFor(model, recipe);
+    if (recipe.method === 'qat') checkTrainable(model, plan);
+    return { model, plan, data: await loadData(context, model) };
+  });
+  try {
+    for (const text of data.assumptions) context.warn('DATASET_ASSUMED', text);
+    const evaluator = new Evaluator(context, model, data);
+    const float = await context.stage('baseline', async () => {
+      const path = await floatFile(job, model);
+      return { path, outputs: await evaluator.collectFile(path, data.evaluationSamples, data.evaluationIndices, 'baseline') };
+    });
+    const metric = evaluator.metric(float.outputs);
+    const calibrated = await context.stage('calibrate', () => calibrateModel(context, model, plan, data));
+    const clips = weightClipsFor(model.graph, plan);
+    const ptq = await context.stage('ptq', () => exportCandidate(context, model, plan, model.graph, new Map([...calibrated].map(([name, one]) => [name, one.range])), clips, 'ptq'));
+    const trained = recipe.method === 'qat' ? await context.stage('train', () => trainModel(context, model, plan, data, calibrated, clips)) : undefined;
+    const qat = trained && (await context.stage('convert', () => exportCandidate(context, model, plan, trained.graph, trained.ranges, clips, 'qat')));
+
+    const evaluated = await context.stage('evaluate', async () => {
+      const choice = await evaluator.choose(metric, float.path, ptq, qat);
+      const of = (path: string) => evaluator.collectFile(path, data.evaluationSamples, data.evaluationIndices, 'evaluate');
+      const outputs = { float: float.outputs, ptq: await of(ptq.path), qat: qat ? await of(qat.path) : null };
+      const chosen = choice.from === 'qat' && qat ? qat : ptq;
+      const parity = await evaluator.parity(chosen, (choice.from === 'qat' && outputs.qat) || outputs.ptq);
+      const layers = await layerRows(context, model, plan, chosen, data);
+      return { choice, outputs, chosen, parity, layers, ...(await evaluator.speed(float.path, chosen.path)) };
+    });
+
+    return await context.stage('report', async () => {
+      const modelPath = join(job.outputDirectory, 'model.int8.onnx');
+      await copyFile(evaluated.chosen.path, modelPath);
+      const report = buildReport({
+        task: data.task,
+        metric,
+        outputs: evaluated.outputs,
+        choice: evaluated.choice,
+        maxDrop: recipe.gate.maxDrop ?? null,
+        parity: evaluated.parity,
+        size: { floatBytes: model.source.bytes, int8Bytes: evaluated.chosen.bytes },
+        latency: evaluated.latency,
+        cpu: readCpu(),
+        runtime: evaluated.runtime,
+        samples: { training: data.train.length, calibration: data.calibration.length, holdout: data.holdout.length },
+        layers: evaluated.layers,
+        training: trained
+          ? {
+              epochs: trained.history,
+              bestEpoch: trained.bestEpoch,
+              observersFrozenAtStep: trained.observersFrozenAtStep,
+              stepsPerEpoch: trained.stepsPerEpoch,
+              samplesPerSecond: trained.samplesPerSecond,
+              learningRate: trained.learningRate,
+              loss: trained.loss.kind,
+            }
+          : null,
+        warnings: context.warnings,
+        provenance: await provenanceOf(context, data, modelPath),
+      });
+      const reportPath = join(job.outputDirectory, 'report.json');
+      const markdownPath = join(job.outputDirectory, 'report.md');
+      await writeFile(reportPath, `${JSON.stringify(report, null, 2)}\n`);
+      await writeFile(markdownPath, renderMarkdown(report));
+      return { gatePassed: report.gate.passed, modelPath, reportPath, markdownPath };
+    });
+  } finally {
+    await data.close();
+  }
+}
