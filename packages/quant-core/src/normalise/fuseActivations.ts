@@ -17,9 +17,11 @@ const rules: readonly ((graph: Graph, node: Node) => boolean)[] = [relu, clip, h
 
 /** Put a node in the place of `node`, under its name. */
 function replace<K extends OpType>(graph: Graph, node: Node, make: () => Node<K>): boolean {
-  const made = make();
-  made.output().type = node.output().type;
-  return bypass(graph, node, made.output());
+  const [before, after] = [node.output(), make().output()];
+  after.type = before.type;
+  if (!bypass(graph, node, after)) return false;
+  if (!graph.outputs.includes(after)) [before.name, after.name] = [after.name, before.name];
+  return true;
 }
 
 /** Bounds of a clamp, in whichever op it is written; `x` is what it clamps. */

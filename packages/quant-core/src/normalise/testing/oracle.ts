@@ -77,10 +77,11 @@ export function graphOf(text: string): Graph {
   return graph;
 }
 
-/** The lines of a graph, without the first, and without what constants hold. */
+/** The lines of a graph, without the first, and without the elements of float constants of more than one. */
 export const linesOf = (graph: Graph): string[] =>
   print(graph)
     .replace(/#[0-9a-f]+/g, '')
+    .replace(/(float32\[[^\]]*\])\{[^}]*,[^}]*\}/g, '$1')
     .trim()
     .split('\n')
     .slice(1);
