@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -19,6 +20,8 @@ export const templateDatabase = 'octet_template';
 /** One PostgreSQL for the whole run, with a migrated template database; both are gone afterwards. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const directory = await mkdtemp(path.join(tmpdir(), 'octet-test-postgres-'));
+  // A run that is broken off (Ctrl-C) skips the teardown below, but not this.
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
   const server = await startEmbeddedPostgres({ directory, settings: { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' } });
   const client = new pg.Client({ connectionString: server.url });
   await client.connect();

@@ -39,6 +39,9 @@ export interface TestRedis {
   restart(): Promise<void>;
 }
 
+/** Ends the server when standard input closes: when it is stopped, or the process that started it is gone, however it went. */
+const redisWhileWanted = 'redis-server "$@" & server=$!; cat >/dev/null; kill -9 "$server"; wait "$server"';
+
 /** A Redis of its own, with nothing kept on disk. */
 export async function startRedis(): Promise<TestRedis> {
   const directory = await mkdtemp(path.join(tmpdir(), 'octet-test-redis-'));
@@ -46,14 +49,15 @@ export async function startRedis(): Promise<TestRedis> {
   const url = `redis://127.0.0.1:${port}`;
   let child: ChildProcess;
   const start = async () => {
-    child = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', directory, '--maxmemory-policy', 'noeviction'], { stdio: 'ignore' });
+    const settings = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', directory, '--maxmemory-policy', 'noeviction'];
+    child = spawn('/bin/sh', ['-c', redisWhileWanted, 'octet-redis', ...settings], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
     const failed = new Promise<never>((_resolve, reject) => child.once('error', (error) => reject(new Error(`redis-server cannot be started: ${error.message}`))));
     await Promise.race([answers(url), failed]);
   };
   const end = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const gone = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
+    child.stdin?.end();
     await gone;
   };
   await start();
