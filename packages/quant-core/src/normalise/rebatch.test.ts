@@ -1,0 +1,105 @@
+import { expect, it } from 'vitest';
+import type { Graph } from '../ir/graph.js';
+import { bindDims } from '../ir/infer.js';
+import { print } from '../ir/text.js';
+import { verify } from '../ir/verify.js';
+import { Tensor } from '../tensor/tensor.js';
+import { rebatch } from './rebatch.js';
+import { difference, graphOf, randomFeeds, runGraph } from './testing/oracle.js';
+
+/** Samples `from` to `to` of every tensor. */
+function rows(tensors: Record<string, Tensor>, from: number, to: number): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(tensors).map(([name, t]) => {
+      const each = t.size / (t.shape[0] as number);
+      return [name, new Tensor('float32', [to - from, ...t.shape.slice(1)], t.as('float32').data.slice(from * each, to * each))];
+    }),
+  );
+}
+
+/** Make the batch open, and check that three fixed batches give what one batch of three times the size does. */
+async function opened(text: string, batch: number): Promise<Graph> {
+  const fixed = graphOf(text);
+  const graph = graphOf(text);
+  expect(rebatch(graph)).toEqual({ fixedBatch: batch, symbol: 'N' });
+  verify(graph);
+  for (const value of [...graph.inputs, ...graph.outputs]) expect(value.shape?.[0]).toBe('N');
+  const tripled = graph.clone();
+  bindDims(tripled, { N: 3 * batch });
+  const feeds = randomFeeds(tripled);
+  const whole = await runGraph(graph, feeds);
+  for (let i = 0; i < 3; i++) {
+    const part = await runGraph(fixed, rows(feeds, i * batch, (i + 1) * batch));
+    expect(difference(part, rows(whole, i * batch, (i + 1) * batch))).toBeLessThan(1e-5);
+  }
+  return graph;
+}
+
+const net = (batch: number, tail: string) => `graph g (x: float32[${batch}, 4, 6]) opset 18
+  c = Conv(x, w=float32[8, 4, 3]#, b=float32[8]#) {pads=[1, 1]}
+  r = Relu(c)
+  ${tail}
+  return y`;
+
+it.each([1, 2])('opens a net with literal sizes, batch %i', async (batch) => {
+  const graph = await opened(
+    net(
+      batch,
+      `f = Reshape(r, t=int64[2]{${batch}, -1})
+      g = Gemm(f, v=float32[48, 6]#, u=float32[6]#)
+      y = Softmax(g)`,
+    ),
+    batch,
+  );
+  expect(print(graph)).toContain('{0, 48}');
+});
+
+it.each<[string, string]>([
+  [
+    'heads of attention',
+    'h = Reshape(r, t=int64[4]{2, 2, 4, 6})\nq = Transpose(h) {perm=[0, 1, 3, 2]}\ns = MatMul(q, h)\np = Softmax(s)\no = MatMul(h, p)\ny = Reshape(o, t2=int64[2]{2, 48})',
+  ],
+  ['rows split and joined again', 'h = Reshape(r, t=int64[2]{16, 6})\ng = MatMul(h, v=float32[6, 5]#)\ny = Reshape(g, t2=int64[2]{2, 40})'],
+  [
+    'a channel shuffle',
+    'h = Reshape(r, t=int64[4]{2, 2, 4, 6})\nq = Transpose(h) {perm=[0, 2, 1, 3]}\ny = Reshape(q, t2=int64[3]{2, 8, 6})',
+  ],
+  ['a constant repeated for the batch', 'y = Add(r, k=float32[2, 1, 6]{3})'],
+  ['a token joined to every sample', 'z = Concat(k=float32[2, 1, 6]{3}, r) {axis=1}\ny = ReduceMean(z, a=int64[1]{1}) {keepdims=0}'],
+  [
+    'slices, pads and pieces',
+    's = Slice(r, a=int64[1]{1}, e=int64[1]{5}, ax=int64[1]{1})\np = Pad(s, pads=int64[6]{0, 0, 1, 0, 0, 1})\nl, m = Split(p) {axis=1, num_outputs=2}\nn = Mul(l, m)\ny = Flatten(n)',
+  ],
+  ['an expansion', 's = ReduceMean(r, a=int64[1]{2})\nq = Expand(s, t=int64[3]{2, 8, 6})\ny = Mul(q, r)'],
+])('opens %s', async (_, tail) => {
+  await opened(net(2, tail), 2);
+});
+
+it.each<[string, number, string, RegExp]>([
+  ['a transpose of the batch', 1, 'y = Transpose(r) {perm=[1, 0, 2]}', /Transpose "y" moves the batch axis/],
+  ['a mean over the batch', 2, 'y = ReduceMean(r, a=int64[1]{0})', /ReduceMean "y" works on the batch axis/],
+  ['a mean over everything', 2, 'y = ReduceMean(r)', /ReduceMean "y"/],
+  [
+    'products between samples',
+    1,
+    'h = Reshape(r, t=int64[2]{8, 6})\nq = Reshape(r, t2=int64[2]{6, 8})\ny = MatMul(h, q)',
+    /MatMul "y" works across samples/,
+  ],
+  ['a constant that differs in the batch', 2, 'y = Add(r, k=float32[2, 1, 6]#)', /input "k" made for a batch of 2/],
+  ['a squeezed batch', 1, 'y = Squeeze(r, a=int64[1]{0})', /works on the batch axis/],
+  ['an output without samples', 1, 'y = Relu(k=float32[1, 2]#)', /output "y"/],
+  ['a result of more rows than samples', 1, 'y = Reshape(r, t=int64[2]{8, 6})', /output "y"/],
+  ['samples cut in two', 2, 'y = Reshape(r, t=int64[3]{3, 16, 2})', /keep samples apart/],
+])('leaves %s', (_, batch, tail, message) => {
+  const graph = graphOf(net(batch, tail));
+  const before = print(graph);
+  const result = rebatch(graph);
+  expect(result).toMatchObject({ fixedBatch: batch, symbol: undefined });
+  expect(result.obstacle).toMatch(message);
+  expect(print(graph)).toBe(before);
+});
+
+it('has nothing to do where the batch is open, and takes another symbol where N means something else', () => {
+  expect(rebatch(graphOf('graph g (x: float32[B, 4]) opset 18\ny = Relu(x)\nreturn y'))).toEqual({ fixedBatch: undefined, symbol: 'B' });
+  expect(rebatch(graphOf('graph g (x: float32[1, N]) opset 18\ny = Relu(x)\nreturn y'))).toEqual({ fixedBatch: 1, symbol: 'batch_1' });
+});
