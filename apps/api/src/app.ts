@@ -17,7 +17,7 @@ import { jobRoutes } from './routes/jobs.js';
 import { modelRoutes } from './routes/models.js';
 import { pageRoutes } from './routes/pages.js';
 import { resultRoutes } from './routes/results.js';
-import type { Inspector } from './services/inspector.js';
+import { Inspector } from './services/inspector.js';
 import { JobService } from './services/jobs.js';
 import { UploadService } from './services/uploads.js';
 import { version } from './version.js';
@@ -26,12 +26,11 @@ export interface ApiParts {
   store: Store;
   queue: JobQueue;
   config: ApiConfig;
-  inspector: Inspector;
   log: FastifyBaseLogger;
 }
 
 /** The HTTP service over a store and a queue, which stay the caller's to close. Not listening yet. */
-export async function createApi({ store, queue, config, inspector, log }: ApiParts): Promise<FastifyInstance> {
+export async function createApi({ store, queue, config, log }: ApiParts): Promise<FastifyInstance> {
   const app = Fastify({
     loggerInstance: log,
     genReqId: () => randomUUID(),
@@ -65,7 +64,7 @@ export async function createApi({ store, queue, config, inspector, log }: ApiPar
   await acceptMultipart(app);
   await describeApi(app, version);
 
-  const uploads = new UploadService(store, inspector);
+  const uploads = new UploadService(store, new Inspector(config, log));
   const jobs = new JobService(store, queue, log);
   const context = { config, store, uploads, jobs };
   await app.register(healthRoutes, { store, queue });

@@ -29,6 +29,8 @@ const EnvironmentSchema = Type.Object({
   OCTET_RATE_LIMIT: Type.Integer({ default: 6000, minimum: 0 }),
   OCTET_UPLOAD_IDLE_SECONDS: Type.Number({ default: 60, exclusiveMinimum: 0 }),
   OCTET_INSPECT_SECONDS: Type.Number({ default: 600, exclusiveMinimum: 0 }),
+  OCTET_INSPECT_MEMORY_MIB: Type.Number({ default: 4096, minimum: 256 }),
+  OCTET_INSPECTIONS: Type.Integer({ default: 2, minimum: 1 }),
   OCTET_MAX_EVENT_LOOP_DELAY_MS: Type.Number({ default: 2000, minimum: 0 }),
   OCTET_MAX_RSS_MIB: Type.Number({ default: 0, minimum: 0 }),
 });
@@ -53,8 +55,10 @@ export interface ApiConfig {
   uploadIdleMs: number;
   /** Longest inspection of one upload. */
   inspectMs: number;
-  /** How often a watched job is looked up. */
-  pollMs: number;
+  /** Memory that the process of one inspection may have. */
+  inspectMemoryBytes: number;
+  /** Inspections at a time; more wait. */
+  inspections: number;
   /** Between comments on an idle event stream. */
   heartbeatMs: number;
   /** Above these the API answers 503; 0 switches a bound off. */
@@ -74,7 +78,8 @@ export const defaultConfig: ApiConfig = {
   requestsPerMinute: 6000,
   uploadIdleMs: 60_000,
   inspectMs: 600_000,
-  pollMs: 400,
+  inspectMemoryBytes: 4096 * mib,
+  inspections: 2,
   heartbeatMs: 15_000,
   maxEventLoopDelayMs: 2000,
   maxRssBytes: 0,
@@ -129,6 +134,8 @@ export function apiConfig(environment: Environment): ApiConfig {
     requestsPerMinute: environment.OCTET_RATE_LIMIT,
     uploadIdleMs: environment.OCTET_UPLOAD_IDLE_SECONDS * 1000,
     inspectMs: environment.OCTET_INSPECT_SECONDS * 1000,
+    inspectMemoryBytes: environment.OCTET_INSPECT_MEMORY_MIB * mib,
+    inspections: environment.OCTET_INSPECTIONS,
     maxEventLoopDelayMs: environment.OCTET_MAX_EVENT_LOOP_DELAY_MS,
     maxRssBytes: environment.OCTET_MAX_RSS_MIB * mib,
   };

@@ -1,3 +1,4 @@
+import { ServiceError } from '@octet/contracts';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 
 declare module 'fastify' {
@@ -17,12 +18,12 @@ export function announceClosing(app: FastifyInstance): void {
 /** Fires when nobody waits for this answer any more, or the service stops. */
 export function goneSignal(app: FastifyInstance, reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
-  const abort = () => controller.abort();
-  if (app.closing.aborted) abort();
-  app.closing.addEventListener('abort', abort, { once: true });
+  const stop = () => controller.abort(new ServiceError('SHUTTING_DOWN', 'The service stopped before this was done.'));
+  if (app.closing.aborted) stop();
+  app.closing.addEventListener('abort', stop, { once: true });
   reply.raw.once('close', () => {
-    app.closing.removeEventListener('abort', abort);
-    abort();
+    app.closing.removeEventListener('abort', stop);
+    controller.abort();
   });
   return controller.signal;
 }

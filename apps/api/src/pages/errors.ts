@@ -39,7 +39,7 @@ export function errorsHtml(): string {
     });
     return `<h2>${title}</h2>${rows.join('')}`;
   });
-  return page('Errors', `<h1>Errors</h1><p>${escapeHtml(intro).replace(/`([^`]+)`/g, '<code>$1</code>')}</p>${parts.join('')}`);
+  return page('Errors - Octet', `<h1>Errors</h1><p>${escapeHtml(intro).replace(/`([^`]+)`/g, '<code>$1</code>')}</p>${parts.join('')}`);
 }
 
 function escapeHtml(text: string): string {

@@ -4,5 +4,5 @@ h3{margin-bottom:0}section:target{outline:2px solid #48f;outline-offset:6px}td,t
 
 /** A plain HTML page, without scripts. */
 export function page(title: string, body: string): string {
-  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>${title} - Octet</title><style>${style}</style></head><body>${body}</body></html>\n`;
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>${title}</title><style>${style}</style></head><body>${body}</body></html>\n`;
 }

@@ -2,7 +2,7 @@ import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
 import underPressure from '@fastify/under-pressure';
 import { ServiceError } from '@octet/contracts';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiConfig } from '../config.js';
 
 const retryAfterSeconds = 5;
@@ -16,6 +16,7 @@ function isProbe(request: FastifyRequest): boolean {
 export async function guard(app: FastifyInstance, config: ApiConfig): Promise<void> {
   await app.register(helmet, {
     contentSecurityPolicy: {
+      useDefaults: false,
       directives: {
         defaultSrc: ["'none'"],
         styleSrc: ["'self'", "'unsafe-inline'"],
@@ -49,13 +50,17 @@ export async function guard(app: FastifyInstance, config: ApiConfig): Promise<vo
     errorResponseBuilder: (_request, context) =>
       new ServiceError('RATE_LIMITED', `More than ${context.max} requests in a minute; try again in ${context.after}.`),
   });
-  app.addHook('onSend', async (_request, reply) => {
-    const limit = reply.getHeader('ratelimit-limit');
-    if (limit === undefined) return;
-    const [remaining, reset] = [reply.getHeader('ratelimit-remaining'), reply.getHeader('ratelimit-reset')];
-    for (const old of ['ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset']) reply.removeHeader(old);
-    reply
-      .header('ratelimit-policy', `"default";q=${String(limit)};w=60`)
-      .header('ratelimit', `"default";r=${String(remaining)};t=${String(reset)}`);
-  });
+  // Before the handler for streams that write past Fastify, before sending for answers that never reach a handler.
+  app.addHook('preParsing', async (_request, reply) => renameHeaders(reply));
+  app.addHook('onSend', async (_request, reply) => renameHeaders(reply));
+}
+
+/** The plugin writes the headers of an old draft; these are the ones of draft-ietf-httpapi-ratelimit-headers-10. */
+function renameHeaders(reply: FastifyReply): void {
+  const limit = reply.getHeader('ratelimit-limit');
+  if (limit === undefined) return;
+  const [remaining, reset] = [reply.getHeader('ratelimit-remaining'), reply.getHeader('ratelimit-reset')];
+  for (const old of ['ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset']) reply.removeHeader(old);
+  reply.header('ratelimit-policy', `"default";q=${String(limit)};w=60`);
+  reply.header('ratelimit', `"default";r=${String(remaining)};t=${String(reset)}`);
 }

@@ -13,7 +13,8 @@ const compile: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
     const converted: unknown = Value.Convert(schema, value);
     const errors = fieldErrors(schema, converted);
     if (errors.length === 0) return { value: converted };
-    const where = httpPart === 'querystring' ? 'query string' : (httpPart ?? 'request');
+    if (httpPart === 'params') return { error: new ServiceError('NOT_FOUND', `There is nothing with the id ${show(value)}.`) };
+    const where = httpPart === 'querystring' ? 'query string' : 'header';
     return {
       error: new ServiceError('VALIDATION', `The ${where} does not fit: ${errors.map((e) => `${e.pointer} ${e.detail}`).join('; ')}.`, {
         errors,
@@ -26,4 +27,10 @@ const compile: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
 export function checkWithTypebox(app: FastifyInstance): void {
   app.setValidatorCompiler(compile);
   app.setSerializerCompiler(() => (data: unknown) => JSON.stringify(data));
+}
+
+function show(params: unknown): string {
+  return Object.values(params as Record<string, unknown>)
+    .map((value) => JSON.stringify(String(value).slice(0, 80)))
+    .join(', ');
 }
