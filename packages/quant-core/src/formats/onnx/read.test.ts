@@ -16,10 +16,8 @@ const again = (bytes: Uint8Array) => decode('Model', writeOnnx(readOnnx(bytes)))
 /** Field 1000 with the bytes 1, 2, 3. */
 const unknownField = Uint8Array.of(0xc2, 0x3e, 3, 1, 2, 3);
 
-function withUnknown<T extends { $unknowns?: Uint8Array[] }>(message: T): T {
-  message.$unknowns = [unknownField];
-  return message;
-}
+const withUnknown = <T extends object>(message: T): T & { $unknowns: Uint8Array[] } =>
+  Object.assign(message, { $unknowns: [unknownField] });
 
 describe('readOnnx', () => {
   it('gives names, types, attributes and constants as the file has them', () => {
