@@ -14,6 +14,17 @@ function rowsOf(x: Tensor, from: number, to: number, rows: number): Tensor {
 }
 
 /**
+ * A batch in pieces that a program takes: itself without `fixedBatch`, else whole pieces of that size. What is left over
+ * is dropped, unless nothing else is there: then it is padded with its last row.
+ */
+export function chunksOf(x: Tensor, fixedBatch?: number): Tensor[] {
+  const n = x.shape[0] ?? 0;
+  if (fixedBatch === undefined || n === 0) return n === 0 ? [] : [x];
+  const whole = Math.max(1, Math.floor(n / fixedBatch));
+  return Array.from({ length: whole }, (_, i) => rowsOf(x, i * fixedBatch, Math.min(n, (i + 1) * fixedBatch), fixedBatch));
+}
+
+/**
  * Run a batch of any size through a program, through one that takes `fixedBatch` samples at a time as well.
  * Returns `names`d outputs as [n, elements] float arrays. Throws MODEL_SHAPE when an output has no row for each sample.
  */

@@ -98,6 +98,53 @@ it('layer errors, summed up over batches, are those of the definition', async ()
   expect(a!.sqnrLocalDb).toBeUndefined();
 });
 
+/** y = transpose of x [4, 3], with the batch last, rounded to steps of `step`. */
+function batchLast(step: number): Graph {
+  const graph = new Graph();
+  const x = graph.input('x', { dtype: 'float32', shape: [4, 3] });
+  const scale = graph.constant('s', Tensor.scalar(step));
+  const zero = graph.constant('z', new Tensor('int8', [], new Int8Array(1)));
+  const turned = graph.node('Transpose', [x], { perm: [1, 0] }).output();
+  const q = graph.node('QuantizeLinear', [turned, scale, zero]).output();
+  const y = graph.node('DequantizeLinear', [q, scale, zero], {}, { outputNames: ['y'] }).output();
+  y.type = { dtype: 'float32', shape: [3, 4] };
+  graph.outputs.push(y);
+  return graph;
+}
+
+it('taps may have the batch anywhere, and a model of fixed batch sees whole batches only', async () => {
+  const engine = new OrtEngine();
+  const [float, quantized] = await Promise.all([0.125, 1].map((step) => engine.compile(batchLast(step), { threads: 1, mode: 'train' })));
+  const x = Float32Array.from({ length: 30 }, (_, i) => 0.25 * i);
+  const of = (rows: Float32Array) => [{ x: Tensor.float32([rows.length / 3, 3], rows), indices: [] }];
+  const errors = (rows: Float32Array) =>
+    layerErrors({
+      float: float!,
+      quantized: quantized!,
+      input: 'x',
+      layers: [{ name: 'y', floatTap: 'y', quantTap: 'y' }],
+      batches: of(rows),
+      fixedBatch: 4,
+    });
+  const [eight] = await errors(x.slice(0, 24));
+  const [ten] = await errors(x);
+  expect(ten).toEqual(eight);
+  expect(eight!.range).toEqual([0, 5.75]);
+  expect(eight!.sqnrAccumulatedDb).toBeGreaterThan(10);
+  const [two] = await errors(x.slice(0, 6));
+  expect(two!.range).toEqual([0, 1.25]);
+  await expect(
+    layerErrors({
+      float: float!,
+      quantized: quantized!,
+      input: 'x',
+      layers: [{ name: 'y', floatTap: 'z', quantTap: 'y' }],
+      batches: of(x.slice(0, 12)),
+    }),
+  ).rejects.toThrow('"z"');
+  for (const program of [float!, quantized!]) await program.dispose();
+});
+
 it('bytes of a layer are those of its weights, scales and zero points', () => {
   const bytes = layerBytes(qdqGraph());
   expect(bytes.get('conv')).toBe(8 * 9 + 8 * 4 + 8);

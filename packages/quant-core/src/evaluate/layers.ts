@@ -1,8 +1,8 @@
 import type { Program } from '../engine/engine.js';
-import { runRows } from '../engine/rows.js';
+import { chunksOf } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
 import { type AffineParams, dequantizeValue, quantizeValue } from '../tensor/affine.js';
-import { Tensor } from '../tensor/tensor.js';
+import type { Tensor } from '../tensor/tensor.js';
 import type { EvaluationBatch } from './collect.js';
 
 /** A layer run alone: its inputs, weights and output are quantized, and it is fed with the float model's tensors. */
@@ -110,23 +110,20 @@ class GridSums {
 export async function layerErrors(input: LayerErrorsInput): Promise<LayerError[]> {
   const { layers } = input;
   const sums = layers.map((layer) => ({ layer, accumulated: new ErrorSums(), local: new ErrorSums(), grid: new GridSums(layer.grid) }));
-  const feeds = layers.flatMap(({ local }) => (local ? Object.values(local.feeds) : [])).filter((tap) => tap !== input.input);
-  const floatTaps = [...new Set([...layers.map((layer) => layer.floatTap), ...feeds])];
-  const quantTaps = [...new Set(layers.map((layer) => layer.quantTap))];
   let done = 0;
   for await (const batch of input.batches) {
-    if (input.signal?.aborted) throw new OctetError('CANCELLED', 'the comparison of layers was cancelled');
-    const shapes = new Map<string, readonly number[]>();
-    const float = await runRows(noting(input.float, shapes), input.input, batch.x, floatTaps, input.fixedBatch);
-    const quantized = await runRows(input.quantized, input.input, batch.x, quantTaps, input.fixedBatch);
-    const n = batch.x.shape[0] as number;
-    for (const { layer, accumulated, local, grid } of sums) {
-      const x = float[layer.floatTap]!;
-      accumulated.add(x, quantized[layer.quantTap]!, layer.name);
-      grid.add(x);
-      if (layer.local) local.add(x, await runLocal(layer.local, input.input, batch.x, float, shapes, n), layer.name);
+    for (const x of chunksOf(batch.x, input.fixedBatch)) {
+      if (input.signal?.aborted) throw new OctetError('CANCELLED', 'the comparison of layers was cancelled');
+      const float: Results = { ...(await input.float.run({ [input.input]: x })), [input.input]: x };
+      const quantized: Results = { ...(await input.quantized.run({ [input.input]: x })), [input.input]: x };
+      for (const { layer, accumulated, local, grid } of sums) {
+        const signal = floatsOf(float, layer.floatTap);
+        accumulated.add(signal, floatsOf(quantized, layer.quantTap), layer.name);
+        grid.add(signal);
+        if (layer.local) local.add(signal, await runLocal(layer.local, float), layer.name);
+      }
     }
-    done += n;
+    done += batch.x.shape[0] ?? 0;
     input.onProgress?.(done);
   }
   return sums.map(({ layer, accumulated, local, grid }) => ({
@@ -138,33 +135,20 @@ export async function layerErrors(input: LayerErrorsInput): Promise<LayerError[]
   }));
 }
 
-/** A program that notes the shape of a sample in each of its results. */
-function noting(program: Program, shapes: Map<string, readonly number[]>): Program {
-  return {
-    run: async (feeds) => {
-      const results = await program.run(feeds);
-      for (const [name, tensor] of Object.entries(results)) shapes.set(name, tensor.shape.slice(1));
-      return results;
-    },
-    dispose: () => program.dispose(),
-  };
+type Results = Record<string, Tensor>;
+
+function floatsOf(results: Results, name: string): Float32Array {
+  const tensor = results[name];
+  if (!tensor) throw new OctetError('INTERNAL', `the program has no output "${name}"`, { tensor: name });
+  return tensor.as('float32').data;
 }
 
-async function runLocal(
-  { program, feeds, output }: LocalLayer,
-  graphInput: string,
-  x: Tensor,
-  float: Record<string, Float32Array>,
-  shapes: ReadonlyMap<string, readonly number[]>,
-  n: number,
-): Promise<Float32Array> {
-  const given = Object.fromEntries(
-    Object.entries(feeds).map(([name, tap]) => [
-      name,
-      tap === graphInput ? x : Tensor.float32([n, ...(shapes.get(tap) ?? [])], float[tap]!),
-    ]),
-  );
-  const result = (await program.run(given))[output];
-  if (!result) throw new OctetError('INTERNAL', `the program of one layer has no output "${output}"`, { tensor: output });
-  return result.as('float32').data;
+async function runLocal({ program, feeds, output }: LocalLayer, float: Results): Promise<Float32Array> {
+  const given: Results = {};
+  for (const [name, tap] of Object.entries(feeds)) {
+    const tensor = float[tap];
+    if (!tensor) throw new OctetError('INTERNAL', `the float program has no output "${tap}"`, { tensor: tap });
+    given[name] = tensor;
+  }
+  return floatsOf(await program.run(given), output);
 }

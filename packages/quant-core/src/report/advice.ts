@@ -75,7 +75,11 @@ export function accuracyAdvice(report: Omit<Report, 'verdict'>): string {
   const worst = worstLayer(report.layers);
   if (worst) {
     const { layer, lostDb, db } = worst;
+    const narrow = (layer.weightBits ?? 8) < 8 || (layer.activationBits ?? 8) < 8;
     const why = Number.isNaN(lostDb) ? `alone brings only ${decibels(db)}` : `loses ${decibels(lostDb)} (${decibels(db)} are left)`;
+    if (narrow) {
+      return `Give ${layer.name} 8 bits (quantization.layers: [{ "name": "${layer.name}", "weights": { "bits": 8 }, "activations": { "bits": 8 } }]): it ${why}.`;
+    }
     return `Keep ${layer.name} in float (quantization.layers: [{ "name": "${layer.name}", "skip": true }]): it ${why}, and float costs ${bytes(layer.floatBytes - layer.int8Bytes)}.`;
   }
   const narrow = report.layers.filter((layer) => (layer.weightBits ?? 8) < 8 || (layer.activationBits ?? 8) < 8).length;
@@ -101,7 +105,7 @@ function saturates(report: Omit<Report, 'verdict'>): boolean {
 }
 
 const saturationAdvice =
-  'Use target "x86": this processor has no VNNI and sums pairs of 8-bit products in saturating 16 bits, which 7-bit activations avoid.';
+  'Use target "x86": this processor has no VNNI and sums pairs of 8-bit products in saturating 16 bits, which 7-bit activations avoid (or serve with the session option session.x64quantprecision = 1, which is slower).';
 
 /** What to do about a difference between simulation and artifact. */
 export function parityAdvice(report: Omit<Report, 'verdict'>): string {

@@ -214,6 +214,11 @@ describe('verdict', () => {
       );
     });
 
+    it('a layer of few bits that loses much gets 8', () => {
+      const layers = [layer('conv1'), layer('conv2', { sqnrAccumulatedDb: 12, weightBits: 4 })];
+      expect(verdict({ ...lost, layers }).nextStep).toContain('Give conv2 8 bits');
+    });
+
     it('few bits, then ranges of channels, then training', () => {
       expect(verdict({ ...lost, layers: [layer('a', { weightBits: 4 })] }).nextStep).toBe('Use 8 bits: 1 layer has fewer.');
       expect(verdict({ ...lost, layers: [layer('a', { perChannel: false, channelSpread: 40 })] }).nextStep).toContain('per channel');

@@ -1,4 +1,4 @@
-import { bytes, count, decibels, figure, fixed, metricText, percent, plural, signed } from './format.js';
+import { bytes, count, decibels, figure, fixed, percent, plural, signed } from './format.js';
 import type { FlippedSample, LayerReport, Report } from './schema.js';
 import { type Column, code, cut, inline, table } from './table.js';
 
@@ -159,15 +159,17 @@ const bitsText = ({ weightBits, activationBits, perChannel }: LayerReport) =>
     perChannel === undefined ? '' : perChannel ? ' per channel' : ' per tensor',
   ].join('');
 
-export function trainingSection({ training, metric }: Report): string {
+export function trainingSection({ training, task }: Report): string {
   const title = '## 6. Training';
+  // Of values only the loss is told, of which the metric of an epoch is the negative.
+  const classes = task !== 'regression';
   if (!training) return `${title}\n\nNothing was trained (method "ptq").`;
   const shown = cut(training.epochs, 30, 'epochs');
   const rows = shown.rows.map((epoch) => [
     epoch.best ? `**${epoch.epoch}**` : String(epoch.epoch),
     figure(epoch.loss),
     figure(epoch.holdoutLoss),
-    metricText(epoch.holdoutMetric, metric.unit),
+    ...(classes ? [percent(epoch.holdoutMetric)] : []),
     epoch.learningRate.toPrecision(3),
     `${fixed(epoch.seconds, 1)} s`,
     epoch.best ? 'best' : '',
@@ -175,7 +177,15 @@ export function trainingSection({ training, metric }: Report): string {
   return [
     title,
     table(
-      [right('epoch'), right('loss'), right('held-out loss'), right(`held-out ${metric.name}`), right('learning rate'), right('time'), ''],
+      [
+        right('epoch'),
+        right('loss'),
+        right('held-out loss'),
+        ...(classes ? [right('held-out top-1')] : []),
+        right('learning rate'),
+        right('time'),
+        '',
+      ],
       rows,
     ),
     ...shown.note,

@@ -109,7 +109,11 @@ function accuracySection(report: Report): string {
 
 function pairedSection({ change, metric, samples }: Report): string {
   const title = '## 2. Paired comparison';
-  const verdict = isReal(change) ? `The change is larger than chance explains.` : 'The change is noise: chance alone explains it.';
+  const verdict = isReal(change)
+    ? 'The change is larger than chance explains.'
+    : change.points === 0
+      ? 'There is no change.'
+      : 'The change is noise: chance alone explains it.';
   if (change.mcnemarP === null) {
     return `${title}\n\nChange ${changeText(change.points, change.ci95, metric.unit)}, by paired bootstrap over ${plural(samples.evaluation, 'sample')}. ${verdict}`;
   }
@@ -120,7 +124,7 @@ function pairedSection({ change, metric, samples }: Report): string {
   return [
     title,
     table(['', { head: 'int8 right', right: true }, { head: 'int8 wrong', right: true }], rows),
-    `${count(change.onlyFloat)} samples are lost and ${count(change.onlyInt8)} won: ${changeText(change.points, change.ci95, metric.unit)}; exact McNemar p ${change.mcnemarP < 0.0001 ? '' : '= '}${pValue(change.mcnemarP)}. ${verdict}`,
+    `${plural(change.onlyFloat, 'sample is', 'samples are')} lost and ${count(change.onlyInt8)} won: ${changeText(change.points, change.ci95, metric.unit)}; exact McNemar p ${change.mcnemarP < 0.0001 ? '' : '= '}${pValue(change.mcnemarP)}. ${verdict}`,
   ].join('\n\n');
 }
 
