@@ -25,6 +25,7 @@ export default defineConfig({
         test: {
           name: 'core',
           include: ['packages/{quant-core,contracts}/src/**/*.test.ts', 'bench/**/*.test.ts'],
+          setupFiles: ['tests/support/end-with-vitest.ts'],
           pool: 'forks',
           testTimeout: 60_000,
         },
@@ -35,6 +36,7 @@ export default defineConfig({
           name: 'service',
           include: ['packages/{store,runner}/src/**/*.test.ts', 'apps/**/src/**/*.test.ts', 'tests/**/*.test.ts'],
           globalSetup: ['tests/support/global-setup.ts'],
+          setupFiles: ['tests/support/end-with-vitest.ts'],
           pool: 'forks',
           testTimeout: 120_000,
           hookTimeout: 120_000,

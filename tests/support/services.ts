@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -45,6 +46,7 @@ const redisWhileWanted = 'redis-server "$@" & server=$!; cat >/dev/null; kill -9
 /** A Redis of its own, with nothing kept on disk. */
 export async function startRedis(): Promise<TestRedis> {
   const directory = await mkdtemp(path.join(tmpdir(), 'octet-test-redis-'));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
   const port = await freePort();
   const url = `redis://127.0.0.1:${port}`;
   let child: ChildProcess;
