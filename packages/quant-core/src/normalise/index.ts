@@ -4,16 +4,14 @@ import { runPasses } from '../ir/pass.js';
 import { deadCode } from './deadCode.js';
 import { dropIdentities } from './dropIdentities.js';
 import { foldBatchNorm, foldBatchNormForward, spellOutBatchNorm } from './foldBatchNorm.js';
-import { type Evaluate, foldConstants, inlineConstants } from './foldConstants.js';
+import { type Evaluate, foldConstants } from './foldConstants.js';
 import { foldMulAdd } from './foldMulAdd.js';
-import { foldShapeArithmetic } from './foldShapeArithmetic.js';
 import { fuseActivations } from './fuseActivations.js';
 import { matmulAddToGemm, plainGemm } from './gemm.js';
-import { toInference } from './toInference.js';
+import { tidy } from './tidy.js';
 
 export type { Evaluate } from './foldConstants.js';
 
-const tidy = [inlineConstants, toInference, dropIdentities, foldShapeArithmetic, deadCode];
 const intoLayers = [foldBatchNorm, matmulAddToGemm, foldMulAdd, plainGemm, dropIdentities, deadCode];
 
 /**

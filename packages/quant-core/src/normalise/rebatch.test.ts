@@ -1,11 +1,13 @@
 import { expect, it } from 'vitest';
 import type { Graph } from '../ir/graph.js';
 import { bindDims } from '../ir/infer.js';
+import { runPasses } from '../ir/pass.js';
 import { print } from '../ir/text.js';
 import { verify } from '../ir/verify.js';
 import { Tensor } from '../tensor/tensor.js';
 import { rebatch } from './rebatch.js';
 import { difference, graphOf, randomFeeds, runGraph } from './testing/oracle.js';
+import { tidy } from './tidy.js';
 
 /** Samples `from` to `to` of every tensor. */
 function rows(tensors: Record<string, Tensor>, from: number, to: number): Record<string, Tensor> {
@@ -92,11 +94,27 @@ it.each<[string, number, string, RegExp]>([
   ['samples cut in two', 2, 'y = Reshape(r, t=int64[3]{3, 16, 2})', /keep samples apart/],
 ])('leaves %s', (_, batch, tail, message) => {
   const graph = graphOf(net(batch, tail));
+  runPasses(graph, tidy);
   const before = print(graph);
   const result = rebatch(graph);
   expect(result).toMatchObject({ fixedBatch: batch, symbol: undefined });
   expect(result.obstacle).toMatch(message);
   expect(print(graph)).toBe(before);
+});
+
+it('opens a graph as it was read, with sizes that are computed', async () => {
+  await opened(
+    net(
+      2,
+      `s = Shape(r)
+      n = Gather(s, first=int64[]{0})
+      u = Unsqueeze(n, axes=int64[1]{0})
+      rest = Constant() {value=int64[1]{-1}}
+      t = Concat(u, rest) {axis=0}
+      y = Reshape(r, t)`,
+    ),
+    2,
+  );
 });
 
 it('has nothing to do where the batch is open, and takes another symbol where N means something else', () => {

@@ -1,8 +1,10 @@
 import type { Graph, Node, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import type { OpType } from '../ir/ops.js';
+import { runPasses } from '../ir/pass.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type BatchContext, type BatchRule, batchRules } from './batchRules.js';
+import { tidy } from './tidy.js';
 
 export interface Rebatched {
   /** The batch of the file, when it was fixed. */
@@ -14,12 +16,14 @@ export interface Rebatched {
 }
 
 /**
- * Give a normalised graph that was exported with a fixed batch an open one, in place. Only where it is certain that samples keep to themselves: every node on
- * the way from the inputs to the outputs treats each sample in its own rows of the first axis. Otherwise the graph stays as it is.
+ * Give a graph that was exported with a fixed batch an open one, in place. Only where it is certain that samples keep to themselves: every node on
+ * the way from the inputs to the outputs treats each sample in its own rows of the first axis. Otherwise the graph
+ * is only tidied. Best after `normalise`, when sizes are constants; a graph as it was read is tidied first.
  */
 export function rebatch(graph: Graph): Rebatched {
   const first = graph.inputs[0]?.shape?.[0];
   if (typeof first !== 'number') return { fixedBatch: undefined, symbol: typeof first === 'string' ? first : undefined };
+  runPasses(graph, tidy);
   const symbol = freeSymbol(graph);
   const trial = graph.clone();
   const obstacle = open(trial, first, symbol) ?? check(trial, symbol);
