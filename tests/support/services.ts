@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -40,19 +39,18 @@ export interface TestRedis {
   restart(): Promise<void>;
 }
 
-/** Ends the server when standard input closes: when it is stopped, or the process that started it is gone, however it went. */
-const redisWhileWanted = 'redis-server "$@" & server=$!; cat >/dev/null; kill -9 "$server"; wait "$server"';
+/** Ends the server and removes its directory when standard input closes: when it is stopped, or the process that started it is gone, however it went. */
+const redisWhileWanted = 'mkdir -p "$0"; redis-server "$@" & server=$!; cat >/dev/null; kill -9 "$server"; wait "$server"; rm -rf "$0"';
 
 /** A Redis of its own, with nothing kept on disk. */
 export async function startRedis(): Promise<TestRedis> {
   const directory = await mkdtemp(path.join(tmpdir(), 'octet-test-redis-'));
-  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
   const port = await freePort();
   const url = `redis://127.0.0.1:${port}`;
   let child: ChildProcess;
   const start = async () => {
     const settings = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', directory, '--maxmemory-policy', 'noeviction'];
-    child = spawn('/bin/sh', ['-c', redisWhileWanted, 'octet-redis', ...settings], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+    child = spawn('/bin/sh', ['-c', redisWhileWanted, directory, ...settings], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
     const failed = new Promise<never>((_resolve, reject) => child.once('error', (error) => reject(new Error(`redis-server cannot be started: ${error.message}`))));
     await Promise.race([answers(url), failed]);
   };
@@ -70,10 +68,7 @@ export async function startRedis(): Promise<TestRedis> {
       await redis.flushall();
       redis.disconnect();
     },
-    async stop() {
-      await end();
-      await rm(directory, { recursive: true, force: true });
-    },
+    stop: end,
     async restart() {
       await end();
       await start();
