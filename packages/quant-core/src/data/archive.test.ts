@@ -20,7 +20,14 @@ async function streamed(archive: Archive, at = 0): Promise<Buffer> {
 
 test('reads stored and deflated entries, whole and as a stream', async () => {
   const large = Buffer.alloc(300_000, text);
-  const archive = await open(zip([{ name: 'a/stored', data: text }, { name: 'a/deflated', data: text, deflate: true }, { name: 'large', data: large, deflate: true }, { name: 'empty' }]));
+  const archive = await open(
+    zip([
+      { name: 'a/stored', data: text },
+      { name: 'a/deflated', data: text, deflate: true },
+      { name: 'large', data: large, deflate: true },
+      { name: 'empty' },
+    ]),
+  );
   expect(archive.entries.map((entry) => entry.name)).toEqual(['a/stored', 'a/deflated', 'large', 'empty']);
   const contents = [text, text, large, Buffer.alloc(0)];
   for (const [at, expected] of contents.entries()) {
@@ -32,7 +39,15 @@ test('reads stored and deflated entries, whole and as a stream', async () => {
 });
 
 test('leaves litter aside and lists directories', async () => {
-  const archive = await open(zip([{ name: 'cat/' }, { name: '__MACOSX/cat/._1.png', data: text }, { name: 'cat/.DS_Store', data: text }, { name: 'cat/Thumbs.db', data: text }, { name: 'cat/1.png', data: text }]));
+  const archive = await open(
+    zip([
+      { name: 'cat/' },
+      { name: '__MACOSX/cat/._1.png', data: text },
+      { name: 'cat/.DS_Store', data: text },
+      { name: 'cat/Thumbs.db', data: text },
+      { name: 'cat/1.png', data: text },
+    ]),
+  );
   expect(archive.entries.map((entry) => entry.name)).toEqual(['cat/1.png']);
   expect(archive.directories).toEqual(['cat']);
   await archive.close();
@@ -45,7 +60,14 @@ test.each<[string, ZipEntry[], string]>([
   ['an absolute path', [{ name: '/etc/x', data: text }], '/etc/x'],
   ['a drive', [{ name: 'C:\\x', data: text }], 'C:'],
   ['an encrypted entry', [{ name: 'secret', data: text, encrypted: true, deflate: true }], 'secret'],
-  ['a name twice', [{ name: 'twice', data: text }, { name: 'twice', data: text }], 'twice'],
+  [
+    'a name twice',
+    [
+      { name: 'twice', data: text },
+      { name: 'twice', data: text },
+    ],
+    'twice',
+  ],
   ['an unknown method', [{ name: 'lzma', data: text, method: 14 }], 'lzma'],
   ['a bomb', [{ name: 'bomb', data: Buffer.alloc(20_000_000), deflate: true }], '200 times'],
 ])('refuses %s', async (_, entries, named) => {
@@ -62,7 +84,13 @@ test('refuses a bomb whose stated size lies, while unpacking', async () => {
 
 test('refuses entries that share their bytes once they unpack to too much', async () => {
   const data = Buffer.alloc(1_000_000);
-  const entries: ZipEntry[] = Array.from({ length: 50 }, (_, i) => ({ name: `entry${i}`, deflate: true, data: Buffer.alloc(0), size: data.length, offset: 0 }));
+  const entries: ZipEntry[] = Array.from({ length: 50 }, (_, i) => ({
+    name: `entry${i}`,
+    deflate: true,
+    data: Buffer.alloc(0),
+    size: data.length,
+    offset: 0,
+  }));
   await failure('DATASET_ARCHIVE', () => open(zip([{ name: 'first', data, deflate: true }, ...entries])));
 });
 

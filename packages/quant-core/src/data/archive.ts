@@ -1,8 +1,8 @@
 import { read, readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { crc32, createInflateRaw, inflateRaw, inflateRawSync } from 'node:zlib';
-import { pipeline } from 'node:stream/promises';
 import { fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
 import { OctetError } from '../errors.js';
 import type { Limits } from '../events.js';
@@ -96,7 +96,11 @@ export class Archive {
         names.add(name);
         unpacked += entry.uncompressedSize;
         if (unpacked > most) {
-          throw new OctetError('DATASET_ARCHIVE', `The archive unpacks to more than ${most} bytes (limits: ${limits.archiveRatio} times its size, ${limits.archiveBytes} bytes).`, { file: name });
+          throw new OctetError(
+            'DATASET_ARCHIVE',
+            `The archive unpacks to more than ${most} bytes (limits: ${limits.archiveRatio} times its size, ${limits.archiveBytes} bytes).`,
+            { file: name },
+          );
         }
         if (isLitter(name)) continue;
         if (name.endsWith('/')) {
@@ -106,15 +110,31 @@ export class Archive {
         if (entry.isEncrypted()) throw new OctetError('DATASET_ARCHIVE', `"${name}" is encrypted.`, { file: name });
         const method = entry.compressionMethod;
         if (method !== stored && method !== deflated) {
-          throw new OctetError('DATASET_ARCHIVE', `"${name}" is packed with method ${method}; only stored and deflated entries can be read.`, { file: name });
+          throw new OctetError(
+            'DATASET_ARCHIVE',
+            `"${name}" is packed with method ${method}; only stored and deflated entries can be read.`,
+            { file: name },
+          );
         }
-        entries.push({ name, offset: entry.relativeOffsetOfLocalHeader, packed: entry.compressedSize, size: entry.uncompressedSize, method, crc: entry.crc32 });
+        entries.push({
+          name,
+          offset: entry.relativeOffsetOfLocalHeader,
+          packed: entry.compressedSize,
+          size: entry.uncompressedSize,
+          method,
+          crc: entry.crc32,
+        });
       }
       return new Archive(path, file, size, entries, directories);
     } catch (error) {
       await file.close();
       if (error instanceof OctetError) throw error;
-      throw new OctetError('DATASET_ARCHIVE', `The zip cannot be read: ${error instanceof Error ? error.message : String(error)}.`, {}, { cause: error });
+      throw new OctetError(
+        'DATASET_ARCHIVE',
+        `The zip cannot be read: ${error instanceof Error ? error.message : String(error)}.`,
+        {},
+        { cause: error },
+      );
     }
   }
 
@@ -136,7 +156,8 @@ export class Archive {
 
   /** The whole of a small entry. Entries beyond `most` bytes are refused. */
   async read(entry: ArchiveEntry, most: number): Promise<Buffer> {
-    if (entry.size > most || entry.packed > most) throw new OctetError('DATASET_TOO_LARGE', `"${entry.name}" is larger than ${most} bytes.`, { file: entry.name });
+    if (entry.size > most || entry.packed > most)
+      throw new OctetError('DATASET_TOO_LARGE', `"${entry.name}" is larger than ${most} bytes.`, { file: entry.name });
     const start = this.dataStart(entry);
     const packed = Buffer.alloc(entry.packed);
     const small = entry.packed <= smallBytes && entry.size <= smallBytes;

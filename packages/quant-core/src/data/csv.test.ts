@@ -14,7 +14,12 @@ async function read(text: string | Buffer, config: DatasetConfig = {}) {
   const dataset = await openDataset(await bench.file(text), config, bench);
   const batch = await dataset.batch(Array.from({ length: dataset.size }, (_, i) => i));
   await dataset.close();
-  return { dataset, x: Array.from(batch.x.data), labels: batch.labels && [...batch.labels], values: batch.values && Array.from(batch.values.data) };
+  return {
+    dataset,
+    x: Array.from(batch.x.data),
+    labels: batch.labels && [...batch.labels],
+    values: batch.values && Array.from(batch.values.data),
+  };
 }
 
 test('header, label in the last column', async () => {

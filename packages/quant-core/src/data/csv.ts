@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises';
-import { Readable } from 'node:stream';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { CsvError, parse } from 'csv-parse';
 import { OctetError } from '../errors.js';
-import { checkSamples, checkUnlabelled, type Materialised, stateOf, type Upload } from './materialise.js';
 import { FlatWriter } from './flat.js';
-import { classTargets, IntList, TargetCollector, type Targets } from './targets.js';
+import { checkSamples, checkUnlabelled, type Materialised, stateOf, type Upload } from './materialise.js';
 import { type ByteSource, fileBytes, fileHead, gunzipped, headOf, heed, isGzip, unpackedLimit } from './stream.js';
+import { classTargets, IntList, TargetCollector, type Targets } from './targets.js';
 
 const mostRecordBytes = 16 * 1024 * 1024;
 const mostClassNames = 100_000;
@@ -20,7 +20,14 @@ const labelNames = /^(label|labels|class|target|y)$/i;
 export async function materialiseCsv(upload: Upload): Promise<Materialised> {
   const source = await sourceOf(upload);
   const delimiter = delimiterOf(await headOf(source(), 64 * 1024));
-  const parser = parse({ bom: true, delimiter, trim: true, skip_empty_lines: true, relax_column_count: true, max_record_size: mostRecordBytes });
+  const parser = parse({
+    bom: true,
+    delimiter,
+    trim: true,
+    skip_empty_lines: true,
+    relax_column_count: true,
+    max_record_size: mostRecordBytes,
+  });
   const input = Readable.from(source());
   input.on('error', (error) => parser.destroy(error));
   const table = new Table(upload);
@@ -32,7 +39,8 @@ export async function materialiseCsv(upload: Upload): Promise<Materialised> {
     return await table.finish();
   } catch (error) {
     await table.abandon();
-    if (error instanceof CsvError) throw new OctetError('DATASET_UNREADABLE', `The CSV file cannot be read: ${error.message}.`, { file: upload.name }, { cause: error });
+    if (error instanceof CsvError)
+      throw new OctetError('DATASET_UNREADABLE', `The CSV file cannot be read: ${error.message}.`, { file: upload.name }, { cause: error });
     throw error;
   } finally {
     input.destroy();
@@ -48,7 +56,11 @@ async function sourceOf(upload: Upload): Promise<() => ByteSource> {
 
 /** The delimiter that the first line holds most of. */
 function delimiterOf(head: Buffer): string {
-  const line = head.toString('utf8').trimStart().split(/[\r\n]/)[0] ?? '';
+  const line =
+    head
+      .toString('utf8')
+      .trimStart()
+      .split(/[\r\n]/)[0] ?? '';
   const count = (delimiter: string) => line.split(delimiter).length;
   return [',', ';', '\t'].reduce((best, next) => (count(next) > count(best) ? next : best));
 }
@@ -78,7 +90,9 @@ class Table {
     if (this.width === 0 && (await this.start(row))) return;
     if (row.length !== this.width) throw this.bad(`has ${row.length} columns instead of ${this.width}`);
     if (this.rows >= this.upload.limits.datasetSamples) {
-      throw new OctetError('DATASET_TOO_LARGE', `"${this.upload.name}" holds more than ${this.upload.limits.datasetSamples} samples.`, { file: this.upload.name });
+      throw new OctetError('DATASET_TOO_LARGE', `"${this.upload.name}" holds more than ${this.upload.limits.datasetSamples} samples.`, {
+        file: this.upload.name,
+      });
     }
     const features = this.features;
     let at = (this.rows % rowsInBlock) * features;
@@ -93,11 +107,19 @@ class Table {
 
   async finish(): Promise<Materialised> {
     const { upload } = this;
-    if (!this.x || this.rows === 0) throw new OctetError('DATASET_EMPTY', `"${upload.name}" holds no rows of numbers.`, { file: upload.name });
+    if (!this.x || this.rows === 0)
+      throw new OctetError('DATASET_EMPTY', `"${upload.name}" holds no rows of numbers.`, { file: upload.name });
     await this.flush(this.rows % rowsInBlock);
     const x = await this.x.finish();
     if (this.label === undefined) checkUnlabelled(upload, 'no label column');
-    return { format: 'csv', dtype: 'float32', sampleShape: [this.features], ...stateOf(x), targets: await this.targets(), assumptions: this.assumptions };
+    return {
+      format: 'csv',
+      dtype: 'float32',
+      sampleShape: [this.features],
+      ...stateOf(x),
+      targets: await this.targets(),
+      assumptions: this.assumptions,
+    };
   }
 
   async abandon(): Promise<void> {
@@ -117,21 +139,34 @@ class Table {
     if (header) this.columns = row;
     this.label = config.task === 'unlabelled' && config.label === undefined ? undefined : this.labelColumn(row, header);
     if (config.task === 'unlabelled' && this.label !== undefined) this.names = undefined;
-    if (this.features === 0) throw new OctetError('DATASET_SHAPE', `"${name}" has one column only; samples need features beside the label.`, { file: name });
+    if (this.features === 0)
+      throw new OctetError('DATASET_SHAPE', `"${name}" has one column only; samples need features beside the label.`, { file: name });
     checkSamples(1, [this.features], limits, name);
     this.block = new Float32Array(rowsInBlock * this.features);
     this.x = await FlatWriter.create(join(directory, 'x.bin'), 'float32', this.features, limits.archiveBytes);
     if (this.label !== undefined) {
-      this.y = await TargetCollector.create({ name: this.columnName(this.label), integer: false, shape: [], task: config.task, path: join(directory, 'y.bin'), maxBytes: limits.archiveBytes });
+      this.y = await TargetCollector.create({
+        name: this.columnName(this.label),
+        integer: false,
+        shape: [],
+        task: config.task,
+        path: join(directory, 'y.bin'),
+        maxBytes: limits.archiveBytes,
+      });
     }
     return header;
   }
 
   private looksLikeHeader(row: string[]): boolean {
     if (row.length > 2 && row.every((field, i) => field === String(i))) {
-      throw new OctetError('DATASET_AMBIGUOUS', `The first row of "${this.upload.name}" is 0, 1, 2, …: it may name the columns or be a sample.`, { file: this.upload.name }, {
-        hint: 'Say {"header": true} or {"header": false} in the config of the dataset.',
-      });
+      throw new OctetError(
+        'DATASET_AMBIGUOUS',
+        `The first row of "${this.upload.name}" is 0, 1, 2, …: it may name the columns or be a sample.`,
+        { file: this.upload.name },
+        {
+          hint: 'Say {"header": true} or {"header": false} in the config of the dataset.',
+        },
+      );
     }
     const { label } = this.upload.config;
     if (label !== undefined && !/^\d+$/.test(label)) return true;
@@ -144,7 +179,11 @@ class Table {
     if (label !== undefined) {
       const at = header && row.includes(label) ? row.indexOf(label) : /^\d+$/.test(label) ? Number(label) : -1;
       if (at >= 0 && at < row.length) return at;
-      throw new OctetError('DATASET_CONFIG', `"${this.upload.name}" has no column "${label}" (${row.length} columns${header ? `: ${row.slice(0, 8).join(', ')}${row.length > 8 ? ', …' : ''}` : ''}).`, { file: this.upload.name, pointer: '/label' });
+      throw new OctetError(
+        'DATASET_CONFIG',
+        `"${this.upload.name}" has no column "${label}" (${row.length} columns${header ? `: ${row.slice(0, 8).join(', ')}${row.length > 8 ? ', …' : ''}` : ''}).`,
+        { file: this.upload.name, pointer: '/label' },
+      );
     }
     const named = header ? row.flatMap((field, i) => (labelNames.test(field) ? [i] : [])) : [];
     const at = named.length === 1 ? (named[0] as number) : row.length - 1;
@@ -164,12 +203,16 @@ class Table {
       throw this.bad(`holds "${field.slice(0, 40)}" in column ${column} ("${this.columnName(column)}"), which is not a number`);
     }
     const what = field === '' ? 'nothing' : field;
-    throw new OctetError('DATASET_NOT_FINITE', `Sample ${this.rows} holds ${what} in column ${column} ("${this.columnName(column)}").`, { sample: this.rows, file: this.upload.name });
+    throw new OctetError('DATASET_NOT_FINITE', `Sample ${this.rows} holds ${what} in column ${column} ("${this.columnName(column)}").`, {
+      sample: this.rows,
+      file: this.upload.name,
+    });
   }
 
   private addLabel(field: string): void {
     if (this.upload.config.task === 'unlabelled') return;
-    if (field === '') throw new OctetError('DATASET_LABELS', `Sample ${this.rows} has no label.`, { sample: this.rows, file: this.upload.name });
+    if (field === '')
+      throw new OctetError('DATASET_LABELS', `Sample ${this.rows} has no label.`, { sample: this.rows, file: this.upload.name });
     if (isNumber(field)) this.blockTargets.push(Number(field));
     else {
       this.textLabel ??= { sample: this.rows, text: field };
@@ -219,10 +262,16 @@ class Table {
   }
 
   private tooManyNames(): OctetError {
-    return new OctetError('DATASET_LABELS', `The label column holds text with more than ${mostClassNames} different values.`, { file: this.upload.name });
+    return new OctetError('DATASET_LABELS', `The label column holds text with more than ${mostClassNames} different values.`, {
+      file: this.upload.name,
+    });
   }
 
   private bad(what: string): OctetError {
-    return new OctetError('DATASET_UNREADABLE', `Row ${this.rows + (this.columns ? 1 : 0) + 1} (sample ${this.rows}) of "${this.upload.name}" ${what}.`, { file: this.upload.name, sample: this.rows });
+    return new OctetError(
+      'DATASET_UNREADABLE',
+      `Row ${this.rows + (this.columns ? 1 : 0) + 1} (sample ${this.rows}) of "${this.upload.name}" ${what}.`,
+      { file: this.upload.name, sample: this.rows },
+    );
   }
 }

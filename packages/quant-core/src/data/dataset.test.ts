@@ -16,7 +16,16 @@ beforeAll(async () => {
   bench = await Bench.create();
   const x = npy('<i2', [100, 3], bytesOf(Int16Array.from({ length: 300 }, (_, i) => i)));
   const y = npy('|u1', [100], Buffer.from(Array.from({ length: 100 }, (_, i) => i % 4)));
-  dataset = await openDataset(await bench.file(zip([{ name: 'x.npy', data: x }, { name: 'y.npy', data: y }])), { scale: 1 }, bench);
+  dataset = await openDataset(
+    await bench.file(
+      zip([
+        { name: 'x.npy', data: x },
+        { name: 'y.npy', data: y },
+      ]),
+    ),
+    { scale: 1 },
+    bench,
+  );
 });
 afterAll(async () => {
   await dataset.close();
@@ -69,7 +78,15 @@ describe('batches', () => {
   });
   test('read one ahead and not more', async () => {
     const started: number[] = [];
-    const watched = { size: 100, task: dataset.task, labels: dataset.labels, batch: (indices: ArrayLike<number>) => (started.push(indices[0] as number), dataset.batch(indices)) };
+    const watched = {
+      size: 100,
+      task: dataset.task,
+      labels: dataset.labels,
+      batch: (indices: ArrayLike<number>) => {
+        started.push(indices[0] as number);
+        return dataset.batch(indices);
+      },
+    };
     const iterator = batches(watched, all, { batchSize: 10 });
     await iterator.next();
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -109,7 +126,12 @@ describe('recognising', () => {
     await inspectDataset(path, { format: 'idx' }, bench);
   });
   test('an archive that is two things', async () => {
-    const path = await bench.file(zip([{ name: 'x.npy', data: npy('<f4', [1, 1], Buffer.alloc(4)) }, { name: 'a/b.png', data: Buffer.from('x') }]));
+    const path = await bench.file(
+      zip([
+        { name: 'x.npy', data: npy('<f4', [1, 1], Buffer.alloc(4)) },
+        { name: 'a/b.png', data: Buffer.from('x') },
+      ]),
+    );
     await failure('DATASET_AMBIGUOUS', () => inspectDataset(path, {}, bench));
     await inspectDataset(path, { format: 'npz' }, bench);
   });
@@ -193,13 +215,21 @@ console.log(JSON.stringify({ format: dataset.summary.format, samples: dataset.si
 await dataset.close();
 `;
 
-test.each(['npy', 'npz'])('memory does not grow with the file (%s of 314 MB)', (format) => {
-  const run = spawnSync(process.execPath, ['--expose-gc', '--import', 'tsx', '--input-type=module', '-e', child, import.meta.dirname, bench.workDirectory, format], { encoding: 'utf8' });
-  expect(run.stderr).not.toContain('Error');
-  const result = JSON.parse(run.stdout);
-  expect(result).toMatchObject({ format, samples: 100_000 });
-  expect(result.grown).toBeLessThan(150 * 1024 * 1024);
-}, 60_000);
+test.each(['npy', 'npz'])(
+  'memory does not grow with the file (%s of 314 MB)',
+  (format) => {
+    const run = spawnSync(
+      process.execPath,
+      ['--expose-gc', '--import', 'tsx', '--input-type=module', '-e', child, import.meta.dirname, bench.workDirectory, format],
+      { encoding: 'utf8' },
+    );
+    expect(run.stderr).not.toContain('Error');
+    const result = JSON.parse(run.stdout);
+    expect(result).toMatchObject({ format, samples: 100_000 });
+    expect(result.grown).toBeLessThan(150 * 1024 * 1024);
+  },
+  60_000,
+);
 
 const data = process.env.OCTET_DATA ?? '';
 test.skipIf(!existsSync(join(data, 'sets')))('real npz sets', async () => {
@@ -207,7 +237,11 @@ test.skipIf(!existsSync(join(data, 'sets')))('real npz sets', async () => {
   expect((await images.batch([0])).x.data.slice(0, 4)).toEqual(Float32Array.of(51, 43, 62, 74));
   expect(images.labels?.slice(0, 3)).toEqual(Int32Array.of(7, 5, 3));
   await images.close();
-  const speech = await openDataset(join(data, 'sets', 'mlperf_kws01_mfcc_int8_1000.npz'), { offset: -83, scale: 0.5847029 }, { ...bench, fit: spec(49, 10, 1) });
+  const speech = await openDataset(
+    join(data, 'sets', 'mlperf_kws01_mfcc_int8_1000.npz'),
+    { offset: -83, scale: 0.5847029 },
+    { ...bench, fit: spec(49, 10, 1) },
+  );
   expect((await speech.batch([0])).x.data[0]).toBeCloseTo((2 - 83) * 0.5847029, 5);
   await speech.close();
 });

@@ -183,14 +183,23 @@ export async function inspectDataset(path: string, config: DatasetConfig, option
 }
 
 /** Recognise the upload and give it a directory of its own, which goes away when `use` fails. */
-async function withUpload<T>(path: string, config: DatasetConfig, options: OpenOptions, use: (upload: Upload, format: DatasetFormat, bytes: number) => Promise<T>): Promise<T> {
+async function withUpload<T>(
+  path: string,
+  config: DatasetConfig,
+  options: OpenOptions,
+  use: (upload: Upload, format: DatasetFormat, bytes: number) => Promise<T>,
+): Promise<T> {
   const { limits, fit, signal, onProgress } = options;
   const name = basename(path);
   const bytes = await sizeOfFile(path, name, limits);
   const { format, archive } = await recognise(path, name, config, limits);
   const directory = await mkdtemp(join(options.workDirectory, 'dataset-'));
   try {
-    return await use({ path, name, archive, config, limits, directory, fit, threads: options.threads || availableParallelism(), signal, onProgress }, format, bytes);
+    return await use(
+      { path, name, archive, config, limits, directory, fit, threads: options.threads || availableParallelism(), signal, onProgress },
+      format,
+      bytes,
+    );
   } catch (error) {
     await rm(directory, { recursive: true, force: true });
     throw error;
@@ -204,7 +213,8 @@ async function sizeOfFile(path: string, name: string, limits: Limits): Promise<n
     throw OctetError.from(error, 'DATASET_UNREADABLE', { file: name });
   });
   if (!file.isFile()) throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a file; zip a folder to send it.`, { file: name });
-  if (file.size > limits.datasetBytes) throw new OctetError('DATASET_TOO_LARGE', `"${name}" has ${file.size} bytes; the limit is ${limits.datasetBytes}.`, { file: name });
+  if (file.size > limits.datasetBytes)
+    throw new OctetError('DATASET_TOO_LARGE', `"${name}" has ${file.size} bytes; the limit is ${limits.datasetBytes}.`, { file: name });
   return file.size;
 }
 
@@ -216,7 +226,11 @@ function summarise(data: Inspected, bytes: number): DatasetSummary {
     sampleShape,
     dtype,
     task: targets?.task ?? 'unlabelled',
-    ...(targets?.task === 'classification' && { classes: targets.classes, classCounts: targets.counts, ...(targets.names && { classNames: targets.names }) }),
+    ...(targets?.task === 'classification' && {
+      classes: targets.classes,
+      classCounts: targets.counts,
+      ...(targets.names && { classNames: targets.names }),
+    }),
     ...(targets?.task === 'regression' && { targetShape: targets.shape }),
     ...(imageSizes && { imageSizes }),
     range,

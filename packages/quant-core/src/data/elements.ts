@@ -13,7 +13,7 @@ export type Numbers = Float32Array | Float64Array | Int8Array | Uint8Array | Int
 /** Element types of flat files; wider ones are brought to float32, which is what models take. */
 export const storeTypes = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, float32: Float32Array } as const;
 export type StoreType = keyof typeof storeTypes;
-export type StoreArray = InstanceType<(typeof storeTypes)[StoreType]>;
+export type StoreArray = Uint8Array | Int8Array | Uint16Array | Int16Array | Float32Array;
 
 /** The type that a source type is stored as. */
 export function storeTypeOf(dtype: DType): StoreType {

@@ -4,7 +4,12 @@ import { fitSamples, type Stored } from './fit.js';
 import { converter } from './scaling.js';
 import { failure, spec } from './testing/files.js';
 
-const stored = (sampleShape: number[], dtype = 'float32', range = { min: 0, max: 1 }): Stored => ({ format: 'npz', sampleShape, dtype, range });
+const stored = (sampleShape: number[], dtype = 'float32', range = { min: 0, max: 1 }): Stored => ({
+  format: 'npz',
+  sampleShape,
+  dtype,
+  range,
+});
 const apply = (from: Stored, config: DatasetConfig, wanted: (number | undefined)[], source: Float32Array | Uint8Array | Int8Array) => {
   const reading = fitSamples(from, config, spec(...wanted));
   const target = new Float32Array(source.length);

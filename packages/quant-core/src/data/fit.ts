@@ -37,7 +37,9 @@ interface Candidate {
 export function fitSamples(stored: Stored, config: DatasetConfig, spec: SampleSpec | undefined): Reading {
   const assumptions: string[] = [];
   const layout = stored.format === 'images' ? 'NHWC' : config.layout;
-  const chosen = spec ? choose(stored.sampleShape, spec.shape, layout, assumptions) : { shape: [...stored.sampleShape], order: 'same' as const, channels: 1 };
+  const chosen = spec
+    ? choose(stored.sampleShape, spec.shape, layout, assumptions)
+    : { shape: [...stored.sampleShape], order: 'same' as const, channels: 1 };
   const scaling = scalingOf(stored, config, chosen.shape, channelAxis(chosen.order, layout), assumptions);
   return { ...chosen, scaling, assumptions };
 }
@@ -56,24 +58,39 @@ function choose(stored: readonly number[], wanted: SampleSpec['shape'], layout: 
   if (kept.length === 1 && (moved.length === 0 || (exact && !layout))) return kept[0] as Candidate;
   if (kept.length === 0 && moved.length === 1) return moved[0] as Candidate;
   if (kept.length === 0 && moved.length === 0) {
-    throw new OctetError('DATASET_SHAPE', `Samples of shape ${show(stored)} cannot be brought to the model input ${show(wanted)}${layout ? ` when they are stored as ${layout}` : ''}.`, {}, {
-      hint: 'Send samples in the shape of the model input (without the batch dimension), with channels first or last.',
-    });
+    throw new OctetError(
+      'DATASET_SHAPE',
+      `Samples of shape ${show(stored)} cannot be brought to the model input ${show(wanted)}${layout ? ` when they are stored as ${layout}` : ''}.`,
+      {},
+      {
+        hint: 'Send samples in the shape of the model input (without the batch dimension), with channels first or last.',
+      },
+    );
   }
   if (layout && kept.length <= 1 && moved.length === 1) {
     const candidate = (layout === 'NHWC' ? moved[0] : kept[0]) as Candidate;
-    assumptions.push(`Samples ${show(stored)} fit the model input ${show(wanted)} in either layout; the model is taken to want channels first, as ONNX has it.`);
+    assumptions.push(
+      `Samples ${show(stored)} fit the model input ${show(wanted)} in either layout; the model is taken to want channels first, as ONNX has it.`,
+    );
     return candidate;
   }
-  throw new OctetError('DATASET_AMBIGUOUS', `Samples of shape ${show(stored)} can be read as the model input ${show(wanted)} in more than one way.`, {}, {
-    hint: 'Say {"layout": "NHWC"} or {"layout": "NCHW"} in the config of the dataset: how the samples are stored.',
-  });
+  throw new OctetError(
+    'DATASET_AMBIGUOUS',
+    `Samples of shape ${show(stored)} can be read as the model input ${show(wanted)} in more than one way.`,
+    {},
+    {
+      hint: 'Say {"layout": "NHWC"} or {"layout": "NCHW"} in the config of the dataset: how the samples are stored.',
+    },
+  );
 }
 
 /** Readings that keep the order of elements: the same shape, axes of size 1 put in or left out, or flattened. */
 function reshapes(stored: readonly number[], wanted: SampleSpec['shape']): number[][] {
   if (stored.length === wanted.length && wanted.every((dim, i) => dim === undefined || dim === stored[i])) return [[...stored]];
-  const shapes = align(stored.filter((dim) => dim !== 1), wanted);
+  const shapes = align(
+    stored.filter((dim) => dim !== 1),
+    wanted,
+  );
   if (shapes.length > 0) return shapes;
   const elements = sizeOf(stored);
   if (wanted.length === 1) return wanted[0] === undefined || wanted[0] === elements ? [[elements]] : [];
@@ -109,11 +126,14 @@ function moves(stored: readonly number[], wanted: SampleSpec['shape'], layout: L
 function unflattenings(stored: readonly number[], wanted: SampleSpec['shape'], layout: Layout | undefined): Candidate[] {
   const dims = stored.filter((dim) => dim !== 1);
   const shape = wanted.filter((dim) => dim !== undefined);
-  if (dims.length !== 1 || shape.length !== wanted.length || shape.filter((dim) => dim !== 1).length < 2 || sizeOf(shape) !== dims[0]) return [];
+  if (dims.length !== 1 || shape.length !== wanted.length || shape.filter((dim) => dim !== 1).length < 2 || sizeOf(shape) !== dims[0])
+    return [];
   const same: Candidate = { shape, order: 'same', channels: 1 };
   if (shape.length < 3 || shape[0] === 1 || shape.at(-1) === 1) return [same];
   const channelsLast = couldBeColours(shape.at(-1) as number) && !couldBeColours(shape[0] as number);
-  const moved: Candidate = channelsLast ? { shape, order: 'firstToLast', channels: shape.at(-1) as number } : { shape, order: 'lastToFirst', channels: shape[0] as number };
+  const moved: Candidate = channelsLast
+    ? { shape, order: 'firstToLast', channels: shape.at(-1) as number }
+    : { shape, order: 'lastToFirst', channels: shape[0] as number };
   if (!layout) return [same, moved];
   return [(layout === 'NHWC') === channelsLast ? same : moved];
 }

@@ -36,7 +36,12 @@ test('a pair in a zip, plain and gzipped', async () => {
 
 test('a single file of samples, plain and gzipped, is unlabelled', async () => {
   for (const data of [images, gzipSync(images)]) {
-    expect(await inspectDataset(await bench.file(data), {}, bench)).toMatchObject({ format: 'idx', samples: 3, task: 'unlabelled', range: { min: 0, max: 11 } });
+    expect(await inspectDataset(await bench.file(data), {}, bench)).toMatchObject({
+      format: 'idx',
+      samples: 3,
+      task: 'unlabelled',
+      range: { min: 0, max: 11 },
+    });
   }
 });
 
@@ -48,7 +53,12 @@ test('other element types are big-endian', async () => {
 });
 
 describe('two pairs', () => {
-  const files = { 'train-images-idx3-ubyte': idx([2, 2, 2], Buffer.alloc(8)), 'train-labels-idx1-ubyte': idx([2], Buffer.of(0, 1)), 't10k-images-idx3-ubyte': images, 't10k-labels-idx1-ubyte': labels };
+  const files = {
+    'train-images-idx3-ubyte': idx([2, 2, 2], Buffer.alloc(8)),
+    'train-labels-idx1-ubyte': idx([2], Buffer.of(0, 1)),
+    't10k-images-idx3-ubyte': images,
+    't10k-labels-idx1-ubyte': labels,
+  };
   test('are ambiguous', async () => {
     const error = await failure('DATASET_AMBIGUOUS', () => zipped(files));
     expect(error.message).toContain('t10k-images-idx3-ubyte');
@@ -108,7 +118,12 @@ test.skipIf(!existsSync(fashion))('the real Fashion-MNIST test set', async () =>
     ]),
   );
   const dataset = await openDataset(path, {}, { ...bench, fit: spec(1, 28, 28) });
-  expect(dataset.summary).toMatchObject({ samples: 10_000, classes: 10, classCounts: new Array(10).fill(1000), range: { min: 0, max: 255 } });
+  expect(dataset.summary).toMatchObject({
+    samples: 10_000,
+    classes: 10,
+    classCounts: new Array(10).fill(1000),
+    range: { min: 0, max: 255 },
+  });
   const { x, labels: truth } = await dataset.batch([0, 9999]);
   expect(truth).toEqual(Int32Array.of(9, 5));
   expect(x.data.slice(0, 784).reduce((sum, v) => sum + v, 0) * 255).toBeCloseTo(33_456, -1);

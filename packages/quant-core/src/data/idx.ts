@@ -7,7 +7,7 @@ import { decodeElements, type Numbers } from './elements.js';
 import { checkSamples, checkUnlabelled, collectTargets, type Materialised, stateOf, type Upload, writeSamples } from './materialise.js';
 import { ByteReader, type ByteSource, fileBytes, gunzipped, headOf, isGzip, unpackedLimit } from './stream.js';
 
-const types: Record<number, DType> = { 0x08: 'uint8', 0x09: 'int8', 0x0b: 'int16', 0x0c: 'int32', 0x0d: 'float32', 0x0e: 'float64' };
+const types: Record<number, DType> = { 8: 'uint8', 9: 'int8', 11: 'int16', 12: 'int32', 13: 'float32', 14: 'float64' };
 const mostDims = 8;
 
 /** One IDX file: its header, and how to read it from the start. */
@@ -20,7 +20,14 @@ interface IdxFile {
 
 /** Whether bytes start as an IDX file (two zeros, a type code, the number of dimensions). */
 export function isIdx(head: Buffer): boolean {
-  return head.length >= 4 && head[0] === 0 && head[1] === 0 && types[head[2] as number] !== undefined && (head[3] as number) >= 1 && (head[3] as number) <= mostDims;
+  return (
+    head.length >= 4 &&
+    head[0] === 0 &&
+    head[1] === 0 &&
+    types[head[2] as number] !== undefined &&
+    (head[3] as number) >= 1 &&
+    (head[3] as number) <= mostDims
+  );
 }
 
 /**
@@ -34,7 +41,11 @@ export async function materialiseIdx(upload: Upload): Promise<Materialised> {
   if (!y) checkUnlabelled(upload, 'no file of labels');
   const [count = 0, ...shape] = x.shape;
   const sampleShape = checkSamples(count, shape, upload.limits, x.name);
-  const targets = y && (await withBlocks(y, (blocks) => collectTargets(upload, blocks, { name: y.name, dtype: y.dtype, count: y.shape[0] as number, shape: y.shape.slice(1) }, count)));
+  const targets =
+    y &&
+    (await withBlocks(y, (blocks) =>
+      collectTargets(upload, blocks, { name: y.name, dtype: y.dtype, count: y.shape[0] as number, shape: y.shape.slice(1) }, count),
+    ));
   const file = await withBlocks(x, (blocks) => writeSamples(upload, blocks, x.dtype, count, sampleShape));
   return { format: 'idx', dtype: x.dtype, sampleShape, ...stateOf(file), targets, assumptions: [] };
 }
@@ -62,7 +73,11 @@ async function openIdx(name: string, size: number, source: () => ByteSource, upl
     const { dtype, shape, length } = await readHeader(reader, name);
     const stated = sizeOf(shape) * dtypes[dtype].bytes;
     if (!packed && stated !== size - length) {
-      throw new OctetError('DATASET_UNREADABLE', `"${name}" states shape [${shape}] of ${dtype}, ${stated} bytes, but holds ${size - length}.`, { file: name });
+      throw new OctetError(
+        'DATASET_UNREADABLE',
+        `"${name}" states shape [${shape}] of ${dtype}, ${stated} bytes, but holds ${size - length}.`,
+        { file: name },
+      );
     }
     return { name, dtype, shape, source: bytes };
   } finally {
@@ -72,11 +87,15 @@ async function openIdx(name: string, size: number, source: () => ByteSource, upl
 
 async function readHeader(reader: ByteReader, name: string): Promise<{ dtype: DType; shape: number[]; length: number }> {
   const magic = await reader.take(4);
-  if (!isIdx(magic)) throw new OctetError('DATASET_UNREADABLE', `"${name}" is not an IDX file: its magic number is 0x${magic.toString('hex')}.`, { file: name });
+  if (!isIdx(magic))
+    throw new OctetError('DATASET_UNREADABLE', `"${name}" is not an IDX file: its magic number is 0x${magic.toString('hex')}.`, {
+      file: name,
+    });
   const rank = magic[3] as number;
   const dims = await reader.take(4 * rank);
   const shape = Array.from({ length: rank }, (_, axis) => dims.readUInt32BE(axis * 4));
-  if (!Number.isSafeInteger(sizeOf(shape) * 8)) throw new OctetError('DATASET_UNREADABLE', `"${name}" states the impossible shape [${shape}].`, { file: name });
+  if (!Number.isSafeInteger(sizeOf(shape) * 8))
+    throw new OctetError('DATASET_UNREADABLE', `"${name}" states the impossible shape [${shape}].`, { file: name });
   return { dtype: types[magic[2] as number] as DType, shape, length: 4 + 4 * rank };
 }
 
@@ -92,7 +111,8 @@ async function withBlocks<T>(file: IdxFile, use: (blocks: AsyncGenerator<Numbers
 
 async function* idxBlocks(reader: ByteReader, file: IdxFile): AsyncGenerator<Numbers> {
   const { bytes } = dtypes[file.dtype];
-  for await (const block of reader.blocks(sizeOf(file.shape) * bytes, bytes)) yield decodeElements(block, { dtype: file.dtype, bigEndian: true });
+  for await (const block of reader.blocks(sizeOf(file.shape) * bytes, bytes))
+    yield decodeElements(block, { dtype: file.dtype, bigEndian: true });
   await reader.expectEnd();
 }
 
@@ -101,9 +121,14 @@ function chooseSamples(files: readonly IdxFile[], upload: Upload): IdxFile {
   const samples = files.filter((file) => file.shape.length > 1 && !sameFile(file.name, upload.config.y));
   if (samples.length === 1) return samples[0] as IdxFile;
   if (samples.length > 1) throw ambiguous(samples, 'samples', 'x', upload);
-  throw new OctetError('DATASET_UNREADABLE', `"${upload.name}" holds labels only (IDX files with one dimension), no samples.`, { file: upload.name }, {
-    hint: 'Zip the file of images together with the file of labels.',
-  });
+  throw new OctetError(
+    'DATASET_UNREADABLE',
+    `"${upload.name}" holds labels only (IDX files with one dimension), no samples.`,
+    { file: upload.name },
+    {
+      hint: 'Zip the file of images together with the file of labels.',
+    },
+  );
 }
 
 function chooseLabels(files: readonly IdxFile[], x: IdxFile, upload: Upload): IdxFile | undefined {
@@ -133,5 +158,10 @@ function configured(files: readonly IdxFile[], wish: string, key: 'x' | 'y'): Id
 
 function ambiguous(files: readonly IdxFile[], what: string, key: 'x' | 'y', upload: Upload): OctetError {
   const names = files.map((file) => `"${file.name}"`).join(', ');
-  return new OctetError('DATASET_AMBIGUOUS', `"${upload.name}" holds several files of ${what}: ${names}.`, { file: upload.name }, { hint: `Name one in the config of the dataset: {"${key}": "…"}.` });
+  return new OctetError(
+    'DATASET_AMBIGUOUS',
+    `"${upload.name}" holds several files of ${what}: ${names}.`,
+    { file: upload.name },
+    { hint: `Name one in the config of the dataset: {"${key}": "…"}.` },
+  );
 }

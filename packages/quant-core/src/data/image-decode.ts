@@ -28,7 +28,12 @@ function open(data: Buffer, name: string): Sharp {
 
 function unreadable(name: string, error: unknown): OctetError {
   const reason = (error instanceof Error ? error.message : String(error)).trim().split('\n')[0];
-  return new OctetError('DATASET_UNREADABLE', `The image "${name}" cannot be decoded: ${reason}.`, { file: name }, { cause: error, hint: 'Replace the image or take it out of the archive.' });
+  return new OctetError(
+    'DATASET_UNREADABLE',
+    `The image "${name}" cannot be decoded: ${reason}.`,
+    { file: name },
+    { cause: error, hint: 'Replace the image or take it out of the archive.' },
+  );
 }
 
 /** A decoded image: RGB bytes [height, width, 3]. */
@@ -37,23 +42,53 @@ export interface DecodedImage extends ImageSize {
 }
 
 /**
- * Decode to RGB. With `size`, other sizes are stretched to it with an antialiased triangle filter. Alpha is dropped,
- * EXIF orientation and colour profiles are left aside, as PIL and torchvision do.
+ * Decode to RGB. With `size`, larger images are reduced by sharp with an antialiased triangle filter, and smaller ones
+ * enlarged bilinearly. Alpha is dropped, EXIF orientation and colour profiles are left aside, as PIL and torchvision do.
  */
 export async function decodeImage(data: Buffer, name: string, size?: ImageSize): Promise<DecodedImage> {
   sharp.concurrency(1);
   sharp.cache(false);
   const image = open(data, name).removeAlpha().toColourspace('srgb');
-  if (size) image.resize({ height: size.height, width: size.width, fit: 'fill', kernel: 'linear', fastShrinkOnLoad: false });
+  if (size) image.resize({ ...size, fit: 'fill', kernel: 'linear', fastShrinkOnLoad: false, withoutEnlargement: true });
   try {
     const { data: pixels, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
-    const { height, width } = info;
-    if (info.channels === 3) return { rgb: pixels, height, width };
-    if (info.channels !== 1) throw new Error(`it decodes to ${info.channels} channels`);
-    return { rgb: Uint8Array.from({ length: pixels.length * 3 }, (_, i) => pixels[Math.floor(i / 3)] as number), height, width };
+    const { height, width, channels } = info;
+    if (channels !== 3 && channels !== 1) throw new Error(`it decodes to ${channels} channels`);
+    const rgb = channels === 3 ? pixels : Uint8Array.from({ length: pixels.length * 3 }, (_, i) => pixels[Math.floor(i / 3)] as number);
+    return size ? enlarge({ rgb, height, width }, size) : { rgb, height, width };
   } catch (error) {
     throw unreadable(name, error);
   }
+}
+
+/**
+ * Bilinear enlargement with the centres of pixels at half steps: output X lies at (X + 0.5) / factor - 0.5 in the input.
+ * (libvips puts its own enlargements half a pixel beside that, and models trained with PIL notice.)
+ */
+function enlarge(image: DecodedImage, size: ImageSize): DecodedImage {
+  const wide =
+    image.width === size.width ? image : { ...image, width: size.width, rgb: stretch(image.rgb, image.height, image.width, size.width, 3) };
+  if (wide.height === size.height) return wide;
+  return { ...size, rgb: stretch(wide.rgb, 1, wide.height, size.height, size.width * 3) };
+}
+
+/** Stretch the middle axis of [outer, from, inner] to [outer, to, inner]. */
+function stretch(source: Uint8Array, outer: number, from: number, to: number, inner: number): Uint8Array {
+  // Uint8ClampedArray rounds half to even.
+  const target = new Uint8ClampedArray(outer * to * inner);
+  for (let place = 0; place < to; place++) {
+    const position = Math.min(from - 1, Math.max(0, ((place + 0.5) * from) / to - 0.5));
+    const low = Math.floor(position);
+    const high = Math.min(from - 1, low + 1);
+    const share = position - low;
+    for (let row = 0; row < outer; row++) {
+      const a = (row * from + low) * inner;
+      const b = (row * from + high) * inner;
+      const out = (row * to + place) * inner;
+      for (let i = 0; i < inner; i++) target[out + i] = (source[a + i] as number) * (1 - share) + (source[b + i] as number) * share;
+    }
+  }
+  return new Uint8Array(target.buffer);
 }
 
 /** Whether all pixels have equal red, green and blue. */

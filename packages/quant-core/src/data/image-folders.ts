@@ -30,7 +30,8 @@ export function readFolders(archive: Archive, config: DatasetConfig, file: strin
   const images = archive.entries.filter((entry) => isImageName(entry.name));
   if (images.length === 0) throw new OctetError('DATASET_EMPTY', `"${file}" holds no images.`, { file });
   const skipped = archive.entries.filter((entry) => !isImageName(entry.name));
-  if (skipped.length > 0) assumptions.push(`${skipped.length} files that are not images are left aside (the first: "${skipped[0]?.name}").`);
+  if (skipped.length > 0)
+    assumptions.push(`${skipped.length} files that are not images are left aside (the first: "${skipped[0]?.name}").`);
   images.sort((a, b) => byName(a.name, b.name));
   if (config.task === 'unlabelled') return [{ className: undefined, images }];
 
@@ -40,15 +41,25 @@ export function readFolders(archive: Archive, config: DatasetConfig, file: strin
   const deep = images.find((entry) => depthOf(entry) > 1);
   if (loose && images.every((entry) => depthOf(entry) === 0)) {
     if (root.length === 0) return [{ className: undefined, images }];
-    throw new OctetError('DATASET_AMBIGUOUS', `All images lie in the one folder "${root.join('/')}".`, { file: root.join('/') }, {
-      hint: 'Zip one folder for each class, or say {"task": "unlabelled"} in the config of the dataset.',
-    });
+    throw new OctetError(
+      'DATASET_AMBIGUOUS',
+      `All images lie in the one folder "${root.join('/')}".`,
+      { file: root.join('/') },
+      {
+        hint: 'Zip one folder for each class, or say {"task": "unlabelled"} in the config of the dataset.',
+      },
+    );
   }
   if (loose) throw new OctetError('DATASET_LABELS', `"${loose.name}" lies outside the class folders.`, { file: loose.name });
   if (deep) {
-    throw new OctetError('DATASET_AMBIGUOUS', `"${deep.name}" lies deeper than one folder for each class.`, { file: deep.name }, {
-      hint: 'Zip one folder for each class; send the folders "train" and "test" as two datasets.',
-    });
+    throw new OctetError(
+      'DATASET_AMBIGUOUS',
+      `"${deep.name}" lies deeper than one folder for each class.`,
+      { file: deep.name },
+      {
+        hint: 'Zip one folder for each class; send the folders "train" and "test" as two datasets.',
+      },
+    );
   }
   const classes = new Map<string, ArchiveEntry[]>();
   for (const image of images) {
@@ -81,7 +92,12 @@ function refuseEmptyFolders(archive: Archive, root: readonly string[], classes: 
     if (!folder.startsWith(prefix)) continue;
     const name = folder.slice(prefix.length).split('/')[0];
     if (name && !classes.has(name)) {
-      throw new OctetError('DATASET_LABELS', `The class folder "${name}" holds no images.`, { file: folder }, { hint: 'Put images into the folder, or take it out of the archive.' });
+      throw new OctetError(
+        'DATASET_LABELS',
+        `The class folder "${name}" holds no images.`,
+        { file: folder },
+        { hint: 'Put images into the folder, or take it out of the archive.' },
+      );
     }
   }
 }
@@ -91,7 +107,9 @@ function orderClasses(names: string[], assumptions: string[]): string[] {
   names.sort(byName);
   if (!names.every((name) => /^\d{1,9}$/.test(name))) return names;
   const numeric = [...names].sort((a, b) => Number(a) - Number(b));
-  if (numeric.some((name, i) => name !== names[i])) assumptions.push('The class folders are numbers and are taken in numeric order (torchvision would sort them as text).');
-  if (numeric.some((name, i) => Number(name) !== i)) assumptions.push(`The class folders are numbers, but not 0 to ${names.length - 1}: the first of them, "${numeric[0]}", is class 0.`);
+  if (numeric.some((name, i) => name !== names[i]))
+    assumptions.push('The class folders are numbers and are taken in numeric order (torchvision would sort them as text).');
+  if (numeric.some((name, i) => Number(name) !== i))
+    assumptions.push(`The class folders are numbers, but not 0 to ${names.length - 1}: the first of them, "${numeric[0]}", is class 0.`);
   return numeric;
 }

@@ -16,8 +16,14 @@ beforeAll(async () => {
 afterAll(() => bench.remove());
 
 type Colour = [number, number, number];
-const png = (height: number, width: number, [r, g, b]: Colour) => sharp({ create: { height, width, channels: 3, background: { r, g, b } } }).png().toBuffer();
-const pixels = (height: number, width: number, data: number[]) => sharp(Buffer.from(data), { raw: { height, width, channels: 3 } }).png().toBuffer();
+const png = (height: number, width: number, [r, g, b]: Colour) =>
+  sharp({ create: { height, width, channels: 3, background: { r, g, b } } })
+    .png()
+    .toBuffer();
+const pixels = (height: number, width: number, data: number[]) =>
+  sharp(Buffer.from(data), { raw: { height, width, channels: 3 } })
+    .png()
+    .toBuffer();
 
 async function zipped(files: Record<string, Buffer | Promise<Buffer>>): Promise<string> {
   const entries = await Promise.all(Object.entries(files).map(async ([name, data]) => ({ name, data: await data })));
@@ -35,11 +41,22 @@ const red: Colour = [255, 0, 0];
 const green: Colour = [0, 255, 0];
 
 test('classes are folders in order, samples follow class and name', async () => {
-  const { dataset, batch, x } = await read({ 'set/dog/b.png': png(1, 1, [4, 5, 6]), 'set/dog/a.png': png(1, 1, [1, 2, 3]), 'set/cat/z.png': png(1, 1, [7, 8, 9]) }, { scale: 1 }, spec(3, 1, 1));
+  const { dataset, batch, x } = await read(
+    { 'set/dog/b.png': png(1, 1, [4, 5, 6]), 'set/dog/a.png': png(1, 1, [1, 2, 3]), 'set/cat/z.png': png(1, 1, [7, 8, 9]) },
+    { scale: 1 },
+    spec(3, 1, 1),
+  );
   expect(dataset.classNames).toEqual(['cat', 'dog']);
   expect(batch.labels).toEqual(Int32Array.of(0, 1, 1));
   expect(x).toEqual([7, 8, 9, 1, 2, 3, 4, 5, 6]);
-  expect(dataset.summary).toMatchObject({ format: 'images', samples: 3, sampleShape: [1, 1, 3], dtype: 'uint8', classes: 2, classCounts: [1, 2] });
+  expect(dataset.summary).toMatchObject({
+    format: 'images',
+    samples: 3,
+    sampleShape: [1, 1, 3],
+    dtype: 'uint8',
+    classes: 2,
+    classCounts: [1, 2],
+  });
 });
 
 test('numeric folders are in numeric order, and it is said when that is not the order of text', async () => {
@@ -50,7 +67,12 @@ test('numeric folders are in numeric order, and it is said when that is not the 
 });
 
 test('rows, columns and channels go where the model wants them', async () => {
-  const image = () => pixels(2, 3, Array.from({ length: 18 }, (_, i) => i));
+  const image = () =>
+    pixels(
+      2,
+      3,
+      Array.from({ length: 18 }, (_, i) => i),
+    );
   const first = await read({ 'c/a.png': image(), 'd/a.png': image() }, { scale: 1 }, spec(3, 2, 3));
   expect(first.batch.x.shape).toEqual([2, 3, 2, 3]);
   expect(first.x.slice(0, 18)).toEqual([0, 3, 6, 9, 12, 15, 1, 4, 7, 10, 13, 16, 2, 5, 8, 11, 14, 17]);
@@ -75,17 +97,30 @@ test('an image in the size of the model is not touched', async () => {
   expect(x.slice(0, data.length)).toEqual(data);
 });
 
+test('enlarged images keep the centres of their pixels', async () => {
+  const image = () => pixels(1, 4, [0, 0, 0, 100, 100, 100, 200, 200, 200, 40, 40, 40]);
+  const files = () => ({ 'c/a.png': image(), 'd/a.png': image() });
+  expect((await read(files(), { scale: 1 }, spec(1, 2, 8))).x.slice(0, 16)).toEqual([
+    0, 25, 75, 125, 175, 160, 80, 40, 0, 25, 75, 125, 175, 160, 80, 40,
+  ]);
+});
+
 test('grey models get luma, grey images become colour', async () => {
   const luma = await read({ 'c/a.png': png(1, 1, red), 'd/a.png': png(1, 1, green) }, { scale: 1 }, spec(1, 1, 1));
   expect(luma.x).toEqual([76, 150]);
-  const grey = sharp(Buffer.of(0, 100), { raw: { height: 1, width: 2, channels: 1 } }).toColourspace('b-w').png().toBuffer();
+  const grey = sharp(Buffer.of(0, 100), { raw: { height: 1, width: 2, channels: 1 } })
+    .toColourspace('b-w')
+    .png()
+    .toBuffer();
   const colour = await read({ 'c/a.png': grey, 'd/a.png': grey }, { scale: 1 }, spec(3, 1, 2));
   expect(colour.x.slice(0, 6)).toEqual([0, 100, 0, 100, 0, 100]);
   expect(toGrey(Uint8Array.of(255, 255, 255, 1, 1, 1))).toEqual(Uint8Array.of(255, 1));
 });
 
 test('alpha is dropped', async () => {
-  const clear = sharp({ create: { height: 1, width: 1, channels: 4, background: { r: 9, g: 8, b: 7, alpha: 0 } } }).png().toBuffer();
+  const clear = sharp({ create: { height: 1, width: 1, channels: 4, background: { r: 9, g: 8, b: 7, alpha: 0 } } })
+    .png()
+    .toBuffer();
   expect((await read({ 'c/a.png': clear, 'd/a.png': clear }, { scale: 1 }, spec(3, 1, 1))).x.slice(0, 3)).toEqual([9, 8, 7]);
 });
 
@@ -96,17 +131,35 @@ test('images without folders are unlabelled', async () => {
 });
 
 test('inspecting needs no model and tells the sizes', async () => {
-  const path = await zipped({ 'c/a.png': png(4, 4, red), 'c/b.png': png(4, 4, red), 'd/a.png': png(9, 5, green), 'notes/../readme.md': Buffer.from('x') }).catch(() => '');
+  const path = await zipped({
+    'c/a.png': png(4, 4, red),
+    'c/b.png': png(4, 4, red),
+    'd/a.png': png(9, 5, green),
+    'notes/../readme.md': Buffer.from('x'),
+  }).catch(() => '');
   expect(path).not.toBe('');
   await failure('DATASET_ARCHIVE', () => inspectDataset(path, {}, bench));
-  const good = await zipped({ 'c/a.png': png(4, 4, red), 'c/b.png': png(4, 4, red), 'd/a.png': png(9, 5, green), 'README.md': Buffer.from('x') });
+  const good = await zipped({
+    'c/a.png': png(4, 4, red),
+    'c/b.png': png(4, 4, red),
+    'd/a.png': png(9, 5, green),
+    'README.md': Buffer.from('x'),
+  });
   const summary = await inspectDataset(good, {}, bench);
-  expect(summary).toMatchObject({ samples: 3, sampleShape: [4, 4, 3], classCounts: [2, 1], imageSizes: { smallest: [4, 4], largest: [9, 5] }, range: { min: 0, max: 255 } });
+  expect(summary).toMatchObject({
+    samples: 3,
+    sampleShape: [4, 4, 3],
+    classCounts: [2, 1],
+    imageSizes: { smallest: [4, 4], largest: [9, 5] },
+    range: { min: 0, max: 255 },
+  });
   expect(summary.assumptions?.join()).toContain('README.md');
 });
 
 test('the order does not depend on how many are decoded at a time', async () => {
-  const files = Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`c${i % 2}/${i}.png`, png(1 + (i % 7) * 40, 1 + (i % 5) * 40, [i, i, i])]));
+  const files = Object.fromEntries(
+    Array.from({ length: 40 }, (_, i) => [`c${i % 2}/${i}.png`, png(1 + (i % 7) * 40, 1 + (i % 5) * 40, [i, i, i])]),
+  );
   const path = await zipped(files);
   const results: number[][] = [];
   for (const threads of [1, 8]) {
@@ -122,19 +175,32 @@ describe('hostile input', () => {
   const image = () => png(1, 1, red);
   test('an image that cannot be decoded is named', async () => {
     const whole = await png(64, 64, red);
-    for (const broken of [Buffer.from('nothing'), Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>'), whole.subarray(0, 60), whole.subarray(0, 100)]) {
+    for (const broken of [
+      Buffer.from('nothing'),
+      Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>'),
+      whole.subarray(0, 60),
+      whole.subarray(0, 100),
+    ]) {
       const path = await zipped({ 'cat/ok.png': image(), 'dog/broken.png': broken });
-      expect((await failure('DATASET_UNREADABLE', () => openDataset(path, {}, { ...bench, fit: spec(3, 8, 8) }))).place.file).toBe('dog/broken.png');
+      expect((await failure('DATASET_UNREADABLE', () => openDataset(path, {}, { ...bench, fit: spec(3, 8, 8) }))).place.file).toBe(
+        'dog/broken.png',
+      );
       await failure('DATASET_UNREADABLE', () => inspectDataset(path, {}, bench));
     }
   });
   test('a truncated JPEG', async () => {
-    const jpeg = await sharp(Buffer.from(Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 97) % 251)), { raw: { height: 64, width: 64, channels: 3 } }).jpeg().toBuffer();
+    const jpeg = await sharp(Buffer.from(Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 97) % 251)), {
+      raw: { height: 64, width: 64, channels: 3 },
+    })
+      .jpeg()
+      .toBuffer();
     const path = await zipped({ 'cat/ok.jpg': jpeg, 'dog/short.jpg': jpeg.subarray(0, jpeg.length / 2) });
     expect((await failure('DATASET_UNREADABLE', () => inspectDataset(path, {}, bench))).message).toContain('dog/short.jpg');
   });
   test('too many pixels', async () => {
-    const huge = await sharp({ create: { height: 9000, width: 9000, channels: 3, background: '#000' } }).png({ compressionLevel: 9 }).toBuffer();
+    const huge = await sharp({ create: { height: 9000, width: 9000, channels: 3, background: '#000' } })
+      .png({ compressionLevel: 9 })
+      .toBuffer();
     const path = await zipped({ 'cat/huge.png': huge, 'dog/ok.png': image() });
     expect((await failure('DATASET_UNREADABLE', () => inspectDataset(path, {}, bench))).place.file).toBe('cat/huge.png');
   });
@@ -145,7 +211,9 @@ describe('hostile input', () => {
     }
   });
   test('folders that do not tell the classes', async () => {
-    const deep = await failure('DATASET_AMBIGUOUS', () => read({ 'train/cat/a.png': image(), 'test/cat/a.png': image() }, {}, spec(3, 1, 1)));
+    const deep = await failure('DATASET_AMBIGUOUS', () =>
+      read({ 'train/cat/a.png': image(), 'test/cat/a.png': image() }, {}, spec(3, 1, 1)),
+    );
     expect(deep.hint).toContain('two datasets');
     await failure('DATASET_AMBIGUOUS', () => read({ 'images/a.png': image(), 'images/b.png': image() }, {}, spec(3, 1, 1)));
     await failure('DATASET_LABELS', () => read({ 'cat/a.png': image(), 'loose.png': image() }, {}, spec(3, 1, 1)));
@@ -165,9 +233,17 @@ describe('hostile input', () => {
 });
 
 const data = process.env.OCTET_DATA ?? '';
-test.skipIf(!existsSync(join(data, 'sets')))('real JPEG folders', async () => {
-  const dataset = await openDataset(join(data, 'sets', 'cifar10_test_imagefolder.zip'), { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }, { ...bench, fit: spec(3, 32, 32) });
-  expect(dataset.summary).toMatchObject({ samples: 10_000, classCounts: new Array(10).fill(1000) });
-  expect(dataset.classNames?.[0]).toBe('airplane');
-  await dataset.close();
-}, 120_000);
+test.skipIf(!existsSync(join(data, 'sets')))(
+  'real JPEG folders',
+  async () => {
+    const dataset = await openDataset(
+      join(data, 'sets', 'cifar10_test_imagefolder.zip'),
+      { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
+      { ...bench, fit: spec(3, 32, 32) },
+    );
+    expect(dataset.summary).toMatchObject({ samples: 10_000, classCounts: new Array(10).fill(1000) });
+    expect(dataset.classNames?.[0]).toBe('airplane');
+    await dataset.close();
+  },
+  120_000,
+);

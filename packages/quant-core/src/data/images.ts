@@ -3,7 +3,16 @@ import type { DatasetConfig } from '../recipe.js';
 import type { Archive, ArchiveEntry } from './archive.js';
 import { decodeImage, type ImageSize, isGrey, mostImageBytes, toGrey } from './image-decode.js';
 import { type Folder, readFolders } from './image-folders.js';
-import { checkSamples, checkUnlabelled, type Inspected, type Materialised, type SampleSpec, stateOf, type Upload, writeSamples } from './materialise.js';
+import {
+  checkSamples,
+  checkUnlabelled,
+  type Inspected,
+  type Materialised,
+  type SampleSpec,
+  stateOf,
+  type Upload,
+  writeSamples,
+} from './materialise.js';
 import { heed } from './stream.js';
 import { classTargets, type Targets } from './targets.js';
 
@@ -26,7 +35,15 @@ export async function materialiseImages(upload: Upload): Promise<Materialised> {
   const target = isSettled(wish) ? wish : settle(wish, looked as Looked, upload);
   const shape = checkSamples(images.length, [target.height, target.width, target.channels], upload.limits, upload.name);
   const x = await writeSamples(upload, decoded(upload, images, target), 'uint8', images.length, shape);
-  return { format: 'images', dtype: 'uint8', sampleShape: shape, ...stateOf(x), targets: listing.targets, assumptions, ...(looked && { imageSizes: looked.sizes }) };
+  return {
+    format: 'images',
+    dtype: 'uint8',
+    sampleShape: shape,
+    ...stateOf(x),
+    targets: listing.targets,
+    assumptions,
+    ...(looked && { imageSizes: looked.sizes }),
+  };
 }
 
 /** Decode every image in its own size, without keeping any. The sample shape is the size that is most common. */
@@ -34,11 +51,21 @@ export async function inspectImages(upload: Upload): Promise<Inspected> {
   const { images, targets, assumptions } = list(upload);
   const looked = await lookAt(upload, images);
   const { smallest, largest } = looked.sizes;
-  if (!sameSize(smallest, largest)) assumptions.push(`Images of several sizes (${smallest.join('×')} to ${largest.join('×')}) are resized to the size of the model input.`);
+  if (!sameSize(smallest, largest))
+    assumptions.push(`Images of several sizes (${smallest.join('×')} to ${largest.join('×')}) are resized to the size of the model input.`);
   const wish = wishOf(upload.config, undefined);
   const { height, width } = { ...looked.common, ...wish };
   const sampleShape = [height, width, wish.channels ?? (looked.colour ? 3 : 1)];
-  return { format: 'images', dtype: 'uint8', sampleShape, samples: images.length, range: looked.range, targets, assumptions, imageSizes: looked.sizes };
+  return {
+    format: 'images',
+    dtype: 'uint8',
+    sampleShape,
+    samples: images.length,
+    range: looked.range,
+    targets,
+    assumptions,
+    imageSizes: looked.sizes,
+  };
 }
 
 interface Listing {
@@ -61,7 +88,11 @@ function targetsOf(folders: readonly Folder[], upload: Upload): Targets | undefi
     return undefined;
   }
   const labels = Int32Array.from(folders.flatMap((folder, label) => folder.images.map(() => label)));
-  return classTargets(labels, folders.length, folders.map((folder) => folder.className as string));
+  return classTargets(
+    labels,
+    folders.length,
+    folders.map((folder) => folder.className as string),
+  );
 }
 
 /**
@@ -74,9 +105,13 @@ export function wishOf(config: DatasetConfig, fit: SampleSpec | undefined): Wish
   const wanted = fit ? imageInput(fit, said) : {};
   for (const key of ['height', 'width', 'channels'] as const) {
     if (said[key] !== undefined && wanted[key] !== undefined && said[key] !== wanted[key]) {
-      throw new OctetError('DATASET_SHAPE', `The config asks for images with ${key} ${said[key]}, the model input [${fit?.shape.map((d) => d ?? '?')}] wants ${wanted[key]}.`, {
-        pointer: key === 'channels' ? '/channels' : '/size',
-      });
+      throw new OctetError(
+        'DATASET_SHAPE',
+        `The config asks for images with ${key} ${said[key]}, the model input [${fit?.shape.map((d) => d ?? '?')}] wants ${wanted[key]}.`,
+        {
+          pointer: key === 'channels' ? '/channels' : '/size',
+        },
+      );
     }
   }
   return { ...wanted, ...said };
@@ -154,9 +189,14 @@ function isSettled(wish: Wish): wish is Target {
 function settle(wish: Wish, looked: Looked, upload: Upload): Target {
   const { smallest, largest } = looked.sizes;
   if (wish.height === undefined && !sameSize(smallest, largest)) {
-    throw new OctetError('DATASET_AMBIGUOUS', `The images in "${upload.name}" have sizes from ${smallest.join('×')} to ${largest.join('×')}, and the model input leaves the size open.`, {}, {
-      hint: 'Say {"size": [height, width]} in the config of the dataset.',
-    });
+    throw new OctetError(
+      'DATASET_AMBIGUOUS',
+      `The images in "${upload.name}" have sizes from ${smallest.join('×')} to ${largest.join('×')}, and the model input leaves the size open.`,
+      {},
+      {
+        hint: 'Say {"size": [height, width]} in the config of the dataset.',
+      },
+    );
   }
   return { ...looked.common, channels: looked.colour ? 3 : 1, ...wish };
 }

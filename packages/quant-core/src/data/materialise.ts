@@ -71,15 +71,26 @@ export function checkSamples(count: number, shape: readonly number[], limits: Li
     throw new OctetError('DATASET_TOO_LARGE', `"${file}" holds ${count} samples; the limit is ${limits.datasetSamples}.`, { file });
   }
   const elements = sizeOf(shape);
-  if (elements === 0) throw new OctetError('DATASET_EMPTY', `The samples in "${file}" have shape [${shape}] and hold no elements.`, { file });
+  if (elements === 0)
+    throw new OctetError('DATASET_EMPTY', `The samples in "${file}" have shape [${shape}] and hold no elements.`, { file });
   if (!Number.isSafeInteger(elements) || elements > mostElements) {
-    throw new OctetError('DATASET_TOO_LARGE', `A sample in "${file}" has shape [${shape}]; at most ${mostElements} elements are possible.`, { file });
+    throw new OctetError(
+      'DATASET_TOO_LARGE',
+      `A sample in "${file}" has shape [${shape}]; at most ${mostElements} elements are possible.`,
+      { file },
+    );
   }
   return shape.length === 0 ? [1] : [...shape];
 }
 
 /** Blocks of decoded samples → the flat file of x, with progress and cancellation. */
-export async function writeSamples(upload: Upload, blocks: AsyncIterable<Numbers>, dtype: DType, count: number, shape: readonly number[]): Promise<FlatFile> {
+export async function writeSamples(
+  upload: Upload,
+  blocks: AsyncIterable<Numbers>,
+  dtype: DType,
+  count: number,
+  shape: readonly number[],
+): Promise<FlatFile> {
   const writer = await FlatWriter.create(join(upload.directory, 'x.bin'), storeTypeOf(dtype), sizeOf(shape), upload.limits.archiveBytes);
   try {
     for await (const block of blocks) {
@@ -102,11 +113,20 @@ export async function collectTargets(
   count: number,
 ): Promise<Targets> {
   if (target.count !== count) {
-    throw new OctetError('DATASET_LABELS', `There are ${count} samples but ${target.count} targets in "${target.name}".`, { file: target.name });
+    throw new OctetError('DATASET_LABELS', `There are ${count} samples but ${target.count} targets in "${target.name}".`, {
+      file: target.name,
+    });
   }
   const integer = !target.dtype.startsWith('float');
   const { task } = upload.config;
-  const collector = await TargetCollector.create({ name: target.name, integer, shape: target.shape, task, path: join(upload.directory, 'y.bin'), maxBytes: upload.limits.archiveBytes });
+  const collector = await TargetCollector.create({
+    name: target.name,
+    integer,
+    shape: target.shape,
+    task,
+    path: join(upload.directory, 'y.bin'),
+    maxBytes: upload.limits.archiveBytes,
+  });
   try {
     for await (const block of blocks) {
       heed(upload.signal);
@@ -122,5 +142,8 @@ export async function collectTargets(
 /** Without targets only task "unlabelled" is possible. */
 export function checkUnlabelled(upload: Upload, expected: string): void {
   const { task } = upload.config;
-  if (task && task !== 'unlabelled') throw new OctetError('DATASET_LABELS', `The config says "${task}", but ${expected} was found in "${upload.name}".`, { file: upload.name });
+  if (task && task !== 'unlabelled')
+    throw new OctetError('DATASET_LABELS', `The config says "${task}", but ${expected} was found in "${upload.name}".`, {
+      file: upload.name,
+    });
 }

@@ -12,10 +12,18 @@ import type { SampleSpec } from './materialise.js';
  * @returns what would be taken for granted
  * @throws OctetError DATASET_SHAPE, DATASET_AMBIGUOUS, DATASET_CLASSES, DATASET_CONFIG
  */
-export function checkAgainstModel(summary: DatasetSummary, config: DatasetConfig, input: SampleSpec, outputs: number | undefined): string[] {
+export function checkAgainstModel(
+  summary: DatasetSummary,
+  config: DatasetConfig,
+  input: SampleSpec,
+  outputs: number | undefined,
+): string[] {
   const { assumptions } = fitSamples({ ...summary, sampleShape: shapeFor(summary, config, input) }, config, input);
   if (outputs !== undefined && summary.classes !== undefined && summary.classes > outputs) {
-    throw new OctetError('DATASET_CLASSES', `The dataset has ${summary.classes} classes (labels 0 to ${summary.classes - 1}), the model has ${outputs} outputs.`);
+    throw new OctetError(
+      'DATASET_CLASSES',
+      `The dataset has ${summary.classes} classes (labels 0 to ${summary.classes - 1}), the model has ${outputs} outputs.`,
+    );
   }
   if (outputs !== undefined && summary.targetShape && sizeOf(summary.targetShape) !== outputs) {
     throw new OctetError('DATASET_SHAPE', `The dataset has targets of shape [${summary.targetShape}], the model has ${outputs} outputs.`);
@@ -34,9 +42,14 @@ export function checkSameClasses(training: DatasetSummary, evaluation: DatasetSu
   const different = a.findIndex((name, i) => name !== b[i]);
   if (different < 0 && a.length === b.length) return;
   const at = different < 0 ? a.length : different;
-  throw new OctetError('DATASET_CLASSES', `Class ${at} is ${quote(a[at])} in the training data and ${quote(b[at])} in the evaluation data.`, {}, {
-    hint: 'Both datasets must have the same class folders (or the same text labels), so that the numbers of the classes agree.',
-  });
+  throw new OctetError(
+    'DATASET_CLASSES',
+    `Class ${at} is ${quote(a[at])} in the training data and ${quote(b[at])} in the evaluation data.`,
+    {},
+    {
+      hint: 'Both datasets must have the same class folders (or the same text labels), so that the numbers of the classes agree.',
+    },
+  );
 }
 
 function quote(name: string | undefined): string {

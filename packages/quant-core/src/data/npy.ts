@@ -12,7 +12,18 @@ const mostHeaderBytes = 64 * 1024;
 const transposeBytes = 32 * 1024 * 1024;
 
 const kinds: Record<string, DType> = {
-  b1: 'bool', i1: 'int8', u1: 'uint8', i2: 'int16', u2: 'uint16', i4: 'int32', u4: 'uint32', i8: 'int64', u8: 'uint64', f2: 'float16', f4: 'float32', f8: 'float64',
+  b1: 'bool',
+  i1: 'int8',
+  u1: 'uint8',
+  i2: 'int16',
+  u2: 'uint16',
+  i4: 'int32',
+  u4: 'uint32',
+  i8: 'int64',
+  u8: 'uint64',
+  f2: 'float16',
+  f4: 'float32',
+  f8: 'float64',
 };
 
 /** The header of a .npy array. */
@@ -54,7 +65,8 @@ export async function readNpyHeader(reader: ByteReader, file: string): Promise<N
     .map((dim) => dim.trim().replace(/L$/, ''))
     .filter((dim) => dim !== '')
     .map(Number);
-  if (shape.length > 32 || !shape.every(Number.isSafeInteger) || !Number.isSafeInteger(sizeOf(shape) * 8)) throw broken(`its shape (${dims}) is impossible`);
+  if (shape.length > 32 || !shape.every(Number.isSafeInteger) || !Number.isSafeInteger(sizeOf(shape) * 8))
+    throw broken(`its shape (${dims}) is impossible`);
   const [, order, kind] = /^'([<>|=]?)(.*)'$/.exec(descr) ?? [];
   const dtype = kinds[kind ?? ''];
   return {
@@ -69,9 +81,14 @@ export async function readNpyHeader(reader: ByteReader, file: string): Promise<N
 /** The element type, or the refusal of arrays that hold no numbers. */
 export function numericType(header: NpyHeader, file: string): ElementType {
   if (header.type) return header.type;
-  throw new OctetError('DATASET_UNREADABLE', `"${file}" has the element type ${header.descr}, which holds no plain numbers.`, { file }, {
-    hint: "Save a numeric array, for example with array.astype('float32'); arrays of objects and text cannot be read.",
-  });
+  throw new OctetError(
+    'DATASET_UNREADABLE',
+    `"${file}" has the element type ${header.descr}, which holds no plain numbers.`,
+    { file },
+    {
+      hint: "Save a numeric array, for example with array.astype('float32'); arrays of objects and text cannot be read.",
+    },
+  );
 }
 
 /** Bytes of the array behind its header. */
@@ -96,7 +113,12 @@ export async function* npyBlocks(reader: ByteReader, header: NpyHeader, file: st
  * Fortran order to C order. Element (i, j…) lies at i + n · (its place among the samples' elements, first axis fastest),
  * so one element of a run of samples is one read.
  */
-async function* transposed(blocks: AsyncIterable<Buffer>, shape: readonly number[], type: ElementType, path: string): AsyncGenerator<Numbers> {
+async function* transposed(
+  blocks: AsyncIterable<Buffer>,
+  shape: readonly number[],
+  type: ElementType,
+  path: string,
+): AsyncGenerator<Numbers> {
   const file = await open(path, 'w+');
   try {
     for await (const block of blocks) await file.writeFile(block);

@@ -44,19 +44,32 @@ function roleOf(name: string): { role: 'x' | 'y'; split: string } | undefined {
  * @param arrays numeric arrays, in the order of the archive
  * @param all every name, for messages
  */
-export function chooseArrays(arrays: readonly NamedArray[], all: readonly string[], config: DatasetConfig, file: string): { x: string; y: string | undefined } {
+export function chooseArrays(
+  arrays: readonly NamedArray[],
+  all: readonly string[],
+  config: DatasetConfig,
+  file: string,
+): { x: string; y: string | undefined } {
   const names = arrays.map((array) => array.name);
   const unlabelled = config.task === 'unlabelled';
   const configured = (key: 'x' | 'y') => {
     const name = config[key]?.replace(/\.npy$/, '');
     if (name === undefined || names.includes(name)) return name;
     const reason = all.includes(name) ? 'holds no numbers' : 'is not in the archive';
-    throw new OctetError('DATASET_CONFIG', `The array "${name}" ${reason}; the archive holds ${list(all)}.`, { file: name, pointer: `/${key}` });
+    throw new OctetError('DATASET_CONFIG', `The array "${name}" ${reason}; the archive holds ${list(all)}.`, {
+      file: name,
+      pointer: `/${key}`,
+    });
   };
   const ambiguous = (what: string, key: string) =>
-    new OctetError('DATASET_AMBIGUOUS', `"${file}" holds the arrays ${list(all)}; which of them holds the ${what} is not clear.`, { file }, {
-      hint: `Name it in the config of the dataset: {"${key}": "…"}${key === 'y' ? ', or say {"task": "unlabelled"}' : ''}.`,
-    });
+    new OctetError(
+      'DATASET_AMBIGUOUS',
+      `"${file}" holds the arrays ${list(all)}; which of them holds the ${what} is not clear.`,
+      { file },
+      {
+        hint: `Name it in the config of the dataset: {"${key}": "…"}${key === 'y' ? ', or say {"task": "unlabelled"}' : ''}.`,
+      },
+    );
 
   let y = unlabelled ? undefined : configured('y');
   let x = configured('x');

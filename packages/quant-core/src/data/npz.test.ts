@@ -31,7 +31,16 @@ describe('arrays', () => {
   test('x and y by name, stored and deflated', async () => {
     for (const deflate of [true, false]) {
       const dataset = await npz({ y: y3, x: x3 }, {}, deflate);
-      expect(dataset.summary).toMatchObject({ format: 'npz', samples: 3, sampleShape: [2], dtype: 'float32', task: 'classification', classes: 3, classCounts: [1, 1, 1], range: { min: 1, max: 6 } });
+      expect(dataset.summary).toMatchObject({
+        format: 'npz',
+        samples: 3,
+        sampleShape: [2],
+        dtype: 'float32',
+        task: 'classification',
+        classes: 3,
+        classCounts: [1, 1, 1],
+        range: { min: 1, max: 6 },
+      });
       const batch = await dataset.batch([2, 0]);
       expect(batch.x.shape).toEqual([2, 2]);
       expect(Array.from(batch.x.data)).toEqual([5, 6, 1, 2]);
@@ -210,7 +219,9 @@ describe('hostile input', () => {
     await failure('DATASET_UNREADABLE', () => npz({ x: data }));
   });
   test('truncated gzip', async () => {
-    const path = await bench.file(gzipSync(npy('<f4', [1000, 2], bytesOf(Float32Array.from({ length: 2000 }, Math.sin)))).subarray(0, -100));
+    const path = await bench.file(
+      gzipSync(npy('<f4', [1000, 2], bytesOf(Float32Array.from({ length: 2000 }, Math.sin)))).subarray(0, -100),
+    );
     await failure('DATASET_UNREADABLE', () => openDataset(path, {}, bench));
   });
   test('no samples, no elements, a bare number', async () => {

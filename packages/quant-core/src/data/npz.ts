@@ -4,7 +4,7 @@ import type { Archive, ArchiveEntry } from './archive.js';
 import { checkSamples, checkUnlabelled, collectTargets, type Materialised, stateOf, type Upload, writeSamples } from './materialise.js';
 import { type NpyHeader, npyBlocks, npyBytes, numericType, readNpyHeader } from './npy.js';
 import { chooseArrays } from './npz-names.js';
-import { ByteReader, type ByteSource, fileBytes, gunzipped, fileHead, isGzip, unpackedLimit } from './stream.js';
+import { ByteReader, type ByteSource, fileBytes, fileHead, gunzipped, isGzip, unpackedLimit } from './stream.js';
 
 interface Member {
   name: string;
@@ -16,7 +16,8 @@ interface Member {
 export async function materialiseNpy(upload: Upload): Promise<Materialised> {
   const { size } = await stat(upload.path);
   const packed = isGzip(await fileHead(upload.path, 3));
-  const source = (): ByteSource => (packed ? gunzipped(fileBytes(upload.path), unpackedLimit(size, upload.limits), upload.name) : fileBytes(upload.path));
+  const source = (): ByteSource =>
+    packed ? gunzipped(fileBytes(upload.path), unpackedLimit(size, upload.limits), upload.name) : fileBytes(upload.path);
   checkUnlabelled(upload, 'only one array');
   const header = await headerOf(source(), upload.name);
   if (!packed) checkLength(header, size, upload.name);
@@ -32,7 +33,12 @@ export async function materialiseNpz(upload: Upload): Promise<Materialised> {
     members.set(name, await memberOf(archive, entry, name));
   }
   const numeric = [...members.values()].filter((member) => member.header.type && member.header.shape.length > 0);
-  const { x, y } = chooseArrays(numeric.map((m) => ({ name: m.name, count: m.header.shape[0] as number })), [...members.keys()], upload.config, upload.name);
+  const { x, y } = chooseArrays(
+    numeric.map((m) => ({ name: m.name, count: m.header.shape[0] as number })),
+    [...members.keys()],
+    upload.config,
+    upload.name,
+  );
   const samples = members.get(x) as Member;
   return writeX(upload, samples, 'npz', y === undefined ? undefined : members.get(y));
 }
@@ -40,12 +46,20 @@ export async function materialiseNpz(upload: Upload): Promise<Materialised> {
 async function writeX(upload: Upload, x: Member, format: 'npy' | 'npz', y: Member | undefined): Promise<Materialised> {
   const type = numericType(x.header, x.name);
   const [count, ...shape] = x.header.shape;
-  if (count === undefined) throw new OctetError('DATASET_SHAPE', `"${x.name}" is a single number, not an array of samples.`, { file: x.name });
+  if (count === undefined)
+    throw new OctetError('DATASET_SHAPE', `"${x.name}" is a single number, not an array of samples.`, { file: x.name });
   const sampleShape = checkSamples(count, shape, upload.limits, x.name);
-  const targets = y && (await withBlocks(y, upload, (blocks) => {
-    const [targetCount = 0, ...targetShape] = y.header.shape;
-    return collectTargets(upload, blocks, { name: y.name, dtype: numericType(y.header, y.name).dtype, count: targetCount, shape: targetShape }, count);
-  }));
+  const targets =
+    y &&
+    (await withBlocks(y, upload, (blocks) => {
+      const [targetCount = 0, ...targetShape] = y.header.shape;
+      return collectTargets(
+        upload,
+        blocks,
+        { name: y.name, dtype: numericType(y.header, y.name).dtype, count: targetCount, shape: targetShape },
+        count,
+      );
+    }));
   const file = await withBlocks(x, upload, (blocks) => writeSamples(upload, blocks, type.dtype, count, sampleShape));
   return { format, dtype: type.dtype, sampleShape, ...stateOf(file), targets, assumptions: [] };
 }
@@ -82,6 +96,10 @@ function checkLength(header: NpyHeader, size: number, file: string): void {
   const stated = npyBytes(header, header.type);
   const held = size - header.length;
   if (stated !== held) {
-    throw new OctetError('DATASET_UNREADABLE', `"${file}" states shape (${header.shape}) of ${header.descr}, ${stated} bytes, but holds ${held}.`, { file });
+    throw new OctetError(
+      'DATASET_UNREADABLE',
+      `"${file}" states shape (${header.shape}) of ${header.descr}, ${stated} bytes, but holds ${held}.`,
+      { file },
+    );
   }
 }

@@ -40,7 +40,9 @@ function formatOf(head: Buffer, name: string): DatasetFormat[] {
   if (isNpy(head)) return ['npy'];
   if (isIdx(head)) return ['idx'];
   if (isText(head)) return ['csv'];
-  throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a format that is known (it starts with ${head.toString('hex', 0, 8)}).`, { file: name });
+  throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a format that is known (it starts with ${head.toString('hex', 0, 8)}).`, {
+    file: name,
+  });
 }
 
 /** Text with at least one line break or delimiter and no control characters. */
@@ -66,16 +68,29 @@ async function formatsOf(archive: Archive): Promise<DatasetFormat[]> {
 function settle(formats: readonly DatasetFormat[], config: DatasetConfig, name: string): DatasetFormat {
   const [only, other] = formats;
   if (!only) {
-    throw new OctetError('DATASET_UNREADABLE', `The archive "${name}" holds neither .npy arrays, nor IDX files, nor images.`, { file: name }, {
-      hint: 'Send a CSV file by itself; zip image folders, or a pair of IDX files; .npz is such an archive already.',
-    });
+    throw new OctetError(
+      'DATASET_UNREADABLE',
+      `The archive "${name}" holds neither .npy arrays, nor IDX files, nor images.`,
+      { file: name },
+      {
+        hint: 'Send a CSV file by itself; zip image folders, or a pair of IDX files; .npz is such an archive already.',
+      },
+    );
   }
   if (config.format) {
     if (formats.includes(config.format)) return config.format;
-    throw new OctetError('DATASET_CONFIG', `The config says "${config.format}", but "${name}" is ${formats.join(' or ')}.`, { file: name, pointer: '/format' });
+    throw new OctetError('DATASET_CONFIG', `The config says "${config.format}", but "${name}" is ${formats.join(' or ')}.`, {
+      file: name,
+      pointer: '/format',
+    });
   }
   if (other) {
-    throw new OctetError('DATASET_AMBIGUOUS', `The archive "${name}" can be read as ${formats.join(' or as ')}.`, { file: name }, { hint: `Say {"format": "${only}"} or {"format": "${other}"} in the config of the dataset.` });
+    throw new OctetError(
+      'DATASET_AMBIGUOUS',
+      `The archive "${name}" can be read as ${formats.join(' or as ')}.`,
+      { file: name },
+      { hint: `Say {"format": "${only}"} or {"format": "${other}"} in the config of the dataset.` },
+    );
   }
   return only;
 }

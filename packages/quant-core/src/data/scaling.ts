@@ -19,16 +19,29 @@ export interface Scaling {
  * said in `assumptions`.
  * @throws OctetError DATASET_CONFIG, DATASET_AMBIGUOUS
  */
-export function scalingOf(stored: Stored, config: DatasetConfig, shape: readonly number[], known: 'first' | 'last' | undefined, assumptions: string[]): Scaling {
+export function scalingOf(
+  stored: Stored,
+  config: DatasetConfig,
+  shape: readonly number[],
+  known: 'first' | 'last' | undefined,
+  assumptions: string[],
+): Scaling {
   const mean = list(config.mean, 0);
   const std = list(config.std, 1);
-  if (std.some((value) => !(value > 0))) throw new OctetError('DATASET_CONFIG', `std is ${JSON.stringify(config.std)}; every value must be above 0.`, { pointer: '/std' });
+  if (std.some((value) => !(value > 0)))
+    throw new OctetError('DATASET_CONFIG', `std is ${JSON.stringify(config.std)}; every value must be above 0.`, { pointer: '/std' });
   if (config.scale === 0) throw new OctetError('DATASET_CONFIG', 'scale is 0, which makes all samples equal.', { pointer: '/scale' });
   const channels = Math.max(mean.length, std.length);
   if (mean.length > 1 && std.length > 1 && mean.length !== std.length) {
     throw new OctetError('DATASET_CONFIG', `mean has ${mean.length} values and std ${std.length}.`, { pointer: '/std' });
   }
-  return { offset: config.offset ?? 0, scale: config.scale ?? defaultScale(stored, config, [...mean, ...std], assumptions), mean, std, axis: channels > 1 ? axisOf(channels, shape, known) : 'first' };
+  return {
+    offset: config.offset ?? 0,
+    scale: config.scale ?? defaultScale(stored, config, [...mean, ...std], assumptions),
+    mean,
+    std,
+    axis: channels > 1 ? axisOf(channels, shape, known) : 'first',
+  };
 }
 
 function list(value: number | number[] | undefined, otherwise: number): number[] {
@@ -39,19 +52,28 @@ function defaultScale(stored: Stored, config: DatasetConfig, statistics: readonl
   const said = config.offset !== undefined || config.mean !== undefined || config.std !== undefined;
   const { min, max } = stored.range;
   if (stored.dtype !== 'uint8') {
-    if (!said && ((min === 0 && max === 255) || !/^float/.test(stored.dtype))) assumptions.push(`Values of type ${stored.dtype}, from ${min} to ${max}, go into the model as they are; set scale, mean and std in the config of the dataset if it was trained otherwise.`);
+    if (!said && ((min === 0 && max === 255) || !/^float/.test(stored.dtype)))
+      assumptions.push(
+        `Values of type ${stored.dtype}, from ${min} to ${max}, go into the model as they are; set scale, mean and std in the config of the dataset if it was trained otherwise.`,
+      );
     return 1;
   }
   if (config.offset !== undefined) return 1;
   if (!said) {
-    assumptions.push('Bytes are scaled by 1/255 to 0…1, because the config of the dataset says nothing; set "scale": 1 for a model that takes 0…255.');
+    assumptions.push(
+      'Bytes are scaled by 1/255 to 0…1, because the config of the dataset says nothing; set "scale": 1 for a model that takes 0…255.',
+    );
     return 1 / 255;
   }
   if (statistics.some((value) => Math.abs(value) > 1)) {
-    assumptions.push('Mean and std are taken to be in units of bytes (0…255), because they are larger than 1; bytes are not scaled by 1/255.');
+    assumptions.push(
+      'Mean and std are taken to be in units of bytes (0…255), because they are larger than 1; bytes are not scaled by 1/255.',
+    );
     return 1;
   }
-  assumptions.push('Bytes are scaled by 1/255 before mean and std, as torchvision does; set "scale" in the config of the dataset to say otherwise.');
+  assumptions.push(
+    'Bytes are scaled by 1/255 before mean and std, as torchvision does; set "scale" in the config of the dataset to say otherwise.',
+  );
   return 1 / 255;
 }
 
@@ -60,13 +82,22 @@ function axisOf(channels: number, shape: readonly number[], known: 'first' | 'la
   const last = shape.at(-1) === channels;
   if (known && (known === 'first' ? first : last)) return known;
   if (first && last && shape.length > 1) {
-    throw new OctetError('DATASET_AMBIGUOUS', `mean and std have ${channels} values, and samples of shape [${shape}] could have their channels first or last.`, { pointer: '/mean' }, {
-      hint: 'Say {"layout": "NHWC"} or {"layout": "NCHW"} in the config of the dataset.',
-    });
+    throw new OctetError(
+      'DATASET_AMBIGUOUS',
+      `mean and std have ${channels} values, and samples of shape [${shape}] could have their channels first or last.`,
+      { pointer: '/mean' },
+      {
+        hint: 'Say {"layout": "NHWC"} or {"layout": "NCHW"} in the config of the dataset.',
+      },
+    );
   }
   if (first) return 'first';
   if (last) return 'last';
-  throw new OctetError('DATASET_CONFIG', `mean and std have ${channels} values, but samples of shape [${shape}] have no axis of that size first or last.`, { pointer: '/mean' });
+  throw new OctetError(
+    'DATASET_CONFIG',
+    `mean and std have ${channels} values, but samples of shape [${shape}] have no axis of that size first or last.`,
+    { pointer: '/mean' },
+  );
 }
 
 /** Turns stored samples into model inputs. */
@@ -82,7 +113,8 @@ export function converter(reading: Reading, elements: number): Convert {
   const sourceFirst = order === 'same' ? targetFirst : order === 'firstToLast';
   const [sourceChannel, sourcePlace] = sourceFirst ? [places, 1] : [1, channels];
   const [targetChannel, targetPlace] = targetFirst ? [places, 1] : [1, channels];
-  const apply = (x: number, channel: number) => ((x + scaling.offset) * scaling.scale - at(scaling.mean, channel)) / at(scaling.std, channel);
+  const apply = (x: number, channel: number) =>
+    ((x + scaling.offset) * scaling.scale - at(scaling.mean, channel)) / at(scaling.std, channel);
   const plain = scaling.offset === 0 && scaling.scale === 1 && several === 1 && scaling.mean[0] === 0 && scaling.std[0] === 1;
 
   return (source, target, samples) => {

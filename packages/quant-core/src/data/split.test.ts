@@ -4,19 +4,25 @@ import { shuffled, split } from './split.js';
 
 test('parts are disjoint, ascending and complete; the share is kept in every class', () => {
   fc.assert(
-    fc.property(fc.integer({ min: 2, max: 400 }), fc.double({ min: 0.01, max: 0.9, noNaN: true }), fc.integer({ min: 0, max: 1000 }), fc.integer({ min: 1, max: 12 }), (count, share, seed, classes) => {
-      const labels = Int32Array.from({ length: count }, (_, i) => (i * 7) % classes);
-      const { rest, held } = split(count, share, seed, labels);
-      expect([...rest, ...held].sort((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, i) => i));
-      for (const part of [rest, held]) expect([...part]).toEqual([...part].sort((a, b) => a - b));
-      expect(held.length).toBe(Math.min(count - 1, Math.max(1, Math.round(count * share))));
-      for (let label = 0; label < classes; label++) {
-        const size = labels.filter((l) => l === label).length;
-        const taken = held.filter((i) => labels[i] === label).length;
-        if (size > 1) expect(taken).toBeLessThanOrEqual(Math.ceil((size * held.length) / count));
-        expect(Math.abs(taken - (size * held.length) / count)).toBeLessThanOrEqual(classes);
-      }
-    }),
+    fc.property(
+      fc.integer({ min: 2, max: 400 }),
+      fc.double({ min: 0.01, max: 0.9, noNaN: true }),
+      fc.integer({ min: 0, max: 1000 }),
+      fc.integer({ min: 1, max: 12 }),
+      (count, share, seed, classes) => {
+        const labels = Int32Array.from({ length: count }, (_, i) => (i * 7) % classes);
+        const { rest, held } = split(count, share, seed, labels);
+        expect([...rest, ...held].sort((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, i) => i));
+        for (const part of [rest, held]) expect([...part]).toEqual([...part].sort((a, b) => a - b));
+        expect(held.length).toBe(Math.min(count - 1, Math.max(1, Math.round(count * share))));
+        for (let label = 0; label < classes; label++) {
+          const size = labels.filter((l) => l === label).length;
+          const taken = held.filter((i) => labels[i] === label).length;
+          if (size > 1) expect(taken).toBeLessThanOrEqual(Math.ceil((size * held.length) / count));
+          expect(Math.abs(taken - (size * held.length) / count)).toBeLessThanOrEqual(classes);
+        }
+      },
+    ),
   );
 });
 

@@ -21,7 +21,11 @@ export function split(count: number, share: number, seed: number, labels?: Array
     else groups.set(label, [index]);
   }
   const total = Math.min(count - 1, Math.max(1, Math.round(count * share)));
-  const quotas = quotasOf([...groups].sort(([a], [b]) => a - b).map(([, members]) => members), total / count, total);
+  const quotas = quotasOf(
+    [...groups].sort(([a], [b]) => a - b).map(([, members]) => members),
+    total / count,
+    total,
+  );
   const held = new Set<number>();
   for (const { members, take } of quotas) for (const index of members.slice(0, take)) held.add(index);
   const all = Uint32Array.from({ length: count }, (_, i) => i);
@@ -44,5 +48,7 @@ function quotasOf(groups: readonly number[][], share: number, total: number): { 
 
 /** The order of an epoch: a seeded permutation of `indices`, another one for every epoch. */
 export function shuffled(indices: Uint32Array, seed: number, epoch: number): Uint32Array {
-  return Random.for(seed, `epoch ${epoch}`).permutation(indices.length).map((at) => indices[at] as number);
+  return Random.for(seed, `epoch ${epoch}`)
+    .permutation(indices.length)
+    .map((at) => indices[at] as number);
 }

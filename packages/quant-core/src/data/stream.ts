@@ -139,7 +139,10 @@ export class ByteReader {
     for (let at = 0; at < count; ) {
       if (this.rest.length === 0) {
         const next = await this.chunks.next();
-        if (next.done) throw new OctetError('DATASET_UNREADABLE', `"${this.file}" is cut off: ${count - at} more bytes were expected.`, { file: this.file });
+        if (next.done)
+          throw new OctetError('DATASET_UNREADABLE', `"${this.file}" is cut off: ${count - at} more bytes were expected.`, {
+            file: this.file,
+          });
         this.rest = next.value;
         continue;
       }

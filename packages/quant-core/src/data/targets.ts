@@ -88,7 +88,10 @@ export class TargetCollector {
   static async create(source: TargetSource): Promise<TargetCollector> {
     const width = sizeOf(source.shape);
     if (width === 0) throw new OctetError('DATASET_LABELS', `The targets "${source.name}" have shape [${source.shape}] and hold nothing.`);
-    return new TargetCollector(source, source.task === 'classification' ? undefined : await FlatWriter.create(source.path, 'float32', width, source.maxBytes));
+    return new TargetCollector(
+      source,
+      source.task === 'classification' ? undefined : await FlatWriter.create(source.path, 'float32', width, source.maxBytes),
+    );
   }
 
   /** Targets of whole or broken samples, in order. */
@@ -118,9 +121,14 @@ export class TargetCollector {
       return { task: 'regression', values, shape };
     }
     const { sample, why } = this.refused ?? { sample: 0, why: 'is not a label' };
-    throw new OctetError('DATASET_LABELS', `The target of sample ${sample} in "${name}" ${why}.`, { sample }, {
-      hint: 'Class labels are whole numbers from 0, or one-hot rows. For numbers to predict, set "task": "regression" in the config of the dataset; to leave targets aside, "task": "unlabelled".',
-    });
+    throw new OctetError(
+      'DATASET_LABELS',
+      `The target of sample ${sample} in "${name}" ${why}.`,
+      { sample },
+      {
+        hint: 'Class labels are whole numbers from 0, or one-hot rows. For numbers to predict, set "task": "regression" in the config of the dataset; to leave targets aside, "task": "unlabelled".',
+      },
+    );
   }
 
   async abandon(): Promise<void> {

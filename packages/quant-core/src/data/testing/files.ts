@@ -29,7 +29,12 @@ export class Bench {
 }
 
 /** A .npy file, format version 1 or as told. */
-export function npy(descr: string, shape: readonly number[], data: Buffer, options: { fortran?: boolean; version?: number; header?: string } = {}): Buffer {
+export function npy(
+  descr: string,
+  shape: readonly number[],
+  data: Buffer,
+  options: { fortran?: boolean; version?: number; header?: string } = {},
+): Buffer {
   const { fortran = false, version = 1 } = options;
   const tuple = shape.length === 1 ? `${shape[0]},` : shape.join(', ');
   const text = options.header ?? `{'descr': '${descr}', 'fortran_order': ${fortran ? 'True' : 'False'}, 'shape': (${tuple}), }`;

@@ -31,7 +31,10 @@ export function zip(entries: readonly ZipEntry[]): Buffer {
     local.writeUInt32LE(0x04034b50, 0);
     record.writeUInt32LE(0x02014b50, 0);
     record.writeUInt16LE(20, 4);
-    for (const [header, at] of [[local, 4], [record, 6]] as const) {
+    for (const [header, at] of [
+      [local, 4],
+      [record, 6],
+    ] as const) {
       header.writeUInt16LE(20, at);
       header.writeUInt16LE(flags, at + 2);
       header.writeUInt16LE(method, at + 4);
