@@ -16,10 +16,11 @@ const rooms = [
   'convert/',
   'evaluate/',
   'report/',
-  '(quantize|index)[.]ts',
+  'pipeline/',
+  '(quantize|inspect|index)[.]ts',
 ];
 const core = '^packages/quant-core/src/';
-const notProduct = '([.]test[.]ts$|/src/testing/)';
+const notProduct = '([.]test[.]ts$|/testing/)';
 /** The report's types are data that every room may speak of. */
 const reportSchema = '^packages/quant-core/src/report/schema[.]ts$';
 const name = (room) => room.replace(/\/|\[[.]\]ts|[()]/g, '').replaceAll('|', '-');
