@@ -8,3 +8,4 @@ export type { NewDataset, NewModel } from './uploads.js';
 export { type JobQueue, openQueue, type QueueOptions, type QueueWorker } from './queue/queue.js';
 export { type Reconciled, reconcile } from './queue/reconcile.js';
 export { type EmbeddedOptions, type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.js';
+export { createLog } from './log.js';

@@ -61,22 +61,32 @@ function openOnRedis(redisUrl: string, log: Logger): JobQueue {
     return redis;
   };
   const producer = connect('producer', 1);
-  const queue = new Queue<QueuePayload>(queueName, { connection: producer, prefix: 'octet', defaultJobOptions: entryOptions, skipWaitingForReady: true });
-  queue.on('error', (error) => log.warn({ err: error }, 'the queue has trouble'));
-  const answer = answering(async () => {
+  // BullMQ asks Redis for its version when a queue is made, once and for all: not before there is a connection.
+  let queue: Queue<QueuePayload> | undefined;
+  const open = async () => {
+    if (producer.status === 'connecting' || producer.status === 'connect') await new Promise((resolve) => producer.once('ready', resolve).once('close', resolve));
     if (producer.status !== 'ready') throw new Error(`the connection to Redis is ${producer.status}`);
-  });
+    if (queue === undefined) {
+      queue = new Queue<QueuePayload>(queueName, { connection: producer, prefix: 'octet', defaultJobOptions: entryOptions });
+      queue.on('error', (error) => log.warn({ err: error }, 'the queue has trouble'));
+    }
+    return queue;
+  };
   return {
-    ...common(queue, answer),
+    ...common(open),
     backend: 'redis',
-    ping: () => answer(async () => void (await producer.ping())),
+    ping: () =>
+      answer(async () => {
+        await open();
+        await producer.ping();
+      }),
     async createWorker(handler, { concurrency }) {
       const connection = connect('worker', null);
       const worker = new Worker<QueuePayload>(queueName, ({ data }) => handler(data.jobId), { connection, prefix: 'octet', concurrency, lockDuration, autorun: false });
       return run(worker, log, () => connection.disconnect());
     },
     async close() {
-      await queue.close().catch(() => undefined);
+      await queue?.close().catch(() => undefined);
       producer.disconnect();
     },
   };
@@ -97,9 +107,8 @@ async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueu
   }
   const queue = new OnPostgres.Queue<QueuePayload>(queueName, { connection: producer, defaultJobOptions: entryOptions });
   queue.on('error', (error) => log.warn({ err: error }, 'the queue has trouble'));
-  const answer = answering(async () => undefined);
   return {
-    ...common(queue, answer),
+    ...common(async () => queue),
     backend: 'postgres',
     ping: () => answer(async () => void (await producer.query('SELECT 1'))),
     async createWorker(handler, { concurrency }) {
@@ -114,24 +123,19 @@ async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueu
   };
 }
 
-type Answer = <T>(ask: () => Promise<T>) => Promise<T>;
-
 /** Runs a command of the queue with a limit of time, turning every failure into QUEUE_UNAVAILABLE. */
-function answering(check: () => Promise<void>): Answer {
-  return async (ask) => {
-    let timer: NodeJS.Timeout | undefined;
-    try {
-      await check();
-      const late = new Promise<never>((_resolve, reject) => {
-        timer = setTimeout(() => reject(new Error(`no answer within ${answerWithinMs / 1000} s`)), answerWithinMs);
-      });
-      return await Promise.race([ask(), late]);
-    } catch (error) {
-      throw new ServiceError('QUEUE_UNAVAILABLE', `the queue does not answer: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-    } finally {
-      clearTimeout(timer);
-    }
-  };
+async function answer<T>(ask: () => Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${answerWithinMs / 1000} s`)), answerWithinMs);
+  });
+  try {
+    return await Promise.race([ask(), late]);
+  } catch (error) {
+    throw new ServiceError('QUEUE_UNAVAILABLE', `the queue does not answer: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 interface EntryQueue {
@@ -139,12 +143,12 @@ interface EntryQueue {
   getJobCounts(...types: ('waiting' | 'active' | 'prioritized' | 'delayed')[]): Promise<Record<string, number>>;
 }
 
-function common(queue: EntryQueue, answer: Answer): Pick<JobQueue, 'enqueue' | 'counts'> {
+function common(open: () => Promise<EntryQueue>): Pick<JobQueue, 'enqueue' | 'counts'> {
   return {
-    enqueue: (jobId, attempt = 0) => answer(async () => void (await queue.add('quantize', { jobId }, { jobId: `${jobId}-${attempt}` }))),
+    enqueue: (jobId, attempt = 0) => answer(async () => void (await (await open()).add('quantize', { jobId }, { jobId: `${jobId}-${attempt}` }))),
     counts: () =>
       answer(async () => {
-        const { waiting = 0, active = 0 } = await queue.getJobCounts('waiting', 'active');
+        const { waiting = 0, active = 0 } = await (await open()).getJobCounts('waiting', 'active');
         return { waiting, active };
       }),
   };

@@ -1,0 +1,96 @@
+import { type Claim, type Store } from '@octet/store';
+import type { PipelineEvent, Stage } from '@octet/quant-core';
+import type { Logger } from 'pino';
+
+type ProgressEvent = Extract<PipelineEvent, { type: 'progress' }>;
+
+/** Rows of progress of one job come no faster than this. */
+const progressEveryMs = 500;
+/** Log lines waiting for the database, above which further ones are left out. */
+const waitingLimit = 500;
+
+/** Carries the events of a job process into Postgres, in order, one write at a time, progress thinned out. */
+export class Relay {
+  readonly #store: Store;
+  readonly #claim: Claim;
+  readonly #log: Logger;
+  #chain: Promise<void> = Promise.resolve();
+  #waiting = 0;
+  #stage: Stage | null = null;
+  #stageStarted = 0;
+  #latest: ProgressEvent | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  #lastWrite = 0;
+
+  constructor(store: Store, claim: Claim, log: Logger) {
+    this.#store = store;
+    this.#claim = claim;
+    this.#log = log;
+  }
+
+  /** The stage that the job is in. */
+  get stage(): Stage | null {
+    return this.#stage;
+  }
+
+  /** Takes an event; never blocks and never throws. */
+  take(event: PipelineEvent): void {
+    switch (event.type) {
+      case 'stage':
+        this.#writeLatest();
+        this.#stage = event.stage;
+        this.#stageStarted = Date.now();
+        this.#write(() => this.#store.jobs.reportProgress(this.#claim, event.stage, null));
+        break;
+      case 'progress':
+        this.#latest = event;
+        if (event.done >= event.total) this.#writeLatest();
+        else this.#timer ??= setTimeout(() => this.#writeLatest(), Math.max(0, this.#lastWrite + progressEveryMs - Date.now()));
+        break;
+      case 'epoch': {
+        const { type, ...data } = event;
+        this.#write(() => this.#store.jobs.reportEvent(this.#claim, { type, data }));
+        break;
+      }
+      case 'log': {
+        const { type, ...data } = event;
+        this.#log[event.level]({ data: event.data, stage: this.#stage }, event.message);
+        if (this.#waiting < waitingLimit) this.#write(() => this.#store.jobs.reportEvent(this.#claim, { type, data }));
+        break;
+      }
+      case 'checkpoint':
+        this.#log.debug({ step: event.step }, 'checkpoint written');
+        break;
+    }
+  }
+
+  /** Resolves when everything taken so far is written. */
+  async drain(): Promise<void> {
+    this.#writeLatest();
+    await this.#chain;
+  }
+
+  #writeLatest(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const event = this.#latest;
+    if (event === null) return;
+    this.#latest = null;
+    this.#lastWrite = Date.now();
+    const { stage, done, total, unit, figures = {} } = event;
+    const seconds = (Date.now() - this.#stageStarted) / 1000;
+    const stageEtaSeconds = done > 0 && stage === this.#stage ? Math.round((seconds / done) * (total - done) * 10) / 10 : null;
+    this.#write(() => this.#store.jobs.reportProgress(this.#claim, stage, { stage, done, total, unit, figures, stageEtaSeconds }));
+  }
+
+  #write(write: () => Promise<unknown>): void {
+    this.#waiting++;
+    this.#chain = this.#chain
+      .then(write)
+      .then(() => undefined)
+      .catch((error: unknown) => this.#log.warn({ err: error }, 'an event of the job could not be written'))
+      .finally(() => {
+        this.#waiting--;
+      });
+  }
+}
