@@ -2,6 +2,8 @@ import { type Cpu, hasInt8Dot } from '../evaluate/cpu.js';
 import { bytes, decibels, percent, plural } from './format.js';
 import type { LayerReport, Report } from './schema.js';
 
+/** Share of run time in integer nodes from which a model counts as integer. */
+const mostlyInteger = 0.6;
 /** Times within this factor are called equal. */
 const slowerFrom = 1.05;
 /** Least loss of accumulated SQNR over one layer that is worth naming, dB. */
@@ -9,17 +11,28 @@ const notableDrop = 6;
 /** Above this accumulated SQNR a layer is no reason to worry, whatever it lost; dB. */
 const soundSqnr = 25;
 
+type Times = Pick<Report['latency'], 'float' | 'int8'>;
+
+const slowerAlone = ({ float, int8 }: Times) => int8.p50Ms > slowerFrom * float.p50Ms;
+const slowerInBatch = ({ float, int8 }: Times) => int8.batch32.p50Ms > slowerFrom * float.batch32.p50Ms;
+
 /** Whether int8 is slower than float, at batch 1 or at 32. */
-export function isSlower(latency: Pick<Report['latency'], 'float' | 'int8'>): boolean {
-  const { float, int8 } = latency;
-  return int8.p50Ms > slowerFrom * float.p50Ms || int8.batch32.p50Ms > slowerFrom * float.batch32.p50Ms;
+export const isSlower = (latency: Times) => slowerAlone(latency) || slowerInBatch(latency);
+
+/**
+ * Whether slowness is the fault of the model as converted. It is not where most of the time is spent in integer nodes
+ * and the processor lacks the instructions: the same model is faster on another machine.
+ */
+export function isSlowByItself({ latency, runtime }: Pick<Report, 'latency' | 'runtime'>): boolean {
+  const lacking = hasInt8Dot({ model: '', features: latency.cpuFeatures }) === false;
+  return isSlower(latency) && !(lacking && (runtime.integerTimeShare ?? 0) >= mostlyInteger);
 }
 
 /**
  * Why int8 is slower than float, from what was measured: missing instructions, time outside of integer nodes, many
  * conversions between float and int8. Null when it is not slower and nothing is to be noted.
  */
-export function latencyNote(latency: Pick<Report['latency'], 'float' | 'int8'>, runtime: Report['runtime'], cpu: Cpu): string | null {
+export function latencyNote(latency: Times, runtime: Report['runtime'], cpu: Cpu): string | null {
   const dot = hasInt8Dot(cpu);
   if (!isSlower(latency)) {
     return dot === false
@@ -28,7 +41,7 @@ export function latencyNote(latency: Pick<Report['latency'], 'float' | 'int8'>, 
   }
   const reasons: string[] = [];
   if (runtime.integerNodes === 0) reasons.push('no node runs on integers');
-  else if (runtime.integerTimeShare !== null && runtime.integerTimeShare < 0.6) {
+  else if (runtime.integerTimeShare !== null && runtime.integerTimeShare < mostlyInteger) {
     reasons.push(
       `only ${percent(runtime.integerTimeShare, 0)} of the time is spent in integer nodes (${plural(runtime.floatNodes, 'node stays', 'nodes stay')} float)`,
     );
@@ -39,12 +52,14 @@ export function latencyNote(latency: Pick<Report['latency'], 'float' | 'int8'>, 
     );
   }
   if (dot === false) reasons.push('this processor has no 8-bit dot product (VNNI or alike)');
-  if (latency.float.p50Ms < 0.2) reasons.push('the model is so small that the runtime’s own cost per node outweighs the arithmetic');
+  if (latency.float.p50Ms < 0.2 && !slowerInBatch(latency)) {
+    reasons.push('at batch 1 the model is so small that the cost of starting each node outweighs the arithmetic');
+  }
   return `int8 is slower than float here: ${reasons.length > 0 ? reasons.join('; ') : 'the profile shows no single reason'}.`;
 }
 
 /** The int8 layer over which the accumulated SQNR falls most, when that is worth naming. */
-export function worstLayer(layers: readonly LayerReport[]): { layer: LayerReport; lostDb: number; db: number } | null {
+function worstLayer(layers: readonly LayerReport[]): { layer: LayerReport; lostDb: number; db: number } | null {
   let worst: { layer: LayerReport; lostDb: number; db: number } | null = null;
   let before: number | undefined;
   for (const layer of layers) {

@@ -186,6 +186,18 @@ describe('verdict', () => {
     );
   });
 
+  it('slowness that comes from the processor alone is a warning', () => {
+    const { latency } = reportInput();
+    const slow = { ...latency, float: { ...latency.float, p50Ms: 0.15 }, int8: { ...latency.int8, p50Ms: 0.2 } };
+    const built = buildReport(reportInput({ latency: slow, cpu: { model: '', features: ['avx2'] } }));
+    expect(built.verdict.decision).toBe('ship');
+    expect(built.warnings).toEqual([{ code: 'SLOWER_ON_THIS_PROCESSOR', text: built.latency.note }]);
+    expect(built.latency.note).toContain('at batch 1 the model is so small');
+    const inBatch = { ...slow, int8: { ...slow.int8, batch32: { p50Ms: 30, p95Ms: 31 } } };
+    expect(buildReport(reportInput({ latency: inBatch, cpu: { model: '', features: ['avx2'] } })).latency.note).not.toContain('so small');
+    expect(buildReport(reportInput({ latency: inBatch })).verdict.decision).toBe('inspect');
+  });
+
   it('outputs that are not numbers refuse', () => {
     const rows = range(0, 100).map((i) => [i % 2, 0.5]);
     const labels = range(0, 100).map((i) => 1 - (i % 2));

@@ -4,7 +4,7 @@ import type { Cpu } from '../evaluate/cpu.js';
 import { type MetricName, metricFacts, metricValue } from '../evaluate/metrics.js';
 import { type Outputs, topLabel } from '../evaluate/outputs.js';
 import { isReal, pairedChange, recoveredShare } from '../evaluate/paired.js';
-import { latencyNote } from './advice.js';
+import { isSlowByItself, isSlower, latencyNote } from './advice.js';
 import { plural } from './format.js';
 import { type LatencyFigures, type LayerReport, type PairedChange, type Report, reportVersion } from './schema.js';
 import { gatePasses, judge } from './verdict.js';
@@ -124,6 +124,9 @@ function warningsOf(report: Omit<Report, 'verdict'>, qatOverPtq: PairedChange | 
       code: 'GATE_UNCERTAIN',
       text: `The gate holds, but with ${plural(report.samples.evaluation, 'sample')} the 95 % interval of the change reaches beyond it.`,
     });
+  }
+  if (isSlower(report.latency) && !isSlowByItself(report)) {
+    warnings.push({ code: 'SLOWER_ON_THIS_PROCESSOR', text: report.latency.note ?? 'int8 is slower than float on this processor.' });
   }
   const floats = report.layers.filter((layer) => layer.precision === 'float' && layer.parameters > 0);
   if (floats.length > 0) {

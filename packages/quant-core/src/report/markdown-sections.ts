@@ -136,7 +136,7 @@ export function layerSection({ layers }: Report): string {
   const floatShown = cut(float, 25, 'nodes');
   return [
     title,
-    `${plural(int8.length, 'layer')} int8, ${plural(float.length, 'node')} float. Worst first. SQNR: signal to quantization noise with everything quantized, and with the layer alone; RMSE/scale is 0.289 for ideal rounding, above it values are clipped; spread: largest over smallest channel scale of the weights.`,
+    `${plural(int8.length, 'layer')} int8, ${plural(float.length, 'node')} float. Worst first. SQNR: signal to quantization noise with everything quantized, and with the layer alone; RMSE/scale is 0.289 for ideal rounding, less where many values are exactly 0, and more where values are clipped; spread: largest over smallest channel scale of the weights.`,
     ...(int8.length > 0 ? [table(columns, rows)] : []),
     ...shown.note,
     ...(float.length > 0

@@ -2,7 +2,7 @@ import { type MetricName, metricFacts } from '../evaluate/metrics.js';
 import { isReal } from '../evaluate/paired.js';
 import { leastParity } from '../evaluate/parity.js';
 import { mcnemarExact } from '../evaluate/statistics.js';
-import { accuracyAdvice, isSlower, parityAdvice } from './advice.js';
+import { accuracyAdvice, isSlowByItself, parityAdvice } from './advice.js';
 import { bytes, changeText, count, fixed, metricText, percent, plural } from './format.js';
 import type { PairedChange, Report } from './schema.js';
 
@@ -114,7 +114,7 @@ function problemsOf(evidence: Evidence): Problem[] {
       nextStep: 'See the layers of this report for why each node stayed float.',
     });
   }
-  if (isSlower(report.latency)) {
+  if (isSlowByItself(report)) {
     problems.push({
       severity: 'inspect',
       text: report.latency.note ?? 'int8 is slower than float here.',
