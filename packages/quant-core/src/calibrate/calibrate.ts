@@ -35,7 +35,7 @@ export function withTaps(graph: Graph, names: readonly string[]): Graph {
 
 /**
  * Run the float graph over calibration batches and observe every tapped activation.
- * Batches hold `x` of shape [n, …sample]. Throws DATASET_NOT_FINITE when an activation is not finite.
+ * On one thread, so that the ranges do not depend on the machine. Batches hold `x` of shape [n, …sample]. Throws DATASET_NOT_FINITE when an activation is not finite.
  */
 export async function calibrate(
   graph: Graph,
@@ -43,11 +43,10 @@ export async function calibrate(
   batches: AsyncIterable<{ x: Tensor<'float32'> }>,
   recipe: Recipe,
   engine: Engine,
-  threads: number,
   onProgress: (samples: number) => void,
 ): Promise<Map<string, CalibratedRange>> {
   const input = graph.inputs[0] as Value;
-  const program = await engine.compile(withTaps(graph, taps.map((tap) => tap.value)), { threads, mode: 'train' });
+  const program = await engine.compile(withTaps(graph, taps.map((tap) => tap.value)), { threads: 1, mode: 'train' });
   const watched = taps.map((tap) => ({ ...tap, observer: createObserver(recipe), average: new MovingAverage() }));
   let samples = 0;
   try {

@@ -2,13 +2,15 @@ import type { Graph } from '../ir/graph.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 export interface CompileOptions {
-  /** Intra-op threads; results do not depend on it. */
+  /** Intra-op threads. Sums inside matrix products depend on it in the last bit: where bits matter, 1. */
   threads: number;
   /**
    * `train`: the graph is run as it stands, apart from exact clean-ups. `infer`: every optimization of the runtime,
    * as a user's own session would have it (integer kernels for Q/DQ groups included).
    */
   mode: 'train' | 'infer';
+  /** Use the fast kernels of x86 without VNNI, which saturate, as a session with default options does. */
+  saturatingIntegers?: boolean;
   /** Keep what the runtime made of the graph at this path, to see which nodes became integer. */
   optimizedModelPath?: string;
   /** Write a profile with this file name prefix. */
@@ -22,11 +24,23 @@ export interface Program {
   dispose(): Promise<void>;
 }
 
+/** A compiled graph that is run on several parts of a batch. */
+export interface ShardedProgram {
+  /** One result for each set of feeds, in their order. */
+  run(shards: readonly Readonly<Record<string, Tensor>>[]): Promise<Record<string, Tensor>[]>;
+  dispose(): Promise<void>;
+}
+
 /** Executes graphs and knows nothing of training or quantization. */
 export interface Engine {
   readonly name: string;
   readonly version: string;
   compile(graph: Graph, options: CompileOptions): Promise<Program>;
+  /**
+   * Compile a training graph that is run on `shards` parts at a time, on up to `threads` threads. Every part runs on one thread,
+   * so that the result has the same bits whatever the number of threads.
+   */
+  compileSharded(graph: Graph, options: { threads: number; shards: number }): Promise<ShardedProgram>;
   /** Load a finished model file, as a user would. */
   load(path: string, options: CompileOptions): Promise<Program>;
 }

@@ -15,9 +15,13 @@ interface ActivationChoice {
   reduceRange: boolean;
 }
 
-/** Backend presets, named as PyTorch users know them. Sources: torch.ao.quantization qconfig defaults; ONNX Runtime's quantizer. */
+/**
+ * Backend presets, named as PyTorch users know them. Sources: torch.ao.quantization qconfig defaults; ONNX Runtime's quantizer.
+ * `onnxruntime` keeps weights to 7 bits: the u8·s8 kernel of x86 without VNNI adds pairs in saturating int16, and
+ * 2·255·63 stays below 2^15 (docs/decisions/0002-seven-bit-weights.md).
+ */
 const presets: Record<Target, { weights: WeightChoice; activations: ActivationChoice }> = {
-  onnxruntime: { weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: false }, activations: { bits: 8, symmetric: false, reduceRange: false } },
+  onnxruntime: { weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: true }, activations: { bits: 8, symmetric: false, reduceRange: false } },
   x86: { weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: false }, activations: { bits: 8, symmetric: false, reduceRange: true } },
   fbgemm: { weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: false }, activations: { bits: 8, symmetric: false, reduceRange: true } },
   qnnpack: { weights: { bits: 8, perChannel: false, symmetric: true, reduceRange: false }, activations: { bits: 8, symmetric: false, reduceRange: false } },

@@ -47,7 +47,7 @@ export async function calibrateModel(context: Context, model: PreparedModel, pla
   const batchSize = model.locked ? (model.fixedBatch as number) : calibrationBatch(recipe.calibration.batchSize, perSample);
   const order = model.locked ? data.calibration.subarray(0, data.calibration.length - (data.calibration.length % batchSize)) : data.calibration;
   if (!order.length) throw new OctetError('CONFIG_IMPOSSIBLE', `The model takes ${batchSize} samples at a time, calibration has ${data.calibration.length}`, { pointer: '/calibration/samples' });
-  return calibrate(model.graph, taps, batches(data.dataset, order, { batchSize, ...context.abortable }), recipe, context.engine, context.threads, (done) =>
+  return calibrate(model.graph, taps, batches(data.dataset, order, { batchSize, ...context.abortable }), recipe, context.engine, (done) =>
     context.progress('calibrate', done, order.length, 'samples'),
   );
 }

@@ -127,7 +127,6 @@ export function checkTrainable(model: PreparedModel, plan: QuantPlan): void {
     layout: parameterLayout(model.graph),
     plan,
     loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
-    optimizer: { kind: 'sgd', momentum: 0, weightDecay: 0 },
     observe: false,
     clipWeights: false,
   });

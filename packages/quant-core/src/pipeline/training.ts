@@ -2,13 +2,10 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CalibratedRange } from '../calibrate/calibrate.js';
-import type { Program } from '../engine/engine.js';
-import { runRows } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import type { Value } from '../ir/graph.js';
+import type { Graph, Value } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
-import type { Tensor } from '../tensor/tensor.js';
 import { decodeCheckpoint, encodeCheckpoint } from '../train/checkpoint.js';
 import { type LossSpec, logitsOf } from '../train/loss.js';
 import { parameterLayout, unpackParameters } from '../train/parameters.js';
@@ -43,12 +40,11 @@ function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, da
 }
 
 /** Train with fake quant and return the best epoch, its weights in a graph of their own. */
-export async function trainModel(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData, calibrated: ReadonlyMap<string, CalibratedRange>, weightClips: ReadonlyMap<string, Float32Array>): Promise<TrainResult & { graph: import('../ir/graph.js').Graph; loss: LossSpec }> {
+export async function trainModel(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData, calibrated: ReadonlyMap<string, CalibratedRange>, weightClips: ReadonlyMap<string, Float32Array>): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
   const { job, engine, threads } = context;
   const loss = lossFor(job.recipe, data.task, model.width);
   const logits = logitsOf(model.graph.outputs[0] as Value).logits;
   if (model.width === undefined) throw new OctetError('MODEL_NOT_TRAINABLE', `Output ${model.output} has no fixed width: [${logits.shape}]`, { tensor: model.output }, { hint: 'Export the model with a fixed number of outputs.' });
-  const teacher = loss.distillationWeight > 0 ? await teacherOf(context, model, logits) : undefined;
   const steps = train({
     graph: model.graph,
     batchSymbol: model.batchSymbol,
@@ -62,42 +58,26 @@ export async function trainModel(context: Context, model: PreparedModel, plan: Q
     holdoutIndices: data.holdout,
     calibrated,
     weightClips,
-    ...(teacher ? { teacher: teacher.run } : {}),
     engine,
     threads,
     fingerprint: fingerprint(context, model, plan, data),
     ...(job.checkpointPath ? { checkpoint: decodeCheckpoint(await readFile(job.checkpointPath)) } : {}),
     ...context.abortable,
   });
-  try {
-    for (;;) {
-      const next = await steps.next();
-      if (next.done) {
-        const graph = model.graph.clone();
-        unpackParameters(graph, parameterLayout(graph), next.value.parameters);
-        return { ...next.value, graph, loss };
-      }
-      const event = next.value;
-      if (event.kind === 'step') context.progress('train', event.step, event.total, 'steps', { epoch: event.epoch + 1, loss: event.loss, learningRate: event.learningRate, samplesPerSecond: event.samplesPerSecond });
-      if (event.kind === 'epoch') context.emit({ type: 'epoch', ...event.record });
-      if (event.kind === 'checkpoint') {
-        const path = join(job.workDirectory, 'checkpoint.bin');
-        await writeFile(path, encodeCheckpoint(event.checkpoint));
-        context.emit({ type: 'checkpoint', path, step: event.checkpoint.step });
-      }
+  for (;;) {
+    const next = await steps.next();
+    if (next.done) {
+      const graph = model.graph.clone();
+      unpackParameters(graph, parameterLayout(graph), next.value.parameters);
+      return { ...next.value, graph, loss };
     }
-  } finally {
-    await teacher?.program.dispose();
+    const event = next.value;
+    if (event.kind === 'step') context.progress('train', event.step, event.total, 'steps', { epoch: event.epoch + 1, loss: event.loss, learningRate: event.learningRate, samplesPerSecond: event.samplesPerSecond });
+    if (event.kind === 'epoch') context.emit({ type: 'epoch', ...event.record });
+    if (event.kind === 'checkpoint') {
+      const path = join(job.workDirectory, 'checkpoint.bin');
+      await writeFile(path, encodeCheckpoint(event.checkpoint));
+      context.emit({ type: 'checkpoint', path, step: event.checkpoint.step });
+    }
   }
-}
-
-/** The float model's own logits for a batch. */
-async function teacherOf(context: Context, model: PreparedModel, logits: Value): Promise<{ program: Program; run: (x: Tensor<'float32'>) => Promise<Float32Array> }> {
-  const map = new Map<Value, Value>();
-  const graph = model.graph.clone(map);
-  graph.outputs.splice(0, graph.outputs.length, map.get(logits) as Value);
-  const program = await context.engine.compile(graph, { threads: context.threads, mode: 'train' });
-  const { input, locked, fixedBatch } = model;
-  const run = async (x: Tensor<'float32'>) => (await runRows(program, input.name, x, [logits.name], locked ? fixedBatch : undefined))[logits.name] as Float32Array;
-  return { program, run };
 }

@@ -6,28 +6,27 @@ import type { Graph, Value } from '../ir/graph.js';
 import { bindDims, inferShapes } from '../ir/infer.js';
 import { spec as opSpec } from '../ir/ops.js';
 import { Tensor } from '../tensor/tensor.js';
-import { feedNames, type Forward, parameterise } from './forward.js';
+import { type Forward, parameterise } from './forward.js';
 import { buildLoss, type LossSpec, logitsOf } from './loss.js';
-import { type OptimizerSpec, optimizerFeeds, optimizerState, update } from './optimizer.js';
 import type { ParameterLayout } from './parameters.js';
 
 export interface StepSpec {
   /** Normalised float graph; its batch dimension is named `batchSymbol`. */
   graph: Graph;
+  /** Samples of one run: the batch, or one shard of it. */
   batch: number;
   batchSymbol: string;
   layout: ParameterLayout;
   /** Absent: a float training step. */
   plan?: QuantPlan;
   loss: LossSpec;
-  optimizer: OptimizerSpec;
   /** Whether the step also reports the range of every observed activation. */
   observe: boolean;
   /** Whether weights of the plan are clipped (below 8 bits), so that the estimator masks them too. */
   clipWeights: boolean;
 }
 
-export const stepOutputs = { loss: 'octet_loss', parameters: 'octet_new_parameters', minimum: 'octet_minimum', maximum: 'octet_maximum', newState: (name: string) => `${name}_new` } as const;
+export const stepOutputs = { loss: 'octet_loss', gradient: 'octet_gradient', minimum: 'octet_minimum', maximum: 'octet_maximum' } as const;
 
 export interface TrainingStep {
   graph: Graph;
@@ -49,9 +48,9 @@ function nonNegative(value: Value): boolean {
 }
 
 /**
- * One whole training step as an ordinary graph: forward pass with fake quant, loss, gradients, optimizer update.
- * Inputs: the batch, target and/or teacher, parameters, optimizer state, scales; outputs: loss, new parameters, new state and,
- * with `observe`, the range of every observed activation.
+ * One training step up to the gradient as an ordinary graph: forward pass with fake quant, loss, gradients of all parameters as
+ * one flat vector. Inputs: the samples, target and/or teacher, parameters, scales; outputs: loss, gradient and, with `observe`,
+ * the range of every observed activation. The update is a graph of its own (`update.ts`), so that a batch can be split.
  */
 export function buildTrainingStep(spec: StepSpec): TrainingStep {
   const graph = spec.graph.clone();
@@ -59,14 +58,12 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
   const forward = parameterise(graph, spec.layout, spec.plan, true);
   inferShapes(graph);
   const { b } = forward;
-  const output = graph.outputs[0] as Value;
   const custom = forward.inserted && spec.plan ? straightThrough(forward.inserted, spec.plan, (group) => ({ low: forward.low[group] as Value, high: forward.high[group] as Value }), (index) => weightEnds(forward, spec, index)) : undefined;
   const loss = buildLoss(graph, b, spec.loss);
   inferShapes(graph);
   const gradients = differentiate(graph, loss, forward.parameters, custom);
   // The model's own output is not a result of the step, unless the loss is the output itself.
   graph.outputs.length = 0;
-  void output;
 
   const flatGradient = b.op(
     'Concat',
@@ -77,18 +74,11 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
     }),
     { axis: 0 },
   );
-  const state = optimizerState(spec.optimizer.kind).map((name) => graph.input(name, { dtype: 'float32', shape: [spec.layout.size] }));
-  const scalars = spec.optimizer.kind === 'adam' ? Object.values(optimizerFeeds) : [optimizerFeeds.learningRate];
-  const feeds = Object.fromEntries(scalars.map((name) => [name, graph.input(name, { dtype: 'float32', shape: [] })]));
-  const parameters = graph.inputs.find((value) => value.name === feedNames.parameters) as Value;
-  const next = update(b, spec.optimizer, parameters, flatGradient, state, feeds);
-
   const publish = (value: Value, name: string) => {
     graph.outputs.push(graph.node('Identity', [value], {}, { outputNames: [name] }).output());
   };
   publish(loss, stepOutputs.loss);
-  publish(next.parameters, stepOutputs.parameters);
-  next.state.forEach((value, index) => publish(value, stepOutputs.newState((state[index] as Value).name)));
+  publish(flatGradient, stepOutputs.gradient);
   const observed = spec.observe && forward.inserted && spec.plan ? observedActivations(forward.inserted.activations, spec.plan) : [];
   if (observed.length) {
     const one = (value: Value) => b.reshape(value, [1]);

@@ -1,24 +1,24 @@
 import type { CalibratedRange } from '../calibrate/calibrate.js';
 import { batches } from '../data/batches.js';
-import type { Batch, Samples } from '../data/dataset.js';
+import type { Samples } from '../data/dataset.js';
 import { shuffled } from '../data/split.js';
-import type { Engine, Program } from '../engine/engine.js';
-import { runRows } from '../engine/rows.js';
+import type { Engine } from '../engine/engine.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { Range } from '../fakequant/scales.js';
 import type { Graph } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
 import { Tensor } from '../tensor/tensor.js';
+import type { BatchFeedSpec } from './batch.js';
 import type { Checkpoint, EpochRecord } from './checkpoint.js';
 import { feedNames } from './forward.js';
-import { HoldoutScore } from './holdout.js';
-import { type LossSpec, lossFeeds } from './loss.js';
-import { learningRateFeeds, type OptimizerSpec, optimizerState } from './optimizer.js';
+import type { LossSpec } from './loss.js';
+import type { OptimizerSpec } from './optimizer.js';
 import { packParameters, parameterLayout } from './parameters.js';
 import { automaticLearningRate, learningRateAt } from './schedule.js';
 import { QuantState } from './state.js';
-import { buildForward, buildTrainingStep, stepOutputs } from './step.js';
+import { Scorer } from './scorer.js';
+import { Stepper, shardsFor, type Weights } from './stepper.js';
 
 export interface TrainInput {
   /** Normalised float graph with one input and a symbolic batch. */
@@ -36,8 +36,6 @@ export interface TrainInput {
   holdoutIndices: Uint32Array;
   calibrated: ReadonlyMap<string, CalibratedRange>;
   weightClips: ReadonlyMap<string, Float32Array>;
-  /** Logits (or values) of the float model; wanted when the loss distils. */
-  teacher?: (x: Tensor<'float32'>) => Promise<Float32Array>;
   engine: Engine;
   threads: number;
   fingerprint: string;
@@ -76,110 +74,71 @@ function keepBest(history: EpochRecord[], record: EpochRecord, before: Checkpoin
 
 /**
  * Quantization-aware training: yields progress, epochs and checkpoints, and returns the epoch with the lowest held-out loss.
- * The same input gives the same result to the last bit, also when it goes on from a checkpoint.
+ * The same input gives the same result to the last bit, whatever the number of threads, also when it goes on from a checkpoint.
  * Throws TRAIN_DIVERGED when the loss is no longer a number, CANCELLED when the signal fires.
  */
 export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, TrainResult> {
-  const { recipe, plan, engine, threads, trainIndices } = input;
+  const { recipe, plan, engine, threads, trainIndices, fingerprint, checkpoint: resumed } = input;
   const { training } = recipe;
+  if (resumed && resumed.fingerprint !== fingerprint) throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint was written by a job with another model, dataset or configuration');
   const layout = parameterLayout(input.graph);
   const batch = input.fixedBatch ?? Math.min(training.batchSize, trainIndices.length);
+  const shards = input.fixedBatch === undefined ? shardsFor(batch) : 1;
   const stepsPerEpoch = Math.floor(trainIndices.length / batch);
+  if (!stepsPerEpoch) throw new OctetError('CONFIG_IMPOSSIBLE', `The model takes ${batch} samples at a time, there are ${trainIndices.length} to train on`, { pointer: '/training/batchSize' });
   const total = stepsPerEpoch * training.epochs;
   const frozenAt = Math.min(total, Math.round(training.freezeObserversAfter * stepsPerEpoch));
   const base = training.learningRate === 'auto' ? automaticLearningRate(training, lowestBits(plan)) : training.learningRate;
+  const rateAt = (step: number) => learningRateAt(training, base, step, total, stepsPerEpoch);
   const optimizer: OptimizerSpec = { kind: training.optimizer, momentum: training.momentum, weightDecay: training.weightDecay, ...(training.clipGradient === undefined ? {} : { clipGradient: training.clipGradient }) };
-  const build = (observe: boolean) =>
-    buildTrainingStep({ graph: input.graph, batch, batchSymbol: input.batchSymbol, layout, plan, loss: input.loss, optimizer, observe, clipWeights: input.weightClips.size > 0 });
-
-  const resumed = input.checkpoint;
-  if (resumed && resumed.fingerprint !== input.fingerprint) throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint was written by a job with another model, dataset or configuration');
-  const observing = build(true);
-  const quant = new QuantState(plan, layout, observing.observed, input.calibrated, input.weightClips);
+  const feeds = feedSpec(input);
+  const stepper = await Stepper.create(engine, threads, { graph: input.graph, batch, shards, batchSymbol: input.batchSymbol, layout, plan, loss: input.loss, clipWeights: input.weightClips.size > 0 }, optimizer, feeds);
+  const quant = new QuantState(plan, layout, stepper.observed, input.calibrated, input.weightClips);
   if (resumed) quant.restore(resumed.averageMin, resumed.averageMax);
-  let parameters = resumed?.parameters ?? packParameters(input.graph, layout);
-  let state = resumed?.optimizer ?? optimizerState(optimizer.kind).map(() => new Float32Array(layout.size));
+  let weights: Weights = resumed ? { parameters: resumed.parameters, optimizer: resumed.optimizer } : { parameters: packParameters(input.graph, layout), optimizer: stepper.initialState() };
   const history: EpochRecord[] = structuredClone(resumed?.history ?? []);
   let best = resumed?.best;
   let lossSum = resumed?.lossSum ?? 0;
-  const stateNames = optimizerState(optimizer.kind);
-  const vector = (data: Float32Array) => Tensor.float32([data.length], data);
-  const snapshot = (step: number): Checkpoint => ({
-    fingerprint: input.fingerprint,
-    step,
-    lossSum,
-    parameters,
-    optimizer: state,
-    averageMin: quant.averageMin.slice(),
-    averageMax: quant.averageMax.slice(),
-    history: structuredClone(history),
-    best,
-  });
+  const ranges = () => ({ averageMin: quant.averageMin.slice(), averageMax: quant.averageMax.slice() });
+  const snapshot = (step: number): Checkpoint => ({ fingerprint, step, lossSum, ...weights, ...ranges(), history: structuredClone(history), best });
 
-  const forward = buildForward(input.graph, layout, plan);
-  const evaluation = await engine.compile(forward.graph, { threads, mode: 'train' });
-  let program: Program | undefined;
-  let compiledObserving: boolean | undefined;
+  const scorer = await Scorer.create(input, layout, shards, feeds.input);
+  const clock = { samples: 0, seconds: 0 };
   let activationFeeds = quant.activationFeeds();
-  let trainedSamples = 0;
-  let trainedSeconds = 0;
   try {
     for (let step = resumed?.step ?? 0; step < total; ) {
       const epoch = Math.floor(step / stepsPerEpoch);
       const order = shuffled(trainIndices, recipe.seed, epoch).subarray((step % stepsPerEpoch) * batch, stepsPerEpoch * batch);
       const epochStarted = performance.now();
       for await (const data of batches(input.samples, order, { batchSize: batch, dropLast: true, ...(input.signal ? { signal: input.signal } : {}) })) {
-        const observe = step < frozenAt;
-        if (!program || observe !== compiledObserving) {
-          await program?.dispose();
-          program = await engine.compile(observe ? observing.graph : build(false).graph, { threads, mode: 'train' });
-          compiledObserving = observe;
-        }
         const started = performance.now();
-        const learningRate = learningRateAt(training, base, step, total, stepsPerEpoch);
-        const results = await program.run({
-          ...(await batchFeeds(input, data)),
-          ...activationFeeds,
-          ...quant.weightFeeds(parameters),
-          [feedNames.parameters]: vector(parameters),
-          ...Object.fromEntries(stateNames.map((name, i) => [name, vector(state[i] as Float32Array)])),
-          ...scalars(learningRateFeeds(optimizer, learningRate, step + 1)),
-        });
-        const loss = results[stepOutputs.loss]?.data[0] as number;
-        if (!Number.isFinite(loss)) {
-          throw new OctetError('TRAIN_DIVERGED', `The loss is ${loss} at step ${step + 1} of ${total} (epoch ${epoch + 1}, learning rate ${learningRate.toPrecision(3)})`, { pointer: '/training/learningRate' });
+        const learningRate = rateAt(step);
+        const result = await stepper.step(data, await scorer.teach(data.x), weights, { ...activationFeeds, ...quant.weightFeeds(weights.parameters) }, learningRate, step + 1, step < frozenAt);
+        step++;
+        if (!Number.isFinite(result.loss)) {
+          throw new OctetError('TRAIN_DIVERGED', `The loss is ${result.loss} at step ${step} of ${total} (epoch ${epoch + 1}, learning rate ${learningRate.toPrecision(3)})`, { pointer: '/training/learningRate' });
         }
-        parameters = results[stepOutputs.parameters]?.data as Float32Array;
-        state = stateNames.map((name) => results[stepOutputs.newState(name)]?.data as Float32Array);
-        if (observe && observing.observed.length) {
-          quant.observe(results[stepOutputs.minimum]?.data as Float32Array, results[stepOutputs.maximum]?.data as Float32Array);
+        weights = result.weights;
+        if (result.observed) {
+          quant.observe(result.observed.min, result.observed.max);
           activationFeeds = quant.activationFeeds();
         }
-        lossSum += loss;
-        step++;
-        trainedSamples += batch;
-        trainedSeconds += (performance.now() - started) / 1000;
-        yield { kind: 'step', step, total, epoch, loss, learningRate, samplesPerSecond: trainedSamples / trainedSeconds };
+        lossSum += result.loss;
+        clock.samples += batch;
+        clock.seconds += (performance.now() - started) / 1000;
+        yield { kind: 'step', step, total, epoch, loss: result.loss, learningRate, samplesPerSecond: clock.samples / clock.seconds };
         if (step % checkpointEvery === 0 && step % stepsPerEpoch !== 0) yield { kind: 'checkpoint', checkpoint: snapshot(step) };
       }
-      const score = await holdoutScore(input, evaluation, forward.output, { ...quant.weightFeeds(parameters), ...evaluationFeeds(activationFeeds), [feedNames.parameters]: vector(parameters) });
-      const record: EpochRecord = {
-        epoch: epoch + 1,
-        loss: lossSum / stepsPerEpoch,
-        holdoutLoss: score.loss,
-        holdoutMetric: score.metric,
-        learningRate: learningRateAt(training, base, step - 1, total, stepsPerEpoch),
-        seconds: (performance.now() - epochStarted) / 1000,
-        best: false,
-      };
-      if (keepBest(history, record, best)) best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters, averageMin: quant.averageMin.slice(), averageMax: quant.averageMax.slice() };
+      const score = await scorer.score({ ...evaluationFeeds(activationFeeds), ...quant.weightFeeds(weights.parameters), [feedNames.parameters]: Tensor.float32([layout.size], weights.parameters) });
+      const record: EpochRecord = { epoch: epoch + 1, loss: lossSum / stepsPerEpoch, holdoutLoss: score.loss, holdoutMetric: score.metric, learningRate: rateAt(step - 1), seconds: (performance.now() - epochStarted) / 1000, best: false };
+      if (keepBest(history, record, best)) best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters: weights.parameters, ...ranges() };
       lossSum = 0;
       yield { kind: 'epoch', record: history.at(-1) as EpochRecord };
       yield { kind: 'checkpoint', checkpoint: snapshot(step) };
     }
   } finally {
-    await program?.dispose();
-    await evaluation.dispose();
+    await stepper.dispose();
+    await scorer.dispose();
   }
   if (!best) throw new OctetError('TRAIN_DIVERGED', 'No epoch has a finite held-out loss', { pointer: '/training/learningRate' });
   quant.restore(best.averageMin, best.averageMax);
@@ -190,7 +149,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     bestEpoch: best.epoch,
     observersFrozenAtStep: frozenAt,
     stepsPerEpoch,
-    samplesPerSecond: trainedSeconds ? trainedSamples / trainedSeconds : 0,
+    samplesPerSecond: clock.seconds ? clock.samples / clock.seconds : 0,
     learningRate: base,
   };
 }
@@ -200,49 +159,13 @@ function lowestBits(plan: QuantPlan): number {
   return Math.min(...plan.weights.map((point) => point.bits), ...plan.groups.map((group) => group.bits));
 }
 
-const scalars = (values: Record<string, number>): Record<string, Tensor> => Object.fromEntries(Object.entries(values).map(([name, value]) => [name, Tensor.scalar(value)]));
+function feedSpec(input: TrainInput): BatchFeedSpec {
+  const shape = input.graph.outputs[0]?.shape?.slice(1) as number[] | undefined;
+  return { input: input.graph.inputs[0]?.name as string, loss: input.loss, width: input.width, outputShape: shape ?? [input.width] };
+}
 
 /** The evaluation program knows nothing of the ends of the grids. */
 function evaluationFeeds(feeds: Record<string, Tensor>): Record<string, Tensor> {
   const { [feedNames.activationScale]: scale, [feedNames.activationZeroPoint]: zeroPoint } = feeds;
   return { [feedNames.activationScale]: scale as Tensor, [feedNames.activationZeroPoint]: zeroPoint as Tensor };
-}
-
-/** Batch, one-hot labels or values, and the teacher's outputs. */
-async function batchFeeds(input: TrainInput, { x, labels, values }: Batch): Promise<Record<string, Tensor>> {
-  const { loss, width } = input;
-  const count = x.shape[0] as number;
-  const feeds: Record<string, Tensor> = { [input.graph.inputs[0]?.name as string]: x };
-  const wantsTarget = loss.distillationWeight < 1;
-  if (wantsTarget && loss.kind === 'mse') feeds[lossFeeds.target] = (values as Tensor<'float32'>).reshape(targetShape(input, count));
-  if (wantsTarget && loss.kind !== 'mse') {
-    const target = new Float32Array(count * width);
-    labels?.forEach((label, row) => {
-      if (width === 1) target[row] = label;
-      else target[row * width + label] = 1;
-    });
-    feeds[lossFeeds.target] = Tensor.float32([count, width], target);
-  }
-  if (loss.distillationWeight > 0 && input.teacher) {
-    feeds[lossFeeds.teacher] = Tensor.float32(loss.kind === 'mse' ? targetShape(input, count) : [count, width], await input.teacher(x));
-  }
-  return feeds;
-}
-
-/** Shape of the values of a batch: that of the output. */
-function targetShape(input: TrainInput, batch: number): number[] {
-  return [batch, ...((input.graph.outputs[0]?.shape?.slice(1) ?? [input.width]) as number[])];
-}
-
-/** Loss and metric of the fake-quant model on the held-out split. */
-async function holdoutScore(input: TrainInput, program: Program, output: string, feeds: Record<string, Tensor>): Promise<HoldoutScore> {
-  const score = new HoldoutScore(input.loss, input.width);
-  const inputName = input.graph.inputs[0]?.name as string;
-  const fixed: Program = { run: (own) => program.run({ ...feeds, ...own }), dispose: () => program.dispose() };
-  for await (const { x, labels, values } of batches(input.samples, input.holdoutIndices, { batchSize: input.recipe.training.batchSize, ...(input.signal ? { signal: input.signal } : {}) })) {
-    const teacher = input.loss.distillationWeight > 0 ? await input.teacher?.(x) : undefined;
-    const results = await runRows(fixed, inputName, x, [output], input.fixedBatch);
-    score.add(results[output] as Float32Array, { ...(labels ? { labels } : {}), ...(values ? { values } : {}), ...(teacher ? { teacher } : {}) });
-  }
-  return score;
 }

@@ -5,7 +5,8 @@ import { writeOnnx } from '../../formats/onnx/write.js';
 import type { Graph } from '../../ir/graph.js';
 import type { DType } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
-import type { CompileOptions, Engine, Program } from '../engine.js';
+import type { CompileOptions, Engine, Program, ShardedProgram } from '../engine.js';
+import { SequentialShards, ThreadedShards } from './shards.js';
 
 const require = createRequire(import.meta.url);
 
@@ -26,6 +27,9 @@ function sessionOptions(options: CompileOptions): SessionOptions {
       session: {
         // Denormals only appear in training, where they would cost time and mean nothing.
         set_denormal_as_zero: options.mode === 'train' ? '1' : '0',
+        // On x86 without VNNI the fast kernel for u8·s8 adds pairs in saturating int16. Exact sums are what every other
+        // processor computes; for weights of 7 bits, which cannot saturate, they cost nothing.
+        x64quantprecision: options.saturatingIntegers ? '0' : '1',
         // In a training graph Q/DQ pairs are what is differentiated; they stay what they are.
         ...(options.mode === 'train' ? { disable_quant_qdq: '1' } : {}),
       },
@@ -78,6 +82,13 @@ export class OrtEngine implements Engine {
 
   compile(graph: Graph, options: CompileOptions): Promise<Program> {
     return this.create(writeOnnx(graph), options);
+  }
+
+  async compileSharded(graph: Graph, { threads, shards }: { threads: number; shards: number }): Promise<ShardedProgram> {
+    const options = { threads: 1, mode: 'train' } as const;
+    const workers = Math.min(threads, shards);
+    if (workers < 2) return new SequentialShards(await this.compile(graph, options));
+    return ThreadedShards.create(writeOnnx(graph), sessionOptions(options), workers);
   }
 
   load(path: string, options: CompileOptions): Promise<Program> {

@@ -1,0 +1,116 @@
+import type { Batch } from '../data/dataset.js';
+import type { Engine, Program, ShardedProgram } from '../engine/engine.js';
+import { Tensor } from '../tensor/tensor.js';
+import { type BatchFeedSpec, shardFeeds } from './batch.js';
+import { feedNames } from './forward.js';
+import { learningRateFeeds, type OptimizerSpec, optimizerState } from './optimizer.js';
+import { buildTrainingStep, type StepSpec, stepOutputs } from './step.js';
+import { buildUpdate, updateNames } from './update.js';
+
+/** Parameters and optimizer state, as flat vectors. */
+export interface Weights {
+  parameters: Float32Array;
+  optimizer: Float32Array[];
+}
+
+/** What one step gives. */
+export interface StepResult {
+  weights: Weights;
+  loss: number;
+  /** Range of every observed activation over the batch; absent where the step does not observe. */
+  observed?: { min: Float32Array; max: Float32Array };
+}
+
+/**
+ * How many parts a batch is split into: a matter of the recipe alone, never of the machine, because the sum of the parts'
+ * gradients depends on it in the last bit. Two parts on two threads are faster than one part on two threads.
+ */
+export function shardsFor(batch: number): number {
+  return batch >= 8 && batch % 2 === 0 ? 2 : 1;
+}
+
+const vector = (data: Float32Array) => Tensor.float32([data.length], data);
+
+/** Runs compiled training steps: the gradient of every shard, then one update. */
+export class Stepper {
+  private program: ShardedProgram | undefined;
+  private observing: boolean | undefined;
+  private readonly stateNames: readonly string[];
+
+  private constructor(
+    private readonly engine: Engine,
+    private readonly threads: number,
+    private readonly spec: Omit<StepSpec, 'observe' | 'batch'> & { batch: number; shards: number },
+    private readonly optimizer: OptimizerSpec,
+    private readonly feeds: BatchFeedSpec,
+    private readonly updater: Program,
+    /** Names of the observed activations, in the order of `StepResult.observed`. */
+    readonly observed: readonly string[],
+  ) {
+    this.stateNames = optimizerState(optimizer.kind);
+  }
+
+  static async create(
+    engine: Engine,
+    threads: number,
+    spec: Omit<StepSpec, 'observe' | 'batch'> & { batch: number; shards: number },
+    optimizer: OptimizerSpec,
+    feeds: BatchFeedSpec,
+  ): Promise<Stepper> {
+    const updater = await engine.compile(buildUpdate(optimizer, spec.layout.size, spec.shards), { threads: 1, mode: 'train' });
+    const { observed } = buildTrainingStep({ ...spec, batch: spec.batch / spec.shards, observe: true });
+    return new Stepper(engine, threads, spec, optimizer, feeds, updater, observed);
+  }
+
+  /** Fresh optimizer state. */
+  initialState(): Float32Array[] {
+    return this.stateNames.map(() => new Float32Array(this.spec.layout.size));
+  }
+
+  /** One step on a batch: `number` counts from 1. */
+  async step(batch: Batch, teacher: Float32Array | undefined, weights: Weights, scales: Record<string, Tensor>, learningRate: number, number: number, observe: boolean): Promise<StepResult> {
+    const { shards } = this.spec;
+    const program = await this.compiled(observe && this.observed.length > 0);
+    const shared = { ...scales, [feedNames.parameters]: vector(weights.parameters) };
+    const parts = await program.run(shardFeeds(this.feeds, batch, teacher, shards).map((feeds) => ({ ...feeds, ...shared })));
+    const loss = parts.reduce((sum, part) => sum + (part[stepOutputs.loss]?.data[0] as number), 0) / shards;
+    const results = await this.updater.run({
+      [updateNames.parameters]: vector(weights.parameters),
+      ...Object.fromEntries(parts.map((part, shard) => [updateNames.gradient(shard), part[stepOutputs.gradient] as Tensor])),
+      ...Object.fromEntries(this.stateNames.map((name, i) => [name, vector(weights.optimizer[i] as Float32Array)])),
+      ...Object.fromEntries(Object.entries(learningRateFeeds(this.optimizer, learningRate, number)).map(([name, value]) => [name, Tensor.scalar(value)])),
+    });
+    const data = (name: string) => results[name]?.data as Float32Array;
+    return {
+      weights: { parameters: data(updateNames.newParameters), optimizer: this.stateNames.map((name) => data(updateNames.newState(name))) },
+      loss,
+      ...(this.observing ? { observed: joinRanges(parts) } : {}),
+    };
+  }
+
+  private async compiled(observe: boolean): Promise<ShardedProgram> {
+    if (this.program && this.observing === observe) return this.program;
+    await this.program?.dispose();
+    this.program = undefined;
+    const { spec } = this;
+    const { graph } = buildTrainingStep({ ...spec, batch: spec.batch / spec.shards, observe });
+    this.program = await this.engine.compileSharded(graph, { threads: this.threads, shards: spec.shards });
+    this.observing = observe;
+    return this.program;
+  }
+
+  async dispose(): Promise<void> {
+    await this.program?.dispose();
+    await this.updater.dispose();
+  }
+}
+
+/** Range over all parts of a batch. */
+function joinRanges(parts: readonly Record<string, Tensor>[]): { min: Float32Array; max: Float32Array } {
+  const of = (name: string) => parts.map((part) => part[name]?.data as Float32Array);
+  const [mins, maxs] = [of(stepOutputs.minimum), of(stepOutputs.maximum)];
+  return {
+    min: (mins[0] as Float32Array).map((_, i) => mins.reduce((a, part) => Math.min(a, part[i] as number), Number.POSITIVE_INFINITY)),
+    max: (maxs[0] as Float32Array).map((_, i) => maxs.reduce((a, part) => Math.max(a, part[i] as number), Number.NEGATIVE_INFINITY)),
+  };
+}
