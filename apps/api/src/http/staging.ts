@@ -42,13 +42,6 @@ export class Staging {
     const path = join(this.directory, randomUUID());
     const hash = createHash('sha256');
     let bytes = 0;
-    const idle = setTimeout(
-      () =>
-        source.destroy(
-          new ServiceError('UPLOAD_ABORTED', `Nothing of "${part}" came in for ${limits.idleMs / 1000} s, after ${bytes} bytes.`),
-        ),
-      limits.idleMs,
-    );
     const meter = new Transform({
       transform(chunk: Buffer, _encoding, done) {
         idle.refresh();
@@ -61,12 +54,21 @@ export class Staging {
         done(null, chunk);
       },
     });
+    // The source is never destroyed: behind it may be the socket on which the answer has to leave.
+    const idle = setTimeout(() => meter.destroy(new Error(`nothing came in for ${limits.idleMs / 1000} s`)), limits.idleMs);
+    const fail = (error: Error) => meter.destroy(error);
+    const closed = () => {
+      if (!source.readableEnded) fail(new Error('the connection was closed'));
+    };
+    source.on('error', fail).on('close', closed);
     try {
-      await pipeline(source, meter, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
+      await pipeline(source.pipe(meter), createWriteStream(path, { flags: 'wx', mode: 0o600 }));
     } catch (error) {
       throw uploadError(error, part, bytes);
     } finally {
       clearTimeout(idle);
+      source.unpipe(meter).off('error', fail).off('close', closed);
+      source.on('error', ignore);
     }
     if (bytes === 0)
       throw new ServiceError('BODY_EMPTY', `"${part}" has no bytes.`, { errors: [{ pointer: `/${part}`, detail: 'empty' }] });
@@ -97,6 +99,9 @@ export async function readText(source: Readable, part: string, limit: number): P
     throw new ServiceError('JSON_INVALID', `"${part}" is not UTF-8 text.`);
   }
 }
+
+/** A source that breaks after its upload was refused is nobody's concern any more. */
+function ignore(): void {}
 
 function uploadError(error: unknown, part: string, bytes: number): Error {
   if (error instanceof ServiceError) return error;

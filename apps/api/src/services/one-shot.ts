@@ -56,10 +56,11 @@ export async function submitOneShot(
   reuse: boolean,
   signal: AbortSignal,
 ): Promise<JobBody> {
-  const model = await uploads.inspectModel(shot.model, signal);
-  const dataset = await uploads.inspectDataset(shot.dataset, shot.datasetConfig, signal);
-  const evaluation =
-    shot.evaluation === undefined ? undefined : await uploads.inspectDataset(shot.evaluation, shot.evaluationConfig, signal);
+  const [model, dataset, evaluation] = await together(signal, (stop) => [
+    uploads.inspectModel(shot.model, stop),
+    uploads.inspectDataset(shot.dataset, shot.datasetConfig, stop),
+    shot.evaluation === undefined ? undefined : uploads.inspectDataset(shot.evaluation, shot.evaluationConfig, stop),
+  ]);
   const data = { summary: dataset.summary, config: shot.datasetConfig };
   const evaluationData = evaluation === undefined ? undefined : { summary: evaluation.summary, config: shot.evaluationConfig };
   requireSense(recipeOf(shot.settings), model.summary, data, evaluationData);
@@ -79,5 +80,26 @@ export async function submitOneShot(
     for (const step of undo)
       await step().catch((cause: unknown) => log.warn({ err: cause }, 'a part of a refused request could not be removed'));
     throw error;
+  }
+}
+
+/** Like Promise.all, but when one fails the others are stopped and awaited. */
+async function together<T extends unknown[]>(
+  signal: AbortSignal,
+  start: (signal: AbortSignal) => [...{ [K in keyof T]: Promise<T[K]> | T[K] }],
+): Promise<T> {
+  const controller = new AbortController();
+  const stop = () => controller.abort(signal.reason);
+  if (signal.aborted) stop();
+  signal.addEventListener('abort', stop, { once: true });
+  const running = start(controller.signal);
+  try {
+    return (await Promise.all(running)) as T;
+  } catch (error) {
+    controller.abort();
+    await Promise.allSettled(running);
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', stop);
   }
 }
