@@ -9,8 +9,9 @@ import { type ByteSource, fileBytes, fileHead, gunzipped, headOf, heed, isGzip, 
 import { classTargets, IntList, TargetCollector, type Targets } from './targets.js';
 
 const mostRecordBytes = 16 * 1024 * 1024;
-const mostClassNames = 100_000;
-const rowsInBlock = 256;
+const mostClassNames = 65_536;
+/** Elements gathered before they are written. */
+const blockElements = 256 * 1024;
 const labelNames = /^(label|labels|class|target|y)$/i;
 
 /**
@@ -77,6 +78,7 @@ class Table {
   private x: FlatWriter | undefined;
   private y: TargetCollector | undefined;
   private block = new Float32Array(0);
+  private rowsInBlock = 1;
   private blockTargets: number[] = [];
   private rows = 0;
   private readonly ids = new IntList();
@@ -95,21 +97,21 @@ class Table {
       });
     }
     const features = this.features;
-    let at = (this.rows % rowsInBlock) * features;
+    let at = (this.rows % this.rowsInBlock) * features;
     for (let column = 0; column < row.length; column++) {
       if (column === this.label) continue;
       this.block[at++] = this.number(row[column] as string, column);
     }
     if (this.label !== undefined) this.addLabel(row[this.label] as string);
     this.rows++;
-    if (this.rows % rowsInBlock === 0) await this.flush(rowsInBlock);
+    if (this.rows % this.rowsInBlock === 0) await this.flush(this.rowsInBlock);
   }
 
   async finish(): Promise<Materialised> {
     const { upload } = this;
     if (!this.x || this.rows === 0)
       throw new OctetError('DATASET_EMPTY', `"${upload.name}" holds no rows of numbers.`, { file: upload.name });
-    await this.flush(this.rows % rowsInBlock);
+    await this.flush(this.rows % this.rowsInBlock);
     const x = await this.x.finish();
     if (this.label === undefined) checkUnlabelled(upload, 'no label column');
     return {
@@ -142,7 +144,8 @@ class Table {
     if (this.features === 0)
       throw new OctetError('DATASET_SHAPE', `"${name}" has one column only; samples need features beside the label.`, { file: name });
     checkSamples(1, [this.features], limits, name);
-    this.block = new Float32Array(rowsInBlock * this.features);
+    this.rowsInBlock = Math.max(1, Math.floor(blockElements / this.features));
+    this.block = new Float32Array(this.rowsInBlock * this.features);
     this.x = await FlatWriter.create(join(directory, 'x.bin'), 'float32', this.features, limits.archiveBytes);
     if (this.label !== undefined) {
       this.y = await TargetCollector.create({

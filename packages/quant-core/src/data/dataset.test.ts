@@ -160,6 +160,9 @@ test('a model is checked against a summary', async () => {
   await failure('DATASET_SHAPE', () => checkAgainstModel(values, {}, spec(3), 1));
   const images = { ...dataset.summary, format: 'images' as const, dtype: 'uint8', sampleShape: [300, 200, 3] };
   expect(checkAgainstModel(images, { scale: 1 }, spec(1, 28, 28), 10)).toEqual([]);
+  const mixed = { ...images, imageSizes: { smallest: [1, 1] as [number, number], largest: [2, 2] as [number, number] } };
+  expect(checkAgainstModel(mixed, { scale: 1 }, spec(1, 28, 28), 10)).toEqual([]);
+  await failure('DATASET_AMBIGUOUS', () => checkAgainstModel(mixed, {}, spec(3, undefined, undefined), 10));
   await failure('DATASET_SHAPE', () => checkAgainstModel(images, { channels: 3 }, spec(1, 28, 28), 10));
 });
 

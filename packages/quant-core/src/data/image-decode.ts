@@ -4,6 +4,9 @@ import { OctetError } from '../errors.js';
 /** Largest image file, packed or not. */
 export const mostImageBytes = 64 * 1024 * 1024;
 const mostPixels = 64 * 1024 * 1024;
+/** Images with more pixels than this are surveyed in a reduction. */
+const surveyPixels = 2 * 1024 * 1024;
+const surveySide = 1024;
 
 export interface ImageSize {
   height: number;
@@ -19,11 +22,13 @@ const signatures: readonly ((head: Buffer) => boolean)[] = [
   (head) => ['II*\0', 'MM\0*'].includes(head.toString('latin1', 0, 4)),
 ];
 
-function open(data: Buffer, name: string): Sharp {
+function open(data: Buffer, name: string, limitInputPixels = mostPixels): Sharp {
   if (!signatures.some((matches) => matches(data))) {
     throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a JPEG, PNG, WebP, GIF or TIFF image.`, { file: name });
   }
-  return sharp(data, { failOn: 'error', limitInputPixels: mostPixels, ignoreIcc: true });
+  sharp.concurrency(1);
+  sharp.cache(false);
+  return sharp(data, { failOn: 'error', limitInputPixels, ignoreIcc: true }).removeAlpha().toColourspace('srgb');
 }
 
 function unreadable(name: string, error: unknown): OctetError {
@@ -42,23 +47,58 @@ export interface DecodedImage extends ImageSize {
 }
 
 /**
- * Decode to RGB. With `size`, larger images are reduced by sharp with an antialiased triangle filter, and smaller ones
+ * Decode to RGB in `size`: larger images are reduced by sharp with an antialiased triangle filter, smaller ones
  * enlarged bilinearly. Alpha is dropped, EXIF orientation and colour profiles are left aside, as PIL and torchvision do.
  */
-export async function decodeImage(data: Buffer, name: string, size?: ImageSize): Promise<DecodedImage> {
-  sharp.concurrency(1);
-  sharp.cache(false);
-  const image = open(data, name).removeAlpha().toColourspace('srgb');
-  if (size) image.resize({ ...size, fit: 'fill', kernel: 'linear', fastShrinkOnLoad: false, withoutEnlargement: true });
+export async function decodeImage(data: Buffer, name: string, size: ImageSize): Promise<DecodedImage> {
+  const image = open(data, name).resize({ ...size, fit: 'fill', kernel: 'linear', fastShrinkOnLoad: false, withoutEnlargement: true });
   try {
-    const { data: pixels, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
-    const { height, width, channels } = info;
-    if (channels !== 3 && channels !== 1) throw new Error(`it decodes to ${channels} channels`);
-    const rgb = channels === 3 ? pixels : Uint8Array.from({ length: pixels.length * 3 }, (_, i) => pixels[Math.floor(i / 3)] as number);
-    return size ? enlarge({ rgb, height, width }, size) : { rgb, height, width };
+    return enlarge(await pixelsOf(image), size);
   } catch (error) {
     throw unreadable(name, error);
   }
+}
+
+/** What an image tells without a model: its size, whether it has colour, and its range of values. */
+export interface ImageSurvey extends ImageSize {
+  colour: boolean;
+  min: number;
+  max: number;
+}
+
+/** Decode an image for its survey. Only a reduction is decoded of those too large to hold several in memory. */
+export async function surveyImage(data: Buffer, name: string): Promise<ImageSurvey> {
+  const image = open(data, name);
+  try {
+    const { height, width } = await image.metadata();
+    if (height * width > surveyPixels) image.resize({ height: surveySide, width: surveySide, fit: 'inside' });
+    const { rgb } = await pixelsOf(image);
+    return { height, width, ...valuesOf(rgb) };
+  } catch (error) {
+    throw unreadable(name, error);
+  }
+}
+
+function valuesOf(rgb: Uint8Array): Pick<ImageSurvey, 'colour' | 'min' | 'max'> {
+  let colour = false;
+  let min = 255;
+  let max = 0;
+  for (let i = 0; i < rgb.length; i += 3) {
+    const [r, g, b] = [rgb[i] as number, rgb[i + 1] as number, rgb[i + 2] as number];
+    if (r !== g || r !== b) colour = true;
+    min = Math.min(min, r, g, b);
+    max = Math.max(max, r, g, b);
+  }
+  return { colour, min, max };
+}
+
+async function pixelsOf(image: Sharp): Promise<DecodedImage> {
+  const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+  const { height, width, channels } = info;
+  if (channels === 3) return { rgb: data, height, width };
+  if (channels === 1)
+    return { rgb: Uint8Array.from({ length: data.length * 3 }, (_, i) => data[Math.floor(i / 3)] as number), height, width };
+  throw new Error(`it decodes to ${channels} channels`);
 }
 
 /**
@@ -89,12 +129,6 @@ function stretch(source: Uint8Array, outer: number, from: number, to: number, in
     }
   }
   return new Uint8Array(target.buffer);
-}
-
-/** Whether all pixels have equal red, green and blue. */
-export function isGrey(rgb: Uint8Array): boolean {
-  for (let i = 0; i < rgb.length; i += 3) if (rgb[i] !== rgb[i + 1] || rgb[i] !== rgb[i + 2]) return false;
-  return true;
 }
 
 /** Luma of ITU-R BT.601 in the fixed point of PIL: (19595 R + 38470 G + 7471 B + 2^15) >> 16. */

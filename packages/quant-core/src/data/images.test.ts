@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DatasetConfig } from '../recipe.js';
@@ -198,11 +199,21 @@ describe('hostile input', () => {
     expect((await failure('DATASET_UNREADABLE', () => inspectDataset(path, {}, bench))).message).toContain('dog/short.jpg');
   });
   test('too many pixels', async () => {
-    const huge = await sharp({ create: { height: 9000, width: 9000, channels: 3, background: '#000' } })
-      .png({ compressionLevel: 9 })
-      .toBuffer();
+    const huge = Buffer.from(await image());
+    huge.writeUInt32BE(60_000, 16);
+    huge.writeUInt32BE(60_000, 20);
+    huge.writeUInt32BE(crc32(huge.subarray(12, 29)), 29);
     const path = await zipped({ 'cat/huge.png': huge, 'dog/ok.png': image() });
-    expect((await failure('DATASET_UNREADABLE', () => inspectDataset(path, {}, bench))).place.file).toBe('cat/huge.png');
+    const error = await failure('DATASET_UNREADABLE', () => inspectDataset(path, {}, bench));
+    expect(error.place.file).toBe('cat/huge.png');
+    expect(error.message).toContain('pixel limit');
+  });
+  test('large images are surveyed in a reduction', async () => {
+    const path = await zipped({ 'cat/large.png': png(2000, 1500, red), 'dog/ok.png': png(1, 1, red) });
+    expect(await inspectDataset(path, {}, bench)).toMatchObject({
+      imageSizes: { smallest: [1, 1], largest: [2000, 1500] },
+      range: { min: 0, max: 255 },
+    });
   });
   test('an empty class folder', async () => {
     for (const extra of ['dog/', 'dog/notes.txt']) {

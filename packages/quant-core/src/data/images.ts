@@ -1,7 +1,7 @@
 import { OctetError } from '../errors.js';
 import type { DatasetConfig } from '../recipe.js';
 import type { Archive, ArchiveEntry } from './archive.js';
-import { decodeImage, type ImageSize, isGrey, mostImageBytes, toGrey } from './image-decode.js';
+import { decodeImage, type ImageSize, mostImageBytes, surveyImage, toGrey } from './image-decode.js';
 import { type Folder, readFolders } from './image-folders.js';
 import {
   checkSamples,
@@ -32,7 +32,7 @@ export async function materialiseImages(upload: Upload): Promise<Materialised> {
   const { images, assumptions } = listing;
   const wish = wishOf(upload.config, upload.fit);
   const looked = isSettled(wish) ? undefined : await lookAt(upload, images);
-  const target = isSettled(wish) ? wish : settle(wish, looked as Looked, upload);
+  const target = isSettled(wish) ? wish : settle(wish, looked as Looked);
   const shape = checkSamples(images.length, [target.height, target.width, target.channels], upload.limits, upload.name);
   const x = await writeSamples(upload, decoded(upload, images, target), 'uint8', images.length, shape);
   return {
@@ -159,22 +159,36 @@ async function lookAt(upload: Upload, images: readonly ArchiveEntry[]): Promise<
   const range = { min: 255, max: 0 };
   let colour = false;
   let done = 0;
-  for await (const image of inOrder(images, upload, async (entry) => decodeImage(await archive.read(entry, mostImageBytes), entry.name))) {
+  for await (const image of inOrder(images, upload, async (entry) => surveyImage(await archive.read(entry, mostImageBytes), entry.name))) {
     const key = `${image.height}x${image.width}`;
     const seen = counts.get(key);
     if (seen) seen.count++;
     else counts.set(key, { size: { height: image.height, width: image.width }, count: 1 });
-    colour ||= !isGrey(image.rgb);
-    for (const value of image.rgb) {
-      if (value < range.min) range.min = value;
-      if (value > range.max) range.max = value;
-    }
+    colour ||= image.colour;
+    range.min = Math.min(range.min, image.min);
+    range.max = Math.max(range.max, image.max);
     upload.onProgress?.(++done, images.length);
   }
   const all = [...counts.values()].sort((a, b) => a.size.height * a.size.width - b.size.height * b.size.width);
   const pair = ({ size }: { size: ImageSize }): [number, number] => [size.height, size.width];
   const sizes = { smallest: pair(all[0] as (typeof all)[0]), largest: pair(all.at(-1) as (typeof all)[0]) };
   return { sizes, common: all.reduce((best, next) => (next.count > best.count ? next : best)).size, colour, range };
+}
+
+/**
+ * Where neither config nor model states a size, all images must have the same.
+ * @throws OctetError DATASET_AMBIGUOUS
+ */
+export function checkOneSize({ smallest, largest }: Looked['sizes']): void {
+  if (sameSize(smallest, largest)) return;
+  throw new OctetError(
+    'DATASET_AMBIGUOUS',
+    `The images have sizes from ${smallest.join('×')} to ${largest.join('×')}, and the model input leaves the size open.`,
+    {},
+    {
+      hint: 'Say {"size": [height, width]} in the config of the dataset.',
+    },
+  );
 }
 
 function sameSize(a: readonly number[], b: readonly number[]): boolean {
@@ -186,18 +200,8 @@ function isSettled(wish: Wish): wish is Target {
 }
 
 /** The one size all images are brought to, where config and model leave something open. */
-function settle(wish: Wish, looked: Looked, upload: Upload): Target {
-  const { smallest, largest } = looked.sizes;
-  if (wish.height === undefined && !sameSize(smallest, largest)) {
-    throw new OctetError(
-      'DATASET_AMBIGUOUS',
-      `The images in "${upload.name}" have sizes from ${smallest.join('×')} to ${largest.join('×')}, and the model input leaves the size open.`,
-      {},
-      {
-        hint: 'Say {"size": [height, width]} in the config of the dataset.',
-      },
-    );
-  }
+function settle(wish: Wish, looked: Looked): Target {
+  if (wish.height === undefined) checkOneSize(looked.sizes);
   return { ...looked.common, channels: looked.colour ? 3 : 1, ...wish };
 }
 

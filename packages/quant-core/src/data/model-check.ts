@@ -3,7 +3,7 @@ import type { DatasetSummary } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import { sizeOf } from '../tensor/tensor.js';
 import { fitSamples } from './fit.js';
-import { wishOf } from './images.js';
+import { checkOneSize, wishOf } from './images.js';
 import type { SampleSpec } from './materialise.js';
 
 /**
@@ -60,6 +60,7 @@ function quote(name: string | undefined): string {
 function shapeFor(summary: DatasetSummary, config: DatasetConfig, input: SampleSpec): number[] {
   if (summary.format !== 'images') return summary.sampleShape;
   const wish = wishOf(config, input);
+  if (wish.height === undefined && summary.imageSizes) checkOneSize(summary.imageSizes);
   const [height, width, channels] = summary.sampleShape as [number, number, number];
   return [wish.height ?? height, wish.width ?? width, wish.channels ?? channels];
 }

@@ -143,10 +143,10 @@ async function* transposed(
 }
 
 /** For every element in C order, its place in Fortran order. */
-function fortranPlaces(shape: readonly number[]): number[] {
+function fortranPlaces(shape: readonly number[]): Uint32Array {
   const strides = stridesOf(shape);
   const steps = stridesOf([...shape].reverse()).reverse();
-  return Array.from({ length: sizeOf(shape) }, (_, element) =>
+  return Uint32Array.from({ length: sizeOf(shape) }, (_, element) =>
     shape.reduce((place, dim, axis) => place + (Math.floor(element / (strides[axis] as number)) % dim) * (steps[axis] as number), 0),
   );
 }

@@ -52,7 +52,7 @@ function defaultScale(stored: Stored, config: DatasetConfig, statistics: readonl
   const said = config.offset !== undefined || config.mean !== undefined || config.std !== undefined;
   const { min, max } = stored.range;
   if (stored.dtype !== 'uint8') {
-    if (!said && ((min === 0 && max === 255) || !/^float/.test(stored.dtype)))
+    if (!said && ((min === 0 && max === 255) || !/^(float|bool)/.test(stored.dtype)))
       assumptions.push(
         `Values of type ${stored.dtype}, from ${min} to ${max}, go into the model as they are; set scale, mean and std in the config of the dataset if it was trained otherwise.`,
       );

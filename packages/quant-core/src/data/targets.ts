@@ -5,7 +5,7 @@ import type { Numbers } from './elements.js';
 import { type FlatFile, FlatWriter } from './flat.js';
 
 /** Labels beyond this are taken for values that are not classes. */
-const mostClasses = 1_000_000;
+const mostClasses = 65_536;
 
 export interface ClassTargets {
   task: 'classification';
