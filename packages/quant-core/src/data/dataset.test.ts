@@ -231,7 +231,7 @@ test.each(['npy', 'npz'])(
     expect(result).toMatchObject({ format, samples: 100_000 });
     expect(result.grown).toBeLessThan(150 * 1024 * 1024);
   },
-  60_000,
+  240_000,
 );
 
 const data = process.env.OCTET_DATA ?? '';
