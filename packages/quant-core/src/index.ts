@@ -4,6 +4,8 @@ export { type ErrorCode, type ErrorPlace, errorCatalogue, OctetError, type Seria
 export * from './events.js';
 export { type DatasetConfig, DatasetConfigSchema, type Recipe, RecipeSchema } from './recipe.js';
 export * from './report/schema.js';
+export * as reportText from './report/format.js';
+export { metricFacts } from './evaluate/metrics.js';
 export { checkAgainstModel, checkSameClasses } from './data/model-check.js';
 export { inspectDataset } from './data/dataset.js';
 export { inspectModel } from './inspect.js';

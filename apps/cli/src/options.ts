@@ -1,0 +1,73 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { RecipeSchema } from '@octet/quant-core';
+import type { RecipeFlags } from './recipe.js';
+
+/** Options that several commands share, and how their values are read. */
+
+export function wholeNumber(text: string): number {
+  const value = Number(text);
+  if (!/^-?\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('It must be a whole number.');
+  return value;
+}
+
+export function number(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('It must be a number.');
+  return value;
+}
+
+/** "8" or "4,8": bits of weights, and of activations. */
+export function bits(text: string): NonNullable<RecipeFlags['bits']> {
+  const match = /^(\d+)(?:,(\d+))?$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('It must be the bits of weights, or weights,activations, such as 4,8.');
+  return { weights: Number(match[1]), ...(match[2] === undefined ? {} : { activations: Number(match[2]) }) };
+}
+
+/** "training.schedule=step" with a JSON value, or a plain text. */
+export function assignment(text: string, previous: [string, unknown][] = []): [string, unknown][] {
+  const at = text.indexOf('=');
+  if (at < 1) throw new InvalidArgumentError('It must be field=value, such as training.schedule=step.');
+  const raw = text.slice(at + 1);
+  let value: unknown = raw;
+  try {
+    value = JSON.parse(raw);
+  } catch {
+    // A word without quotes is a text.
+  }
+  return [...previous, [text.slice(0, at), value]];
+}
+
+const learningRate = (text: string) => (text === 'auto' ? text : number(text));
+const repeated = (text: string, previous: string[] = []) => [...previous, text];
+
+const { method, target } = RecipeSchema.properties;
+const { observer, samples } = RecipeSchema.properties.calibration.properties;
+const { epochs, batchSize, optimizer } = RecipeSchema.properties.training.properties;
+const defaultOf = (schema: object): string => ('default' in schema ? String(schema.default) : '');
+
+/** Adds the options that make up a recipe; a value beyond its range is refused later, with the field named. */
+export function recipeOptions(command: Command): Command {
+  return command
+    .optionsGroup('Recipe (each sets a field of docs/configuration.md; flags win over --config):')
+    .option('-c, --config <file>', 'JSON file with any of the fields, or the JSON itself')
+    .option('--method <method>', `qat or ptq (default: ${defaultOf(method)})`)
+    .option('--target <preset>', `onnxruntime, x86, fbgemm or qnnpack (default: ${defaultOf(target)})`)
+    .option('--epochs <n>', `epochs of training (default: ${defaultOf(epochs)})`, wholeNumber)
+    .option('--batch-size <n>', `samples of a training step (default: ${defaultOf(batchSize)})`, wholeNumber)
+    .option('--learning-rate <rate>', 'a number, or auto (default: auto)', learningRate)
+    .option('--optimizer <name>', `sgd or adam (default: ${defaultOf(optimizer)})`)
+    .option('--bits <w[,a]>', 'bits of weights, and of activations (default: 8,8)', bits)
+    .addOption(new Option('--per-tensor', 'one scale for each weight tensor').conflicts('perChannel'))
+    .option('--per-channel', 'one scale for each output channel of the weights')
+    .option('--observer <name>', `how ranges are found (default: ${defaultOf(observer)})`)
+    .option('--calibration-samples <n>', `samples to find ranges with (default: ${defaultOf(samples)})`, wholeNumber)
+    .option('--skip <glob>', 'leave layers with such names in float; may be repeated', repeated)
+    .option('--metric <name>', 'metric to judge by (default: auto)')
+    .option('--max-drop <points>', 'fail with exit code 2 when more points of the metric are lost', number)
+    .option('--seed <n>', 'seed of everything random (default: 0)', wholeNumber)
+    .option('--threads <n>', 'threads of the job (default: the cores of the machine)', wholeNumber)
+    .option('--set <field=value>', 'any other field, such as training.schedule=step; may be repeated', assignment)
+    .option('--data-config <json>', 'how the dataset is read: a JSON file, or the JSON itself')
+    .option('--eval-config <json>', 'how the evaluation set is read (default: as the dataset)')
+    .optionsGroup('Options:');
+}

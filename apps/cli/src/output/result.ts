@@ -1,0 +1,64 @@
+import { metricFacts, type Report, reportText } from '@octet/quant-core';
+import { columns, printable, wrap } from './text.js';
+
+const { bytes, changeText, count, fixed, intervalText, metricText, milliseconds, percent, speed } = reportText;
+const decisions = { ship: 'Ship it.', inspect: 'Look closer.', do_not_ship: 'Do not ship.' } as const;
+const width = 100;
+
+/** The result of a job for a terminal: accuracy of float, PTQ and QAT with intervals, size, latency, parity, verdict. */
+export function renderResult(report: Report): string {
+  const { metric, float, ptq, qat, int8, changes, gate, size, latency, parity, runtime, samples, verdict } = report;
+  const unit = metric.unit;
+  const returned = (from: 'ptq' | 'qat') => (int8.from === from ? '  <- returned' : '');
+  const table = columns(
+    [
+      ['', labelOf(metric.name), '95 % interval', 'change against float (95 % interval)'],
+      ['float', metricText(float.value, unit), intervalText(float.ci95, unit), ''],
+      ['PTQ int8', metricText(ptq.value, unit), intervalText(ptq.ci95, unit), changeText(changes.ptq.points, changes.ptq.ci95, unit) + returned('ptq')],
+      ...(qat === null || changes.qat === null
+        ? []
+        : [['QAT int8', metricText(qat.value, unit), intervalText(qat.ci95, unit), changeText(changes.qat.points, changes.qat.ci95, unit) + returned('qat')]]),
+    ],
+    [1],
+  );
+  const times = (title: string, before: number, after: number) => `${title} ${milliseconds(before)} -> ${milliseconds(after)} (${speed(before / after)})`;
+  const machine = `p50, ${latency.threads} thread${latency.threads === 1 ? '' : 's'}, ${latency.cpu || 'unknown processor'}`;
+  const facts = [
+    ['Samples', `${count(samples.evaluation)} to judge by, ${count(samples.training)} to train on, ${count(samples.holdout)} held out to choose by`],
+    ['Size', `${bytes(size.floatBytes)} -> ${bytes(size.int8Bytes)} (${fixed(size.ratio, 2)}× smaller)`],
+    ['Latency', `${times('batch 1', latency.float.p50Ms, latency.int8.p50Ms)}, ${times('batch 32', latency.float.batch32.p50Ms, latency.int8.batch32.p50Ms)}; ${machine}`],
+    ['Integer', `${runtime.integerNodes} nodes compute on integers in ${runtime.name} ${runtime.version}, ${runtime.floatNodes} in float, ${runtime.boundaryNodes} convert between`],
+    ['Parity', `${percent(parity.top1Agreement)} of ${count(parity.samples)} samples: simulation and saved model name the same class`],
+    ['Gate', gate.maxDrop === null ? 'none set' : `at most ${fixed(gate.maxDrop, 2)} ${unit === 'fraction' ? 'points' : 'units'} may be lost: ${gate.passed ? 'passed' : 'MISSED'}`],
+    ['Verdict', `${decisions[verdict.decision]} ${verdict.text}`],
+    ['Next', verdict.nextStep],
+  ];
+  return `${table}\n\n${facts.map(([name, text]) => fact(name ?? '', text ?? '')).join('\n')}\n`;
+}
+
+export const fact = (name: string, text: string) => `${name.padEnd(9)}${wrap(printable(text), width - 9, ' '.repeat(9))}`;
+
+/** The keys of the report that tools rely on, as `--json` prints them. */
+export function keyFigures(report: Report): object {
+  const { schemaVersion, verdict, metric, float, ptq, qat, int8, change, gate, parity, size, latency, samples } = report;
+  return {
+    schemaVersion,
+    verdict,
+    metric,
+    float,
+    ptq,
+    qat,
+    int8: { value: int8.value, ci95: int8.ci95, from: int8.from },
+    change,
+    gate,
+    parity,
+    size,
+    latency: { float: latency.float, int8: latency.int8, threads: latency.threads, cpu: latency.cpu },
+    samples,
+    provenance: { modelSha256: report.provenance.modelSha256, datasetSha256: report.provenance.datasetSha256, artifactSha256: report.provenance.artifactSha256 },
+  };
+}
+
+function labelOf(name: string): string {
+  return Object.entries(metricFacts).find(([known]) => known === name)?.[1].label ?? name;
+}
