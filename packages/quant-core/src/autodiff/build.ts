@@ -1,6 +1,6 @@
 import { OctetError } from '../errors.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
-import { GraphBuilder } from './builder.js';
+import { GraphBuilder } from '../ir/builder.js';
 import { type GradientRule, gradientRules } from './rules.js';
 
 /** A gradient that replaces the rule of the table for one node, such as the straight-through estimator. */

@@ -1,5 +1,5 @@
 import type { Node, Value } from '../ir/graph.js';
-import { type GraphBuilder, staticShape } from './builder.js';
+import { type GraphBuilder, staticShape } from '../ir/builder.js';
 
 /** The geometry of a convolution with everything made explicit. */
 export interface Window {
@@ -107,19 +107,36 @@ function weightGradient(x: Value, dy: Value, xs: number[], ws: number[], ys: num
   const { kernel, strides } = window;
   const [n, c] = xs as [number, number];
   const o = ys[1] as number;
+  if (c === group && o === group) return depthwiseWeightGradient(x, dy, xs, ys, window, b);
   const shifted = strides.every((s) => s === 1) ? flatWindows(x, dy, xs, ys, window, b) : stridedWindows(x, dy, xs, ys, window, b);
-  const depthwise = c === group && o === group;
   const parts = shifted.windows.map((part) => {
-    if (depthwise) return b.sum(b.op('Mul', [part, shifted.dy]), [0, 2]);
     const positions = shifted.positions;
     const dyg = group === 1 ? shifted.dy : b.reshape(shifted.dy, [n * group, o / group, positions]);
     const xg = group === 1 ? part : b.reshape(part, [n * group, c / group, positions]);
     const dot = b.op('FusedMatMul', [dyg, xg], { transB: 1 });
     return b.sum(group === 1 ? dot : b.reshape(dot, [n, o, c / group]), [0]);
   });
-  const last = depthwise ? 1 : 2;
-  const stacked = parts.length === 1 ? (parts[0] as Value) : b.op('Concat', parts.map((part) => b.op('Unsqueeze', [part, b.ints([last])])), { axis: last });
+  const stacked = parts.length === 1 ? (parts[0] as Value) : b.op('Concat', parts.map((part) => b.op('Unsqueeze', [part, b.ints([2])])), { axis: 2 });
   return b.reshape(stacked, [o, c / group, ...kernel]);
+}
+
+/**
+ * dw of a depthwise Conv as a depthwise Conv: every channel of every sample is an image of its own, and its dy is the kernel
+ * (strides become dilations); summed over the batch.
+ */
+function depthwiseWeightGradient(x: Value, dy: Value, xs: number[], ys: number[], window: Window, b: GraphBuilder): Value {
+  const { kernel, strides, dilations, begin } = window;
+  const [n, c] = xs as [number, number];
+  const out = ys.slice(2);
+  const axes = out.map((_, i) => i + 2);
+  // Padding behind the image that gives exactly k positions; below 0 the image is cropped.
+  const end = kernel.map((k, i) => (k - 1) * (dilations[i] as number) + ((out[i] as number) - 1) * (strides[i] as number) + 1 - (xs[i + 2] as number) - (begin[i] as number));
+  const cropped = end.some((p) => p < 0) ? b.slice(x, axes, axes.map(() => 0), end.map((p, i) => (xs[i + 2] as number) + Math.min(p, 0))) : x;
+  const image = b.reshape(cropped, [1, n * c, ...end.map((p, i) => (xs[i + 2] as number) + Math.min(p, 0))]);
+  const filter = b.reshape(dy, [n * c, 1, ...out]);
+  filter.type = { dtype: 'float32', shape: [n * c, 1, ...out] };
+  const each = b.op('Conv', [image, filter], { kernel_shape: out, group: n * c, strides: dilations, dilations: strides, pads: [...begin, ...end.map((p) => Math.max(p, 0))] });
+  return b.reshape(b.sum(b.reshape(each, [n, c, ...kernel]), [0]), [c, 1, ...kernel]);
 }
 
 interface ShiftedWindows {

@@ -3,7 +3,7 @@ import type { Value } from '../ir/graph.js';
 import { type OpType, ops } from '../ir/ops.js';
 import type { Random } from '../tensor/random.js';
 import { Tensor } from '../tensor/tensor.js';
-import type { GraphBuilder } from './builder.js';
+import type { GraphBuilder } from '../ir/builder.js';
 import { gradientRules } from './rules.js';
 import { gradientError, type Leaf } from './testing/gradcheck.js';
 

@@ -1,7 +1,7 @@
 import { type Node, Value } from '../ir/graph.js';
 import type { OpType } from '../ir/ops.js';
 import { sizeOf, Tensor } from '../tensor/tensor.js';
-import { type GraphBuilder, staticShape } from './builder.js';
+import { type GraphBuilder, staticShape } from '../ir/builder.js';
 import { convGradient, offsets, windowOf } from './conv.js';
 
 /**

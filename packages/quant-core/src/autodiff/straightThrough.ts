@@ -20,7 +20,7 @@ const pass: Rule = ((node: Node, dy: readonly (Value | undefined)[]) => node.inp
 export function straightThrough(inserted: Inserted, plan: QuantPlan, ends: GridEnds, weightEnds: (index: number) => { low: Value; high: Value } | undefined): CustomGradients {
   const rules = new Map<Node, Rule>();
   const masked = (low: Value | undefined, high: Value): Rule =>
-    ((node: Node, dy: readonly (Value | undefined)[], _wanted: readonly boolean[], b: import('./builder.js').GraphBuilder) => {
+    ((node: Node, dy: readonly (Value | undefined)[], _wanted: readonly boolean[], b: import('../ir/builder.js').GraphBuilder) => {
       const x = node.input(0);
       const below = b.op('LessOrEqual', [x, high]);
       const mask = low ? b.op('And', [b.op('GreaterOrEqual', [x, low]), below]) : below;
@@ -32,7 +32,7 @@ export function straightThrough(inserted: Inserted, plan: QuantPlan, ends: GridE
     const relu = float.producer;
     const grid = plan.groups[point.group]?.grid;
     if (relu?.op === 'Relu' && float.readers.length === 1 && grid && !grid.symmetric) {
-      rules.set(relu, ((node: Node, dy: readonly (Value | undefined)[], _wanted: readonly boolean[], b: import('./builder.js').GraphBuilder) => {
+      rules.set(relu, ((node: Node, dy: readonly (Value | undefined)[], _wanted: readonly boolean[], b: import('../ir/builder.js').GraphBuilder) => {
         const y = node.output();
         return [b.masked(dy[0] as Value, b.op('And', [b.op('Greater', [y, b.scalar(0)]), b.op('LessOrEqual', [y, high])]))];
       }) as unknown as Rule);

@@ -1,4 +1,4 @@
-import { GraphBuilder } from '../autodiff/builder.js';
+import { GraphBuilder } from '../ir/builder.js';
 import { type Inserted, insertFakeQuant } from '../fakequant/insert.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { channelCount } from '../fakequant/scales.js';

@@ -1,4 +1,4 @@
-import { type GraphBuilder, staticShape } from '../autodiff/builder.js';
+import { type GraphBuilder, staticShape } from '../ir/builder.js';
 import type { Graph, Value } from '../ir/graph.js';
 
 export type LossKind = 'cross_entropy' | 'binary_cross_entropy' | 'mse' | 'distillation';

@@ -1,4 +1,4 @@
-import type { GraphBuilder } from '../autodiff/builder.js';
+import type { GraphBuilder } from '../ir/builder.js';
 import type { Value } from '../ir/graph.js';
 
 export interface OptimizerSpec {

@@ -1,4 +1,4 @@
-import { GraphBuilder } from '../autodiff/builder.js';
+import { GraphBuilder } from '../ir/builder.js';
 import { Graph, type Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import { type OptimizerSpec, optimizerFeeds, optimizerState, update } from './optimizer.js';

@@ -4,7 +4,7 @@ import { inferShapes } from '../../ir/infer.js';
 import { Random } from '../../tensor/random.js';
 import { sizeOf, Tensor } from '../../tensor/tensor.js';
 import { differentiate } from '../build.js';
-import { GraphBuilder, staticShape } from '../builder.js';
+import { GraphBuilder, staticShape } from '../../ir/builder.js';
 
 /** A value to differentiate by: its shape, and how its elements are drawn (standard normal when left out). */
 export interface Leaf {

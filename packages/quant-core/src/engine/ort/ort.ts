@@ -6,6 +6,8 @@ import type { Graph } from '../../ir/graph.js';
 import type { DType } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
 import type { CompileOptions, Engine, Program, ShardedProgram } from '../engine.js';
+import { lowerToBlocked } from './blocked.js';
+import { probeBlock } from './probe.js';
 import { SequentialShards, ThreadedShards } from './shards.js';
 
 const require = createRequire(import.meta.url);
@@ -74,21 +76,32 @@ export class OrtEngine implements Engine {
   readonly name = 'onnxruntime';
   readonly version: string;
   private readonly ort: typeof Ort;
+  private block: Promise<number | undefined> | undefined;
 
   constructor() {
     this.ort = require('onnxruntime-node') as typeof Ort;
     this.version = this.ort.env.versions.node ?? this.ort.env.versions.common;
   }
 
-  compile(graph: Graph, options: CompileOptions): Promise<Program> {
-    return this.create(writeOnnx(graph), options);
+  async compile(graph: Graph, options: CompileOptions): Promise<Program> {
+    return this.create(options.mode === 'train' ? await this.lowered(graph) : writeOnnx(graph), options);
+  }
+
+  /** A training graph in the form that runs fastest here. */
+  private async lowered(graph: Graph): Promise<Uint8Array> {
+    this.block ??= probeBlock(this.ort, sessionOptions({ threads: 1, mode: 'train' }));
+    const block = await this.block;
+    if (block === undefined) return writeOnnx(graph);
+    const copy = graph.clone();
+    lowerToBlocked(copy, block);
+    return writeOnnx(copy);
   }
 
   async compileSharded(graph: Graph, { threads, shards }: { threads: number; shards: number }): Promise<ShardedProgram> {
     const options = { threads: 1, mode: 'train' } as const;
     const workers = Math.min(threads, shards);
     if (workers < 2) return new SequentialShards(await this.compile(graph, options));
-    return ThreadedShards.create(writeOnnx(graph), sessionOptions(options), workers);
+    return ThreadedShards.create(await this.lowered(graph), sessionOptions(options), workers);
   }
 
   load(path: string, options: CompileOptions): Promise<Program> {

@@ -1,5 +1,5 @@
-import type { Graph, Node, Value } from '../ir/graph.js';
-import type { Attrs, OpType } from '../ir/ops.js';
+import type { Graph, Node, Value } from './graph.js';
+import type { Attrs, OpType } from './ops.js';
 import { Tensor } from '../tensor/tensor.js';
 
 /** Static shape of a value; throws when it has a symbolic dimension (training steps are compiled for one batch size). */
