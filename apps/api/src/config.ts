@@ -29,10 +29,10 @@ const EnvironmentSchema = Type.Object({
   OCTET_RATE_LIMIT: Type.Integer({ default: 6000, minimum: 0 }),
   OCTET_UPLOAD_IDLE_SECONDS: Type.Number({ default: 60, exclusiveMinimum: 0 }),
   OCTET_INSPECT_SECONDS: Type.Number({ default: 600, exclusiveMinimum: 0 }),
-  OCTET_INSPECT_MEMORY_MIB: Type.Number({ default: 4096, minimum: 256 }),
+  OCTET_INSPECT_MEMORY: Type.Number({ default: 4096, minimum: 256 }),
   OCTET_INSPECTIONS: Type.Integer({ default: 2, minimum: 1 }),
   OCTET_MAX_EVENT_LOOP_DELAY_MS: Type.Number({ default: 2000, minimum: 0 }),
-  OCTET_MAX_RSS_MIB: Type.Number({ default: 0, minimum: 0 }),
+  OCTET_MAX_RSS: Type.Number({ default: 0, minimum: 0 }),
 });
 
 export type Environment = Static<typeof EnvironmentSchema>;
@@ -134,9 +134,9 @@ export function apiConfig(environment: Environment): ApiConfig {
     requestsPerMinute: environment.OCTET_RATE_LIMIT,
     uploadIdleMs: environment.OCTET_UPLOAD_IDLE_SECONDS * 1000,
     inspectMs: environment.OCTET_INSPECT_SECONDS * 1000,
-    inspectMemoryBytes: environment.OCTET_INSPECT_MEMORY_MIB * mib,
+    inspectMemoryBytes: environment.OCTET_INSPECT_MEMORY * mib,
     inspections: environment.OCTET_INSPECTIONS,
     maxEventLoopDelayMs: environment.OCTET_MAX_EVENT_LOOP_DELAY_MS,
-    maxRssBytes: environment.OCTET_MAX_RSS_MIB * mib,
+    maxRssBytes: environment.OCTET_MAX_RSS * mib,
   };
 }
