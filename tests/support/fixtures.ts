@@ -1,25 +1,7 @@
 import { Readable } from 'node:stream';
 import { type JobRequest, parseJobRequest } from '@octet/contracts';
-import type { DatasetSummary, ModelSummary } from '@octet/quant-core';
 import type { Store } from '@octet/store';
-
-export const modelSummary: ModelSummary = {
-  format: 'onnx',
-  producer: 'test',
-  irVersion: 8,
-  opset: 17,
-  inputs: [{ name: 'x', dtype: 'float32', shape: ['N', 4] }],
-  outputs: [{ name: 'y', dtype: 'float32', shape: ['N', 2] }],
-  ops: { Gemm: 1 },
-  nodes: 1,
-  parameters: 10,
-  bytes: 100,
-  quantizable: [{ node: 'fc', op: 'Gemm', parameters: 10 }],
-  float: [],
-  trainable: true,
-};
-
-export const datasetSummary: DatasetSummary = { format: 'npz', samples: 8, sampleShape: [4], dtype: 'float32', task: 'classification', classes: 2, classCounts: [4, 4], range: { min: 0, max: 1 }, bytes: 100 };
+import { datasetSummary, modelSummary } from './summaries.js';
 
 /** A model and a dataset whose bytes mean nothing, for tests that never open them. */
 export async function storeUploads(store: Store, { model = 'model bytes', dataset = 'dataset bytes' } = {}): Promise<{ model: string; dataset: string }> {

@@ -1,13 +1,43 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ModelSummary, OctetError, type PipelineEvent, type PipelineResult, type QuantizeJob, type Report } from '@octet/quant-core';
-import { modelSummary } from './fixtures.js';
+import type { ErrorPlace, ModelSummary, PipelineEvent, PipelineResult, QuantizeJob, Report } from '@octet/quant-core';
 
 /**
  * Commands for tests of the runner and the worker, in place of quant-core's: the bytes of the model say what happens.
- * Everything around them is the real thing: processes, messages, files.
+ * Everything around them is the real thing: processes, messages, files. The file imports nothing at run time, so that
+ * global-setup.ts can transpile it by itself and a process with it starts at once.
  */
+
+class OctetError extends Error {
+  override readonly name = 'OctetError';
+  constructor(
+    readonly code: string,
+    detail: string,
+    readonly place: ErrorPlace = {},
+  ) {
+    super(detail);
+  }
+  toJSON(): object {
+    return { code: this.code, detail: this.message, place: this.place, hint: `hint of ${this.code}` };
+  }
+}
+
+const modelSummary: ModelSummary = {
+  format: 'onnx',
+  producer: 'test',
+  irVersion: 8,
+  opset: 17,
+  inputs: [],
+  outputs: [],
+  ops: {},
+  nodes: 1,
+  parameters: 10,
+  bytes: 100,
+  quantizable: [],
+  float: [],
+  trainable: true,
+};
 
 export async function inspectModel(name: string): Promise<ModelSummary> {
   switch (name) {

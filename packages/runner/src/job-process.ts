@@ -1,4 +1,4 @@
-import { type JobMessage, OctetError, type PipelineEvent } from '@octet/quant-core';
+import type { JobMessage, PipelineEvent, SerializedError } from '@octet/quant-core';
 import { type CommandModule, execute, type Order } from './commands.js';
 
 /**
@@ -47,16 +47,14 @@ function report(event: PipelineEvent): void {
 }
 
 function failure(error: unknown): JobMessage {
-  if (abort.signal.aborted && (error === abort.signal.reason || (error instanceof Error && error.name === 'AbortError'))) {
-    return { kind: 'error', error: new OctetError('CANCELLED', 'the job was stopped').toJSON() };
-  }
-  if (!isOctetError(error)) console.error(error);
-  return { kind: 'error', error: isOctetError(error) ? error.toJSON() : OctetError.from(error).toJSON() };
+  if (isOctetError(error)) return { kind: 'error', error: error.toJSON() };
+  if (!abort.signal.aborted) console.error(error);
+  return { kind: 'error', error: { code: 'INTERNAL', detail: error instanceof Error ? error.message : String(error), place: {}, hint: '' } };
 }
 
-/** By name as well: the module may have a copy of quant-core of its own. */
-function isOctetError(error: unknown): error is OctetError {
-  return error instanceof OctetError || (error instanceof Error && error.name === 'OctetError' && 'toJSON' in error);
+/** By name: this entry loads nothing but the module of the commands. */
+function isOctetError(error: unknown): error is Error & { toJSON(): SerializedError } {
+  return error instanceof Error && error.name === 'OctetError' && 'toJSON' in error;
 }
 
 function send(message: JobMessage): Promise<void> {

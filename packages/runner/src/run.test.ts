@@ -1,13 +1,12 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { defaultLimits, type PipelineEvent } from '@octet/quant-core';
 import { parseRecipe, ServiceError } from '@octet/contracts';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { runJobProcess } from './run.js';
 
-const module = fileURLToPath(new URL('../../../tests/support/job-commands.ts', import.meta.url));
+const module = inject('jobCommands');
 const log = { debug: () => undefined, warn: () => undefined };
 const roomy = { seconds: 60, memoryBytes: 2 ** 30 };
 
@@ -58,7 +57,7 @@ describe('a process that fails says why', () => {
   });
 
   test('a plain exception becomes INTERNAL with its stack in the log', async () => {
-    await expect(inspect('throw')).rejects.toMatchObject({ code: 'INTERNAL', message: 'cannot read properties of the moon', logTail: expect.stringContaining('job-commands.ts') });
+    await expect(inspect('throw')).rejects.toMatchObject({ code: 'INTERNAL', message: 'cannot read properties of the moon', logTail: expect.stringContaining('job-commands.mjs') });
     await expect(inspect('rejection')).rejects.toMatchObject({ code: 'INTERNAL', message: 'nobody caught me' });
   });
 

@@ -1,11 +1,10 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import os from 'node:os';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type Code, jobPolicy, ServiceError } from '@octet/contracts';
 import { type JobMessage, OctetError, type PipelineEvent, type SerializedError } from '@octet/quant-core';
 import type { Command, Commands, Order } from './commands.js';
+import { jobProcessEntry } from './entry.js';
 
 /** The part of a pino logger that is used. */
 export interface RunnerLog {
@@ -42,7 +41,7 @@ export async function runJobProcess<C extends Command>(options: RunOptions<C>): 
   const { command, limits, log, signal } = options;
   if (signal?.aborted) throw stopped(signal);
   const kernelKills = await outOfMemoryKills();
-  const child = start(limits.memoryBytes);
+  const child = start(limits.memoryBytes, options.module !== undefined);
   const run = new Run(child);
   lowerPriority(child);
 
@@ -83,17 +82,10 @@ export async function runJobProcess<C extends Command>(options: RunOptions<C>): 
   }
 }
 
-/** From source (tests) the entry is TypeScript and tsx reads it; built, it is JavaScript beside this file. */
-function start(memoryBytes: number): ChildProcess {
-  const fromSource = import.meta.url.endsWith('.ts');
-  const entry = fileURLToPath(new URL(fromSource ? './job-process.ts' : './job-process.js', import.meta.url));
-  const execArgv = [`--max-old-space-size=${Math.max(256, Math.floor(memoryBytes / 2 ** 20))}`];
-  const env = environment();
-  if (fromSource) {
-    execArgv.push('--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href);
-    env.TSX_TSCONFIG_PATH = fileURLToPath(new URL('../../../tsconfig.json', import.meta.url));
-  }
-  return fork(entry, [], { execArgv, env, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], serialization: 'advanced', detached: true });
+function start(memoryBytes: number, ownModule: boolean): ChildProcess {
+  const { file, execArgv, env } = jobProcessEntry(ownModule ? ['runner'] : ['runner', 'contracts', 'quant-core']);
+  const heap = `--max-old-space-size=${Math.max(256, Math.floor(memoryBytes / 2 ** 20))}`;
+  return fork(file, [], { execArgv: [heap, ...execArgv], env: { ...environment(), ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], serialization: 'advanced', detached: true });
 }
 
 const passedOn = /^(PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|UV_THREADPOOL_SIZE|OMP_\w+)$/;

@@ -4,6 +4,7 @@ import { buffer } from 'node:stream/consumers';
 import pg from 'pg';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { modelSummary } from '../../../tests/support/summaries.js';
 import { startPostgres } from '../../../tests/support/services.js';
 import { openStore, type Store } from './store.js';
 
@@ -76,7 +77,6 @@ test('a stream that fails, a signal and a limit leave nothing behind', async () 
 test('only blobs that nothing refers to and nobody stored lately are swept', async () => {
   const { sha256 } = await store.blobs.put(Readable.from([randomBytes(100)]));
   const held = await store.blobs.put(Readable.from([randomBytes(100)]));
-  const { modelSummary } = await import('../../../tests/support/fixtures.js');
   const model = await store.models.create({ name: 'm', filename: 'm.onnx', blob: held, summary: modelSummary });
   expect(await store.blobs.release(sha256)).toBe(false);
   await client.query(`UPDATE blob SET touched_at = now() - interval '1 hour'`);
@@ -91,7 +91,6 @@ test('only blobs that nothing refers to and nobody stored lately are swept', asy
 
 test('names that PostgreSQL would refuse are stored with a mark instead', async () => {
   const blob = await store.blobs.put(Readable.from([randomBytes(10)]));
-  const { modelSummary } = await import('../../../tests/support/fixtures.js');
   const model = await store.models.create({ name: 'a\0b', filename: 'x\ud800.onnx', blob, summary: { ...modelSummary, quantizable: [{ node: 'n\0\udfff', op: 'Conv', parameters: 1 }] } });
   expect(model).toMatchObject({ name: 'a\ufffdb', filename: 'x\ufffd.onnx', summary: { quantizable: [{ node: 'n\ufffd\ufffd' }] } });
 });
