@@ -77,7 +77,11 @@ test.each<[string, ZipEntry[], string]>([
 
 test('refuses a bomb whose stated size lies, while unpacking', async () => {
   const archive = await open(zip([{ name: 'liar', data: Buffer.alloc(20_000_000), deflate: true, size: 1000 }]));
-  await failure('DATASET_ARCHIVE', () => streamed(archive));
+  let seen = 0;
+  await failure('DATASET_ARCHIVE', async () => {
+    for await (const chunk of archive.stream(archive.entries[0] as (typeof archive.entries)[0])) seen += chunk.length;
+  });
+  expect(seen).toBeLessThan(1000);
   await failure('DATASET_ARCHIVE', () => archive.read(archive.entries[0] as (typeof archive.entries)[0], 1e9));
   await archive.close();
 });
