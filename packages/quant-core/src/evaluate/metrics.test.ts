@@ -50,6 +50,7 @@ describe('classification', () => {
     const outputs = classOutputs(rows, [4, 6, 5]);
     expect([0, 1, 2].map((i) => topLabel(outputs, i))).toEqual([0, 6, 0]);
     expect([...outputs.top!.labels.slice(0, 5)]).toEqual([0, 4, 3, 2, 1]);
+    expect([...outputs.top!.labels.slice(10)]).toEqual([0, 1, 2, 3, 4]);
     expect(metricValue('top1', outputs, { seed }).value).toBeCloseTo(1 / 3, 15);
     expect(metricValue('top5', outputs, { seed }).value).toBeCloseTo(2 / 3, 15);
   });

@@ -166,6 +166,14 @@ describe('verdict', () => {
     expect(text).toContain('1 class loses more than chance explains: shirt (−18.0 points)');
   });
 
+  it('a class whose loss is chance is not named', () => {
+    const float = wrongOn(150, [0, 3]);
+    const outputs = { float, ptq: float, qat: wrongOn(150, [6, 9, 12, 15]) };
+    const built = buildReport(reportInput({ outputs, maxDrop: 50 }));
+    expect(built.classes![0]).toMatchObject({ label: 0, changePoints: -4 });
+    expect(built.verdict.decision).toBe('ship');
+  });
+
   it('a float model near chance points at preprocessing', () => {
     const chance = wrongOn(n, range(0, 680));
     expect(verdict({ outputs: { float: chance, ptq: chance, qat: chance } })).toMatchObject({
