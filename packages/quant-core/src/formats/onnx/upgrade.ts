@@ -182,12 +182,15 @@ const flatSoftmax: Rule = (node, up) => {
 const oldResize: Rule = (node, up) => {
   const attribute = take(node, 'scales');
   const scales = attribute?.floats ?? up.trace.floats(node.input?.[1] ?? '');
-  if (!scales) throw refuse(node, 'has scales that are not constant, in the form of before opset 11');
-  const grows = scales.every((scale) => scale >= 1);
-  if (!grows && !scales.every((scale) => scale <= 1))
-    throw refuse(node, 'grows one axis and shrinks another, in the form of before opset 11');
-  const input = attribute ? up.constant(`${nameOf(node)}_scales`, Tensor.float32([scales.length], scales)) : (node.input?.[1] as string);
   const mode = Buffer.from(take(node, 'mode')?.s ?? 'nearest').toString();
+  const grows = scales?.every((scale) => scale >= 1) ?? false;
+  if (mode === 'nearest' && !grows && !scales?.every((scale) => scale <= 1)) {
+    const why = scales ? 'grows one axis and shrinks another' : 'has scales that are not constant';
+    throw refuse(node, `${why}, in the form of before opset 11`);
+  }
+  const input = attribute
+    ? up.constant(`${nameOf(node)}_scales`, Tensor.float32([scales?.length ?? 0], scales ?? []))
+    : (node.input?.[1] as string);
   node.opType = 'Resize';
   node.input = [node.input?.[0] ?? '', '', input];
   node.attribute = [
