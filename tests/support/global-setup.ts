@@ -36,7 +36,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
   project.provide('postgresUrl', server.url);
   const commands = path.join(directory, 'job-commands.mjs');
   const source = await readFile(new URL('./job-commands.ts', import.meta.url), 'utf8');
-  await writeFile(commands, ts.transpileModule(source, { compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext } }).outputText);
+  await writeFile(
+    commands,
+    ts.transpileModule(source, { compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext } }).outputText,
+  );
   project.provide('jobCommands', commands);
   return async () => {
     await server.stop();

@@ -42,7 +42,11 @@ const modelSummary: ModelSummary = {
 export async function inspectModel(name: string): Promise<ModelSummary> {
   switch (name) {
     case 'environment':
-      return { ...modelSummary, ops: {}, producer: JSON.stringify({ environment: Object.keys(process.env), nice: (await import('node:os')).getPriority() }) };
+      return {
+        ...modelSummary,
+        ops: {},
+        producer: JSON.stringify({ environment: Object.keys(process.env), nice: (await import('node:os')).getPriority() }),
+      };
     case 'throw':
       throw new TypeError('cannot read properties of the moon');
     case 'refuse':
@@ -78,14 +82,18 @@ export async function inspectDataset(): Promise<never> {
   throw new OctetError('DATASET_EMPTY', 'no samples');
 }
 
-export async function quantize(job: QuantizeJob, { signal, onEvent }: { signal: AbortSignal; onEvent: (event: PipelineEvent) => void }): Promise<PipelineResult> {
+export async function quantize(
+  job: QuantizeJob,
+  { signal, onEvent }: { signal: AbortSignal; onEvent: (event: PipelineEvent) => void },
+): Promise<PipelineResult> {
   const behaviour = (await readFile(job.modelPath, 'utf8')).trim();
   onEvent({ type: 'stage', stage: 'load' });
   if (behaviour === 'crash') process.kill(process.pid, 'SIGSEGV');
   if (behaviour === 'refuse') throw new OctetError('MODEL_NOT_TRAINABLE', 'the loss cannot reach fc1', { node: 'fc1' });
   onEvent({ type: 'stage', stage: 'train' });
   if (behaviour === 'flood') {
-    for (let i = 1; i <= 200_000; i++) onEvent({ type: 'progress', stage: 'train', done: i, total: 200_000, unit: 'steps', figures: { loss: 1 / i } });
+    for (let i = 1; i <= 200_000; i++)
+      onEvent({ type: 'progress', stage: 'train', done: i, total: 200_000, unit: 'steps', figures: { loss: 1 / i } });
   }
   if (behaviour === 'slow' || behaviour === 'deaf') {
     for (let i = 1; i <= 6_000; i++) {
@@ -98,7 +106,11 @@ export async function quantize(job: QuantizeJob, { signal, onEvent }: { signal: 
   onEvent({ type: 'log', level: 'info', message: 'epoch done' });
   onEvent({ type: 'stage', stage: 'report' });
   await mkdir(job.outputDirectory, { recursive: true });
-  const files = { modelPath: path.join(job.outputDirectory, 'model.int8.onnx'), reportPath: path.join(job.outputDirectory, 'report.json'), markdownPath: path.join(job.outputDirectory, 'report.md') };
+  const files = {
+    modelPath: path.join(job.outputDirectory, 'model.int8.onnx'),
+    reportPath: path.join(job.outputDirectory, 'report.json'),
+    markdownPath: path.join(job.outputDirectory, 'report.md'),
+  };
   const gatePassed = behaviour !== 'gate';
   await writeFile(files.modelPath, `int8 of ${behaviour}`);
   await writeFile(files.reportPath, JSON.stringify(report(gatePassed)));
@@ -106,7 +118,11 @@ export async function quantize(job: QuantizeJob, { signal, onEvent }: { signal: 
   return { gatePassed, ...files };
 }
 
-function report(passed: boolean): Pick<Report, 'schemaVersion' | 'verdict' | 'metric' | 'float' | 'ptq' | 'qat' | 'int8' | 'change' | 'size' | 'samples' | 'gate'> & { latency: object } {
+function report(
+  passed: boolean,
+): Pick<Report, 'schemaVersion' | 'verdict' | 'metric' | 'float' | 'ptq' | 'qat' | 'int8' | 'change' | 'size' | 'samples' | 'gate'> & {
+  latency: object;
+} {
   const value = (v: number) => ({ value: v, ci95: [v - 0.01, v + 0.01] as [number, number] });
   const latency = { p50Ms: 1, p95Ms: 2, batch32: { p50Ms: 20, p95Ms: 30 } };
   return {

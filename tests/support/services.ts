@@ -49,9 +49,24 @@ export async function startRedis(): Promise<TestRedis> {
   const url = `redis://127.0.0.1:${port}`;
   let child: ChildProcess;
   const start = async () => {
-    const settings = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', directory, '--maxmemory-policy', 'noeviction'];
+    const settings = [
+      '--port',
+      String(port),
+      '--bind',
+      '127.0.0.1',
+      '--save',
+      '',
+      '--appendonly',
+      'no',
+      '--dir',
+      directory,
+      '--maxmemory-policy',
+      'noeviction',
+    ];
     child = spawn('/bin/sh', ['-c', redisWhileWanted, directory, ...settings], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
-    const failed = new Promise<never>((_resolve, reject) => child.once('error', (error) => reject(new Error(`redis-server cannot be started: ${error.message}`))));
+    const failed = new Promise<never>((_resolve, reject) =>
+      child.once('error', (error) => reject(new Error(`redis-server cannot be started: ${error.message}`))),
+    );
     await Promise.race([answers(url), failed]);
   };
   const end = async () => {

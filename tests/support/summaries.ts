@@ -16,4 +16,14 @@ export const modelSummary: ModelSummary = {
   trainable: true,
 };
 
-export const datasetSummary: DatasetSummary = { format: 'npz', samples: 8, sampleShape: [4], dtype: 'float32', task: 'classification', classes: 2, classCounts: [4, 4], range: { min: 0, max: 1 }, bytes: 100 };
+export const datasetSummary: DatasetSummary = {
+  format: 'npz',
+  samples: 8,
+  sampleShape: [4],
+  dtype: 'float32',
+  task: 'classification',
+  classes: 2,
+  classCounts: [4, 4],
+  range: { min: 0, max: 1 },
+  bytes: 100,
+};

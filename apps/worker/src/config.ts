@@ -18,7 +18,8 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): WorkerEnvironment
     return Number(value) * unit;
   };
   const databaseUrl = text('DATABASE_URL');
-  if (databaseUrl === undefined) throw new Error('DATABASE_URL is not set; it must be the connection string of the PostgreSQL that the API uses');
+  if (databaseUrl === undefined)
+    throw new Error('DATABASE_URL is not set; it must be the connection string of the PostgreSQL that the API uses');
   return {
     databaseUrl,
     redisUrl: text('REDIS_URL'),

@@ -1,5 +1,5 @@
-import { type Claim, type Store } from '@octet/store';
 import type { PipelineEvent, Stage } from '@octet/quant-core';
+import type { Claim, Store } from '@octet/store';
 import type { Logger } from 'pino';
 
 type ProgressEvent = Extract<PipelineEvent, { type: 'progress' }>;

@@ -2,8 +2,7 @@ import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ArtifactKind, failureOf, jobErrorOf, jobPolicy, ServiceError } from '@octet/contracts';
-import { type Dataset, type Model } from '@octet/contracts';
+import { type ArtifactKind, type Dataset, failureOf, jobErrorOf, jobPolicy, type Model, ServiceError } from '@octet/contracts';
 import { defaultLimits, OctetError, type PipelineResult, type Report } from '@octet/quant-core';
 import { runJobProcess } from '@octet/runner';
 import type { Claim, JobRecord, NewArtifact, Store } from '@octet/store';
@@ -69,13 +68,24 @@ export async function runJob(context: JobContext, claim: Claim): Promise<Attempt
   }
 }
 
-async function compute(context: JobContext, job: JobRecord, directory: JobDirectory, relay: Relay, signal: AbortSignal, log: Logger): Promise<{ result: PipelineResult; model: Model }> {
+async function compute(
+  context: JobContext,
+  job: JobRecord,
+  directory: JobDirectory,
+  relay: Relay,
+  signal: AbortSignal,
+  log: Logger,
+): Promise<{ result: PipelineResult; model: Model }> {
   const { store, memoryBytes, module } = context;
   const model = await store.models.get(job.model);
-  const layOut = async (role: string, dataset: Dataset) => ({ path: await directory.layOut(store, role, dataset, signal), config: dataset.config });
+  const layOut = async (role: string, dataset: Dataset) => ({
+    path: await directory.layOut(store, role, dataset, signal),
+    config: dataset.config,
+  });
   const modelPath = await directory.layOut(store, 'model', model, signal);
   const dataset = await layOut('dataset', await store.datasets.get(job.dataset));
-  const evaluationDataset = job.evaluationDataset === null ? undefined : await layOut('evaluation', await store.datasets.get(job.evaluationDataset));
+  const evaluationDataset =
+    job.evaluationDataset === null ? undefined : await layOut('evaluation', await store.datasets.get(job.evaluationDataset));
   const payload = {
     modelPath,
     dataset,
@@ -85,7 +95,15 @@ async function compute(context: JobContext, job: JobRecord, directory: JobDirect
     workDirectory: directory.work,
     limits: defaultLimits,
   };
-  const result = await runJobProcess({ command: 'quantize', payload, signal, onEvent: (event) => relay.take(event), limits: { seconds: job.limits.runSeconds, memoryBytes }, log, module });
+  const result = await runJobProcess({
+    command: 'quantize',
+    payload,
+    signal,
+    onEvent: (event) => relay.take(event),
+    limits: { seconds: job.limits.runSeconds, memoryBytes },
+    log,
+    module,
+  });
   return { result, model };
 }
 
@@ -114,7 +132,11 @@ async function fail({ store, stopping }: JobContext, claim: Claim, error: unknow
     log.warn('the job was taken from this worker');
     return 'lost';
   }
-  if (stopping.aborted && error === stopping.reason && (await patiently(log, () => store.jobs.requeue(claim, 'the worker stops'))) !== null) {
+  if (
+    stopping.aborted &&
+    error === stopping.reason &&
+    (await patiently(log, () => store.jobs.requeue(claim, 'the worker stops'))) !== null
+  ) {
     log.info('the worker stops; the job goes back to the queue');
     return 'requeued';
   }

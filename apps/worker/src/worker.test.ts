@@ -41,7 +41,15 @@ describe.each(['redis', 'postgres'] as const)('a worker on %s', (backend) => {
   });
 
   const start = async (concurrency = 2) => {
-    const worker = await startWorker({ store, queue, concurrency, workDirectory, jobMemoryBytes: 2 ** 30, log, testing: { module, reconcileEveryMs: 200 } });
+    const worker = await startWorker({
+      store,
+      queue,
+      concurrency,
+      workDirectory,
+      jobMemoryBytes: 2 ** 30,
+      log,
+      testing: { module, reconcileEveryMs: 200 },
+    });
     workers.push(worker);
     return worker;
   };
@@ -60,13 +68,31 @@ describe.each(['redis', 'postgres'] as const)('a worker on %s', (backend) => {
   test('a job leaves a model, a report and its events', async () => {
     await start();
     const job = await end(await submit('fine'));
-    expect(job).toMatchObject({ state: 'succeeded', attempts: 1, error: null, result: { decision: 'ship', int8: 0.89, int8From: 'qat', changePoints: -1, int8Bytes: 100 } });
+    expect(job).toMatchObject({
+      state: 'succeeded',
+      attempts: 1,
+      error: null,
+      result: { decision: 'ship', int8: 0.89, int8From: 'qat', changePoints: -1, int8Bytes: 100 },
+    });
     const artifacts = await store.artifacts.list(job.id);
-    expect(artifacts.map(({ kind, filename }) => [kind, filename])).toEqual([['model', 'm.int8.onnx'], ['report_json', 'm.report.json'], ['report_md', 'm.report.md']]);
+    expect(artifacts.map(({ kind, filename }) => [kind, filename])).toEqual([
+      ['model', 'm.int8.onnx'],
+      ['report_json', 'm.report.json'],
+      ['report_md', 'm.report.md'],
+    ]);
     expect(await text(await store.blobs.get(artifacts[0]?.sha256 ?? ''))).toBe('int8 of fine');
     expect((await store.reports.get(job.id))?.verdict.text).toBe('as tested');
     const events = await store.events.list(job.id);
-    expect(events.map((event) => event.data.state ?? event.data.stage ?? event.type)).toEqual(['queued', 'running', 'load', 'train', 'epoch', 'log', 'report', 'succeeded']);
+    expect(events.map((event) => event.data.state ?? event.data.stage ?? event.type)).toEqual([
+      'queued',
+      'running',
+      'load',
+      'train',
+      'epoch',
+      'log',
+      'report',
+      'succeeded',
+    ]);
   });
 
   test('a missed gate keeps its model and report', async () => {
@@ -81,8 +107,15 @@ describe.each(['redis', 'postgres'] as const)('a worker on %s', (backend) => {
     const refused = await submit('refuse');
     const crashed = await submit('crash');
     const fine = await submit('fine');
-    expect(await end(refused)).toMatchObject({ state: 'failed', result: null, error: { code: 'MODEL_NOT_TRAINABLE', place: { node: 'fc1' }, stage: 'load', hint: 'hint of MODEL_NOT_TRAINABLE', retryable: false } });
-    expect(await end(crashed)).toMatchObject({ state: 'failed', error: { code: 'JOB_CRASHED', detail: expect.stringContaining('SIGSEGV') } });
+    expect(await end(refused)).toMatchObject({
+      state: 'failed',
+      result: null,
+      error: { code: 'MODEL_NOT_TRAINABLE', place: { node: 'fc1' }, stage: 'load', hint: 'hint of MODEL_NOT_TRAINABLE', retryable: false },
+    });
+    expect(await end(crashed)).toMatchObject({
+      state: 'failed',
+      error: { code: 'JOB_CRASHED', detail: expect.stringContaining('SIGSEGV') },
+    });
     expect((await end(fine)).state).toBe('succeeded');
     expect(await store.artifacts.list(refused)).toEqual([]);
   });

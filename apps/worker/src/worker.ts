@@ -45,7 +45,10 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
       const claim = await store.jobs.claim(jobId, id);
       if (claim === null) return log.debug({ jobId }, 'the queue offered a job that nobody waits for');
       const end = await runJob(context, claim);
-      if (end === 'requeued') await queue.enqueue(jobId, claim.attempt).catch((error: unknown) => log.warn({ err: error, jobId }, 'the job will be offered again by the reconciler'));
+      if (end === 'requeued')
+        await queue
+          .enqueue(jobId, claim.attempt)
+          .catch((error: unknown) => log.warn({ err: error, jobId }, 'the job will be offered again by the reconciler'));
     },
     { concurrency },
   );

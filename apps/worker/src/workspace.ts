@@ -62,7 +62,12 @@ export class JobDirectory {
   }
 
   /** Lays a blob out as a file whose name ends as the upload's did. */
-  async layOut(store: Store, role: string, { sha256, filename }: { sha256: string; filename: string }, signal: AbortSignal): Promise<string> {
+  async layOut(
+    store: Store,
+    role: string,
+    { sha256, filename }: { sha256: string; filename: string },
+    signal: AbortSignal,
+  ): Promise<string> {
     const file = path.join(this.#directory, 'input', `${role}-${safeName(filename)}`);
     await pipeline(await store.blobs.get(sha256), createWriteStream(file, { mode: 0o600 }), { signal });
     return file;
@@ -75,7 +80,13 @@ export class JobDirectory {
 
 /** A file name from outside as one that is safe to use: no directories, no control characters, not long. */
 export function safeName(filename: string): string {
-  return path.basename(filename).replace(/[^\w.-]+/g, '_').replace(/^\.+/, '').slice(-100) || 'file';
+  return (
+    path
+      .basename(filename)
+      .replace(/[^\w.-]+/g, '_')
+      .replace(/^\.+/, '')
+      .slice(-100) || 'file'
+  );
 }
 
 function alive(pid: number): boolean {

@@ -169,7 +169,9 @@ export const JobResultSchema = Type.Object(
 export type JobResult = Static<typeof JobResultSchema>;
 
 const StateTime = Nullable(Time);
-const stateTimes = Type.Object(Object.fromEntries(jobStates.map((state) => [state, StateTime])) as Record<JobState, typeof StateTime>, { description: 'When the job entered each state, for the last time.' });
+const stateTimes = Type.Object(Object.fromEntries(jobStates.map((state) => [state, StateTime])) as Record<JobState, typeof StateTime>, {
+  description: 'When the job entered each state, for the last time.',
+});
 
 export const JobSchema = Type.Object(
   {

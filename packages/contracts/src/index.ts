@@ -5,4 +5,13 @@ export * from './job-request.js';
 export * from './queue-payload.js';
 export * from './status.js';
 export { fieldErrors, parseAgainst } from './validate.js';
-export { checkAgainstModel, checkSameClasses, defaultLimits, type DatasetConfig, type DatasetSummary, type Limits, type ModelSummary, type Recipe } from '@octet/quant-core';
+export {
+  checkAgainstModel,
+  checkSameClasses,
+  defaultLimits,
+  type DatasetConfig,
+  type DatasetSummary,
+  type Limits,
+  type ModelSummary,
+  type Recipe,
+} from '@octet/quant-core';

@@ -5,8 +5,18 @@ import { parseAgainst } from './validate.js';
 
 export const JobLimitsSchema = Type.Object(
   {
-    queueSeconds: Type.Integer({ minimum: 1, maximum: 30 * 86_400, default: 86_400, description: 'The job fails when it has not started after this many seconds.' }),
-    runSeconds: Type.Integer({ minimum: 1, maximum: 7 * 86_400, default: 7_200, description: 'The job fails when it runs longer; time in the queue does not count.' }),
+    queueSeconds: Type.Integer({
+      minimum: 1,
+      maximum: 30 * 86_400,
+      default: 86_400,
+      description: 'The job fails when it has not started after this many seconds.',
+    }),
+    runSeconds: Type.Integer({
+      minimum: 1,
+      maximum: 7 * 86_400,
+      default: 7_200,
+      description: 'The job fails when it runs longer; time in the queue does not count.',
+    }),
   },
   { additionalProperties: false, default: {} },
 );
@@ -18,14 +28,22 @@ export const MetadataSchema = Type.Record(Type.String({ minLength: 1, maxLength:
 });
 
 /** All that a job can be told besides its model and data: the config part of a one-shot request. */
-export const JobSettingsSchema = Type.Object({ ...RecipeSchema.properties, limits: JobLimitsSchema, metadata: MetadataSchema }, { additionalProperties: false });
+export const JobSettingsSchema = Type.Object(
+  { ...RecipeSchema.properties, limits: JobLimitsSchema, metadata: MetadataSchema },
+  { additionalProperties: false },
+);
 
 /** The body of POST /v1/jobs. */
 export const JobRequestSchema = Type.Object(
   {
     model: Type.String({ pattern: idPattern('model'), description: 'Id of an uploaded model.' }),
-    dataset: Type.String({ pattern: idPattern('dataset'), description: 'Id of an uploaded dataset: training, calibration and held-out samples.' }),
-    evaluationDataset: Type.Optional(Type.String({ pattern: idPattern('dataset'), description: 'Id of the evaluation set; a seeded share of the dataset when left out.' })),
+    dataset: Type.String({
+      pattern: idPattern('dataset'),
+      description: 'Id of an uploaded dataset: training, calibration and held-out samples.',
+    }),
+    evaluationDataset: Type.Optional(
+      Type.String({ pattern: idPattern('dataset'), description: 'Id of the evaluation set; a seeded share of the dataset when left out.' }),
+    ),
     ...JobSettingsSchema.properties,
   },
   { additionalProperties: false },

@@ -39,13 +39,16 @@ function walk(schema: TSchema, value: unknown, pointer: string, errors: FieldErr
         errors.push({ pointer: `${pointer}/${escapePointer(key)}`, detail: `unknown field "${key}"`, hint: suggest(key, known) });
       }
     }
-    for (const key of required) if (!(key in value)) errors.push({ pointer: `${pointer}/${escapePointer(key)}`, detail: `is missing; it must be ${describe(schema.properties[key])}` });
+    for (const key of required)
+      if (!(key in value))
+        errors.push({ pointer: `${pointer}/${escapePointer(key)}`, detail: `is missing; it must be ${describe(schema.properties[key])}` });
     return;
   }
   if (Type.IsArray(schema) && Array.isArray(value) && Type.IsObject(schema.items)) {
     for (const [i, item] of value.entries()) walk(schema.items, item, `${pointer}/${i}`, errors);
     const { maxItems } = schema as { maxItems?: number };
-    if (maxItems !== undefined && value.length > maxItems) errors.push({ pointer, detail: `has ${value.length} entries, more than ${maxItems}` });
+    if (maxItems !== undefined && value.length > maxItems)
+      errors.push({ pointer, detail: `has ${value.length} entries, more than ${maxItems}` });
     return;
   }
   if (!Value.Check(schema, value)) {
@@ -87,7 +90,12 @@ function listed(parts: string[]): string {
 }
 
 function rangeOf(schema: TSchema): string {
-  const { minimum, exclusiveMinimum, maximum, exclusiveMaximum } = schema as { minimum?: number; exclusiveMinimum?: number; maximum?: number; exclusiveMaximum?: number };
+  const { minimum, exclusiveMinimum, maximum, exclusiveMaximum } = schema as {
+    minimum?: number;
+    exclusiveMinimum?: number;
+    maximum?: number;
+    exclusiveMaximum?: number;
+  };
   const low = minimum !== undefined ? ` from ${minimum}` : exclusiveMinimum !== undefined ? ` above ${exclusiveMinimum}` : '';
   const high = maximum !== undefined ? ` to ${maximum}` : exclusiveMaximum !== undefined ? ` below ${exclusiveMaximum}` : '';
   return low + high;

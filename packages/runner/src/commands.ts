@@ -19,7 +19,13 @@ export interface CommandModule {
 export type Order = { kind: 'run'; command: Command; payload: unknown; module: string } | { kind: 'abort' };
 
 /** Runs one command of the module. */
-export function execute(module: CommandModule, command: Command, payload: unknown, signal: AbortSignal, onEvent: (event: PipelineEvent) => void): Promise<unknown> {
+export function execute(
+  module: CommandModule,
+  command: Command,
+  payload: unknown,
+  signal: AbortSignal,
+  onEvent: (event: PipelineEvent) => void,
+): Promise<unknown> {
   switch (command) {
     case 'inspect-model': {
       const { path, limits } = payload as Commands['inspect-model']['payload'];

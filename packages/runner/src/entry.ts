@@ -20,9 +20,14 @@ const here = fileURLToPath(new URL('.', import.meta.url));
 export function jobProcessEntry(packages: readonly string[]): Entry {
   if (!import.meta.url.endsWith('.ts')) return { file: path.join(here, 'job-process.js'), execArgv: [], env: {} };
   const root = path.resolve(here, '../../..');
-  if (packages.every((name) => isBuilt(path.join(root, 'packages', name)))) return { file: path.join(here, '../dist/job-process.js'), execArgv: [], env: {} };
+  if (packages.every((name) => isBuilt(path.join(root, 'packages', name))))
+    return { file: path.join(here, '../dist/job-process.js'), execArgv: [], env: {} };
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
-  return { file: path.join(here, 'job-process.ts'), execArgv: ['--import', tsx], env: { TSX_TSCONFIG_PATH: path.join(root, 'tsconfig.json') } };
+  return {
+    file: path.join(here, 'job-process.ts'),
+    execArgv: ['--import', tsx],
+    env: { TSX_TSCONFIG_PATH: path.join(root, 'tsconfig.json') },
+  };
 }
 
 function isBuilt(directory: string): boolean {

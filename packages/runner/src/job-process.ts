@@ -29,7 +29,8 @@ async function run({ command, payload, module }: Extract<Order, { kind: 'run' }>
   try {
     const commands = (await import(module)) as CommandModule;
     const result = await execute(commands, command, payload, abort.signal, report);
-    if (leftOut > 0) await send({ kind: 'event', event: { type: 'log', level: 'warn', message: `${leftOut} events came too fast and were left out` } });
+    if (leftOut > 0)
+      await send({ kind: 'event', event: { type: 'log', level: 'warn', message: `${leftOut} events came too fast and were left out` } });
     await finish({ kind: 'result', result });
   } catch (error) {
     await finish(failure(error));
@@ -49,7 +50,10 @@ function report(event: PipelineEvent): void {
 function failure(error: unknown): JobMessage {
   if (isOctetError(error)) return { kind: 'error', error: error.toJSON() };
   if (!abort.signal.aborted) console.error(error);
-  return { kind: 'error', error: { code: 'INTERNAL', detail: error instanceof Error ? error.message : String(error), place: {}, hint: '' } };
+  return {
+    kind: 'error',
+    error: { code: 'INTERNAL', detail: error instanceof Error ? error.message : String(error), place: {}, hint: '' },
+  };
 }
 
 /** By name: this entry loads nothing but the module of the commands. */

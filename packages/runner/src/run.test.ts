@@ -1,8 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { defaultLimits, type PipelineEvent } from '@octet/quant-core';
 import { parseRecipe, ServiceError } from '@octet/contracts';
+import { defaultLimits, type PipelineEvent } from '@octet/quant-core';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { runJobProcess } from './run.js';
 
@@ -11,7 +11,14 @@ const log = { debug: () => undefined, warn: () => undefined };
 const roomy = { seconds: 60, memoryBytes: 2 ** 30 };
 
 const inspect = (behaviour: string, options: { seconds?: number; memoryBytes?: number; signal?: AbortSignal } = {}) =>
-  runJobProcess({ command: 'inspect-model', payload: { path: behaviour, limits: defaultLimits }, signal: options.signal, limits: { ...roomy, ...options }, log, module });
+  runJobProcess({
+    command: 'inspect-model',
+    payload: { path: behaviour, limits: defaultLimits },
+    signal: options.signal,
+    limits: { ...roomy, ...options },
+    log,
+    module,
+  });
 
 let directory: string;
 beforeAll(async () => {
@@ -22,7 +29,14 @@ afterAll(() => rm(directory, { recursive: true, force: true }));
 async function quantize(behaviour: string, options: { signal?: AbortSignal; onEvent?: (event: PipelineEvent) => void } = {}) {
   const modelPath = path.join(directory, behaviour);
   await writeFile(modelPath, behaviour);
-  const payload = { modelPath, dataset: { path: modelPath, config: {} }, recipe: parseRecipe({}), outputDirectory: path.join(directory, 'out'), workDirectory: directory, limits: defaultLimits };
+  const payload = {
+    modelPath,
+    dataset: { path: modelPath, config: {} },
+    recipe: parseRecipe({}),
+    outputDirectory: path.join(directory, 'out'),
+    workDirectory: directory,
+    limits: defaultLimits,
+  };
   return runJobProcess({ command: 'quantize', payload, ...options, limits: roomy, log, module });
 }
 
@@ -57,17 +71,28 @@ describe('a process that fails says why', () => {
   });
 
   test('a plain exception becomes INTERNAL with its stack in the log', async () => {
-    await expect(inspect('throw')).rejects.toMatchObject({ code: 'INTERNAL', message: 'cannot read properties of the moon', logTail: expect.stringContaining('job-commands.mjs') });
+    await expect(inspect('throw')).rejects.toMatchObject({
+      code: 'INTERNAL',
+      message: 'cannot read properties of the moon',
+      logTail: expect.stringContaining('job-commands.mjs'),
+    });
     await expect(inspect('rejection')).rejects.toMatchObject({ code: 'INTERNAL', message: 'nobody caught me' });
   });
 
   test('a crash names the signal or the exit code and the last words', async () => {
     await expect(inspect('segfault')).rejects.toMatchObject({ code: 'JOB_CRASHED', message: expect.stringContaining('SIGSEGV') });
-    await expect(inspect('exit')).rejects.toMatchObject({ code: 'JOB_CRASHED', message: expect.stringMatching(/exit code 1 .*last words before leaving/), logTail: 'last words before leaving' });
+    await expect(inspect('exit')).rejects.toMatchObject({
+      code: 'JOB_CRASHED',
+      message: expect.stringMatching(/exit code 1 .*last words before leaving/),
+      logTail: 'last words before leaving',
+    });
   });
 
   test('too much memory, of the heap and beside it', async () => {
-    await expect(inspect('memory', { memoryBytes: 400 * 2 ** 20 })).rejects.toMatchObject({ code: 'JOB_OUT_OF_MEMORY', message: expect.stringContaining('400 MiB') });
+    await expect(inspect('memory', { memoryBytes: 400 * 2 ** 20 })).rejects.toMatchObject({
+      code: 'JOB_OUT_OF_MEMORY',
+      message: expect.stringContaining('400 MiB'),
+    });
     await expect(inspect('heap', { memoryBytes: 2 ** 28 })).rejects.toMatchObject({ code: 'JOB_OUT_OF_MEMORY' });
   });
 });
@@ -82,7 +107,10 @@ describe('a process that is stopped', () => {
     const waiting = quantize('slow', { signal: cancel.signal, onEvent: (event) => event.type === 'progress' && cancel.abort() });
     await expect(waiting).rejects.toMatchObject({ code: 'CANCELLED' });
     const leave = new AbortController();
-    const leaving = quantize('slow', { signal: leave.signal, onEvent: (event) => event.type === 'progress' && leave.abort(new ServiceError('SHUTTING_DOWN', 'bye')) });
+    const leaving = quantize('slow', {
+      signal: leave.signal,
+      onEvent: (event) => event.type === 'progress' && leave.abort(new ServiceError('SHUTTING_DOWN', 'bye')),
+    });
     await expect(leaving).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
     await expect(inspect('fine', { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELLED' });
   });

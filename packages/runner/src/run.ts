@@ -65,7 +65,11 @@ export async function runJobProcess<C extends Command>(options: RunOptions<C>): 
   signal?.addEventListener('abort', onAbort, { once: true });
   const clock = setTimeout(() => stop(timedOut(command, limits.seconds)), limits.seconds * 1000);
   const memory = watchMemory(child, limits.memoryBytes, (bytes) => {
-    reason = new ServiceError('JOB_OUT_OF_MEMORY', `the process used ${mebibytes(bytes)}, more than the limit of ${mebibytes(limits.memoryBytes)}`, { logTail: run.tail() });
+    reason = new ServiceError(
+      'JOB_OUT_OF_MEMORY',
+      `the process used ${mebibytes(bytes)}, more than the limit of ${mebibytes(limits.memoryBytes)}`,
+      { logTail: run.tail() },
+    );
     run.kill();
   });
   try {
@@ -85,7 +89,13 @@ export async function runJobProcess<C extends Command>(options: RunOptions<C>): 
 function start(memoryBytes: number, ownModule: boolean): ChildProcess {
   const { file, execArgv, env } = jobProcessEntry(ownModule ? ['runner'] : ['runner', 'contracts', 'quant-core']);
   const heap = `--max-old-space-size=${Math.max(256, Math.floor(memoryBytes / 2 ** 20))}`;
-  return fork(file, [], { execArgv: [heap, ...execArgv], env: { ...environment(), ...env }, stdio: ['ignore', 'pipe', 'pipe', 'ipc'], serialization: 'advanced', detached: true });
+  return fork(file, [], {
+    execArgv: [heap, ...execArgv],
+    env: { ...environment(), ...env },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    serialization: 'advanced',
+    detached: true,
+  });
 }
 
 const passedOn = /^(PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|UV_THREADPOOL_SIZE|OMP_\w+)$/;
@@ -171,10 +181,13 @@ function stopped(signal: AbortSignal | undefined): Error {
 }
 
 function timedOut(command: Command, seconds: number): ServiceError {
-  return command === 'quantize' ? new ServiceError('JOB_TIMED_OUT', `the job ran longer than limits.runSeconds = ${seconds}`) : new ServiceError('INSPECTION_TIMED_OUT', `inspecting took longer than ${seconds} s`);
+  return command === 'quantize'
+    ? new ServiceError('JOB_TIMED_OUT', `the job ran longer than limits.runSeconds = ${seconds}`)
+    : new ServiceError('INSPECTION_TIMED_OUT', `inspecting took longer than ${seconds} s`);
 }
 
-const allocationFailed = /allocation failed|bad_alloc|out of memory|Failed to allocate memory|Cannot create a (string|Buffer) longer|ERR_MEMORY_ALLOCATION_FAILED/i;
+const allocationFailed =
+  /allocation failed|bad_alloc|out of memory|Failed to allocate memory|Cannot create a (string|Buffer) longer|ERR_MEMORY_ALLOCATION_FAILED/i;
 
 /** The error that the command threw. Plain exceptions of an allocation are named as what they are; others keep their log. */
 function failureOfCommand(error: SerializedError, logTail: string): Error {
@@ -186,10 +199,15 @@ function failureOfCommand(error: SerializedError, logTail: string): Error {
 /** An end without a last message, named by what is known of it. */
 async function crash(end: End, logTail: string, peakBytes: number, kernelKillsBefore: number): Promise<ServiceError> {
   const peak = peakBytes > 0 ? `; it used up to ${mebibytes(peakBytes)}` : '';
-  if (end.error !== undefined) return new ServiceError('JOB_CRASHED', `the process could not be started: ${end.error.message}`, { logTail, cause: end.error });
+  if (end.error !== undefined)
+    return new ServiceError('JOB_CRASHED', `the process could not be started: ${end.error.message}`, { logTail, cause: end.error });
   if (allocationFailed.test(logTail)) return new ServiceError('JOB_OUT_OF_MEMORY', `the process ran out of memory${peak}`, { logTail });
-  if (end.signal === 'SIGKILL' && (await outOfMemoryKills()) > kernelKillsBefore) return new ServiceError('JOB_OUT_OF_MEMORY', `the system ran out of memory and killed the process${peak}`, { logTail });
-  const how = end.signal !== null ? `was killed by ${end.signal} (${signalMeaning(end.signal)})` : `ended with exit code ${end.code} without giving a result`;
+  if (end.signal === 'SIGKILL' && (await outOfMemoryKills()) > kernelKillsBefore)
+    return new ServiceError('JOB_OUT_OF_MEMORY', `the system ran out of memory and killed the process${peak}`, { logTail });
+  const how =
+    end.signal !== null
+      ? `was killed by ${end.signal} (${signalMeaning(end.signal)})`
+      : `ended with exit code ${end.code} without giving a result`;
   const words = logTail === '' ? '; it wrote nothing' : `; its last line was: ${logTail.split('\n').at(-1)}`;
   return new ServiceError('JOB_CRASHED', `the process ${how}${peak}${words}`, { logTail });
 }

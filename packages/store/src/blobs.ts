@@ -44,7 +44,10 @@ export class BlobRepository {
    * Content that is there already is not stored twice.
    * @throws PAYLOAD_TOO_LARGE; UPLOAD_ABORTED when the stream or the signal broke it off.
    */
-  async put(source: Readable | AsyncIterable<Uint8Array>, { maxBytes = Number.POSITIVE_INFINITY, signal }: PutOptions = {}): Promise<StoredBlob> {
+  async put(
+    source: Readable | AsyncIterable<Uint8Array>,
+    { maxBytes = Number.POSITIVE_INFINITY, signal }: PutOptions = {},
+  ): Promise<StoredBlob> {
     const client = await this.#db.blobPool.connect();
     let broken: Error | undefined;
     const onError = (error: Error) => {
@@ -61,10 +64,17 @@ export class BlobRepository {
         size += chunk.length;
         if (size > maxBytes) throw new ServiceError('PAYLOAD_TOO_LARGE', `the file is larger than ${maxBytes} bytes`);
         hash.update(chunk);
-        await client.query({ name: 'put-chunk', text: 'INSERT INTO blob_chunk (blob_id, index, bytes) VALUES ($1, $2, $3)', values: [id, index++, chunk] });
+        await client.query({
+          name: 'put-chunk',
+          text: 'INSERT INTO blob_chunk (blob_id, index, bytes) VALUES ($1, $2, $3)',
+          values: [id, index++, chunk],
+        });
       }
       const sha256 = hash.digest('hex');
-      const { rows } = await client.query<{ id: string }>('INSERT INTO blob (sha256, id, size) VALUES ($1, $2, $3) ON CONFLICT (sha256) DO UPDATE SET touched_at = now() RETURNING id::text', [sha256, id, size]);
+      const { rows } = await client.query<{ id: string }>(
+        'INSERT INTO blob (sha256, id, size) VALUES ($1, $2, $3) ON CONFLICT (sha256) DO UPDATE SET touched_at = now() RETURNING id::text',
+        [sha256, id, size],
+      );
       if (rows[0]?.id !== id) await client.query('DELETE FROM blob_chunk WHERE blob_id = $1', [id]);
       await client.query('COMMIT');
       return { sha256, size };
@@ -84,12 +94,15 @@ export class BlobRepository {
    * @throws NOT_FOUND; RANGE_NOT_SATISFIABLE
    */
   async get(sha256: string, range?: ByteRange): Promise<Readable> {
-    const { rows } = await this.#db.pool.query<{ id: string; size: string }>('SELECT id::text, size::text FROM blob WHERE sha256 = $1', [sha256]);
+    const { rows } = await this.#db.pool.query<{ id: string; size: string }>('SELECT id::text, size::text FROM blob WHERE sha256 = $1', [
+      sha256,
+    ]);
     const blob = rows[0];
     if (blob === undefined) throw new ServiceError('NOT_FOUND', `there is no file ${sha256}`);
     const size = Number(blob.size);
     const { start, end } = range ?? { start: 0, end: size - 1 };
-    if (range !== undefined && (start < 0 || end < start || end >= size)) throw new ServiceError('RANGE_NOT_SATISFIABLE', `bytes ${start}-${end} of a file of ${size}`);
+    if (range !== undefined && (start < 0 || end < start || end >= size))
+      throw new ServiceError('RANGE_NOT_SATISFIABLE', `bytes ${start}-${end} of a file of ${size}`);
     return Readable.from(this.#chunks(blob.id, start, end, sha256), { objectMode: false, highWaterMark: chunkBytes });
   }
 
@@ -126,7 +139,11 @@ export class BlobRepository {
 }
 
 function readChunk(pool: pg.Pool, id: string, index: number): Promise<pg.QueryResult<{ bytes: Buffer }>> {
-  return pool.query<{ bytes: Buffer }>({ name: 'get-chunk', text: 'SELECT bytes FROM blob_chunk WHERE blob_id = $1 AND index = $2', values: [id, index] });
+  return pool.query<{ bytes: Buffer }>({
+    name: 'get-chunk',
+    text: 'SELECT bytes FROM blob_chunk WHERE blob_id = $1 AND index = $2',
+    values: [id, index],
+  });
 }
 
 /** The same bytes in pieces of exactly 1 MiB, the last one shorter. */
@@ -150,7 +167,9 @@ async function* rechunk(source: Readable, signal: AbortSignal | undefined): Asyn
     }
   } catch (error) {
     if (error instanceof ServiceError) throw error;
-    throw new ServiceError('UPLOAD_ABORTED', `the stream broke off: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new ServiceError('UPLOAD_ABORTED', `the stream broke off: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
   }
   if (filled > 0) yield buffer.subarray(0, filled);
 }

@@ -90,7 +90,12 @@ export class Changes {
   }
 
   async #connect(): Promise<void> {
-    const client = new pg.Client({ connectionString: this.#url, application_name: 'octet-listen', keepAlive: true, connectionTimeoutMillis: 5_000 });
+    const client = new pg.Client({
+      connectionString: this.#url,
+      application_name: 'octet-listen',
+      keepAlive: true,
+      connectionTimeoutMillis: 5_000,
+    });
     const lost = () => {
       if (this.#client !== client) return;
       this.#client = undefined;

@@ -1,9 +1,9 @@
-import { PrismaPg } from '@prisma/adapter-pg';
-import { OctetError } from '@octet/quant-core';
 import { ServiceError } from '@octet/contracts';
+import { OctetError } from '@octet/quant-core';
+import { PrismaPg } from '@prisma/adapter-pg';
 import pg from 'pg';
 import type { Logger } from 'pino';
-import { Prisma, PrismaClient } from './generated/client.js';
+import { type Prisma, PrismaClient } from './generated/client.js';
 
 /** Connections of one process: a pool for short queries and a small one for blobs, whose writers hold a connection for long. */
 export interface Database {
@@ -59,14 +59,37 @@ function rethrow(error: unknown): never {
   throw translate(error);
 }
 
-const connectionTrouble = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EPIPE', 'ENOENT', 'EHOSTUNREACH', '57P01', '57P02', '57P03', '53300', 'P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2037']);
+const connectionTrouble = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'ETIMEDOUT',
+  'EPIPE',
+  'ENOENT',
+  'EHOSTUNREACH',
+  '57P01',
+  '57P02',
+  '57P03',
+  '53300',
+  'P1001',
+  'P1002',
+  'P1008',
+  'P1017',
+  'P2024',
+  'P2037',
+]);
 
 /** A driver's error as an error of the catalogue; anything that is not connection trouble passes through unchanged. */
 export function translate(error: unknown): unknown {
   if (error instanceof ServiceError || error instanceof OctetError) return error;
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
     const code = 'code' in cause ? String(cause.code) : '';
-    if (connectionTrouble.has(code) || /Connection terminated|timeout exceeded when trying to connect|Can't reach database|not queryable|Unable to start a transaction|Server has closed the connection/i.test(cause.message)) {
+    if (
+      connectionTrouble.has(code) ||
+      /Connection terminated|timeout exceeded when trying to connect|Can't reach database|not queryable|Unable to start a transaction|Server has closed the connection/i.test(
+        cause.message,
+      )
+    ) {
       return new ServiceError('DATABASE_UNAVAILABLE', `PostgreSQL does not answer: ${cause.message.split('\n').at(-1)}`, { cause: error });
     }
   }
@@ -83,7 +106,8 @@ export function json(value: unknown): Prisma.InputJsonValue {
 function clean(value: unknown): unknown {
   if (typeof value === 'string') return text(value);
   if (Array.isArray(value)) return value.map(clean);
-  if (typeof value === 'object' && value !== null && !(value instanceof Date)) return Object.fromEntries(Object.entries(value).map(([key, item]) => [text(key), clean(item)]));
+  if (typeof value === 'object' && value !== null && !(value instanceof Date))
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [text(key), clean(item)]));
   return value;
 }
 
@@ -91,4 +115,3 @@ function clean(value: unknown): unknown {
 export function text(value: string): string {
   return Buffer.from(value.replaceAll('\0', '\ufffd'), 'utf8').toString('utf8');
 }
-

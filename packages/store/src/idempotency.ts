@@ -43,7 +43,10 @@ export class IdempotencyRepository {
   /** Keeps the answer. */
   async finish(key: string, answer: KeptAnswer): Promise<void> {
     const expiresAt = new Date(Date.now() + keepHours * 3_600_000);
-    await this.#db.prisma.idempotencyKey.updateMany({ where: { key }, data: { status: answer.status, headers: json(answer.headers), body: json(answer.body), expiresAt } });
+    await this.#db.prisma.idempotencyKey.updateMany({
+      where: { key },
+      data: { status: answer.status, headers: json(answer.headers), body: json(answer.body), expiresAt },
+    });
   }
 
   /** Frees the key: the request failed in a way that the sender may repeat. */

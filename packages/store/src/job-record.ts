@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto';
-import { type JobBody, type JobError, type JobLimits, type JobProgress, type JobState, type JobResult, jobStates, recipeOf, type JobSettings } from '@octet/contracts';
+import {
+  type JobBody,
+  type JobError,
+  type JobLimits,
+  type JobProgress,
+  type JobResult,
+  type JobSettings,
+  type JobState,
+  jobStates,
+  recipeOf,
+} from '@octet/contracts';
 import type { Recipe, Stage } from '@octet/quant-core';
 import type { Prisma } from './generated/client.js';
 
@@ -90,6 +100,8 @@ export function fingerprintOf(parts: FingerprintParts): string {
 /** JSON with sorted keys. */
 function stableJson(value: unknown): string {
   return JSON.stringify(value, (_key, item: unknown) =>
-    typeof item === 'object' && item !== null && !Array.isArray(item) ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1))) : item,
+    typeof item === 'object' && item !== null && !Array.isArray(item)
+      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : item,
   );
 }

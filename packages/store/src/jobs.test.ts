@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { jobErrorOf, failureOf, ServiceError } from '@octet/contracts';
+import { failureOf, jobErrorOf, ServiceError } from '@octet/contracts';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { jobFor, storeUploads } from '../../../tests/support/fixtures.js';
@@ -72,11 +72,25 @@ describe('states', () => {
   test('every change of state leaves an event, in order', async () => {
     const claim = await claimed();
     await store.jobs.reportProgress(claim, 'calibrate', null);
-    await store.jobs.reportProgress(claim, 'calibrate', { stage: 'calibrate', done: 3, total: 10, unit: 'samples', figures: {}, stageEtaSeconds: null });
+    await store.jobs.reportProgress(claim, 'calibrate', {
+      stage: 'calibrate',
+      done: 3,
+      total: 10,
+      unit: 'samples',
+      figures: {},
+      stageEtaSeconds: null,
+    });
     await store.jobs.requestCancel(claim.jobId);
     await store.jobs.finishCancel(claim);
     const events = await store.events.list(claim.jobId);
-    expect(events.map((event) => [event.type, event.data.state ?? event.data.stage])).toEqual([['state', 'queued'], ['state', 'running'], ['stage', 'calibrate'], ['progress', 'calibrate'], ['state', 'cancelling'], ['state', 'cancelled']]);
+    expect(events.map((event) => [event.type, event.data.state ?? event.data.stage])).toEqual([
+      ['state', 'queued'],
+      ['state', 'running'],
+      ['stage', 'calibrate'],
+      ['progress', 'calibrate'],
+      ['state', 'cancelling'],
+      ['state', 'cancelled'],
+    ]);
     const third = events[2]?.seq ?? 0;
     expect((await store.events.list(claim.jobId, third)).map((event) => event.type)).toEqual(['progress', 'state', 'state']);
   });

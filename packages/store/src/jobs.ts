@@ -19,10 +19,10 @@ import {
 import type { Report, Stage } from '@octet/quant-core';
 import type { StoredBlob } from './blobs.js';
 import { type Changes, jobChannel } from './changes.js';
-import { type Database, json, text, type Transaction } from './database.js';
+import { type Database, json, type Transaction, text } from './database.js';
 import { Prisma } from './generated/client.js';
 import { fingerprintOf, type JobRecord, jobRecord, stateColumn, withReport } from './job-record.js';
-import { pageOfRows, pageQuery, type PageRequest } from './pages.js';
+import { type PageRequest, pageOfRows, pageQuery } from './pages.js';
 import { reportRow } from './reports.js';
 import { lockLive } from './uploads.js';
 
@@ -167,7 +167,8 @@ export class JobRepository {
     for (;;) {
       const job = await this.get(id);
       const to = cancelLeadsTo[job.state];
-      if (to === null) throw new ServiceError('CONFLICT', `job ${id} has finished: ${job.state}`, { hint: 'A finished job cannot be cancelled.' });
+      if (to === null)
+        throw new ServiceError('CONFLICT', `job ${id} has finished: ${job.state}`, { hint: 'A finished job cannot be cancelled.' });
       if (to === job.state) return job;
       const changed = await this.#change(id, { from: [job.state], to, data: { cancelRequestedAt: new Date() } });
       if (changed !== null) return changed;
@@ -182,7 +183,9 @@ export class JobRepository {
     const { count } = await this.#db.prisma.job.deleteMany({ where: { id, state: { in: terminalStates } } });
     if (count > 0) return;
     const { state } = await this.get(id);
-    throw new ServiceError('CONFLICT', `job ${id} is ${state}`, { hint: 'Cancel the job, or wait until it has finished, and delete it then.' });
+    throw new ServiceError('CONFLICT', `job ${id} is ${state}`, {
+      hint: 'Cancel the job, or wait until it has finished, and delete it then.',
+    });
   }
 
   /** Removes a job that could not be put on the queue and that nobody has taken. True when it was removed. */
@@ -193,7 +196,12 @@ export class JobRepository {
 
   /** Takes a queued job for a worker. Null when it is not queued any more. */
   async claim(id: string, workerId: string): Promise<Claim | null> {
-    const job = await this.#change(id, { from: ['queued'], to: 'running', data: { workerId, heartbeatAt: new Date(), attempts: { increment: 1 }, stage: null, progress: Prisma.DbNull }, event: { worker: workerId } });
+    const job = await this.#change(id, {
+      from: ['queued'],
+      to: 'running',
+      data: { workerId, heartbeatAt: new Date(), attempts: { increment: 1 }, stage: null, progress: Prisma.DbNull },
+      event: { worker: workerId },
+    });
     return job === null ? null : { jobId: id, workerId, attempt: job.attempts };
   }
 
@@ -231,9 +239,19 @@ export class JobRepository {
       from: ['running'],
       to: result.report.gate.passed ? 'succeeded' : 'gate_failed',
       claim,
-      then: async (tx) => {
+      alsoWrite: async (tx) => {
         for (const { kind, filename, mediaType, blob } of result.artifacts) {
-          await tx.artifact.create({ data: { id: newId('artifact'), jobId: claim.jobId, kind, filename: text(filename), mediaType, sha256: blob.sha256, bytes: blob.size } });
+          await tx.artifact.create({
+            data: {
+              id: newId('artifact'),
+              jobId: claim.jobId,
+              kind,
+              filename: text(filename),
+              mediaType,
+              sha256: blob.sha256,
+              bytes: blob.size,
+            },
+          });
         }
         await tx.report.create({ data: { jobId: claim.jobId, ...reportRow(result.report) } });
       },
@@ -243,7 +261,13 @@ export class JobRepository {
   /** Ends a job with an error. With a claim only this worker's job; without, a job that is still queued. Null when it is neither. */
   async fail(target: Claim | { jobId: string }, error: JobError): Promise<JobRecord | null> {
     const claim = 'workerId' in target ? target : undefined;
-    return this.#change(target.jobId, { from: [claim === undefined ? 'queued' : 'running'], to: 'failed', claim, data: { error: json(error) }, event: { error: json(error) } });
+    return this.#change(target.jobId, {
+      from: [claim === undefined ? 'queued' : 'running'],
+      to: 'failed',
+      claim,
+      data: { error: json(error) },
+      event: { error: json(error) },
+    });
   }
 
   /** Ends a job whose end was asked for. */
@@ -253,7 +277,13 @@ export class JobRepository {
 
   /** Gives a running job back to the queue: its worker stops or was lost. The attempt counts. */
   async requeue(claim: Claim, reason: string): Promise<JobRecord | null> {
-    return this.#change(claim.jobId, { from: ['running'], to: 'queued', claim, data: { workerId: null, stage: null, progress: Prisma.DbNull }, event: { reason, attempt: claim.attempt } });
+    return this.#change(claim.jobId, {
+      from: ['running'],
+      to: 'queued',
+      claim,
+      data: { workerId: null, stage: null, progress: Prisma.DbNull },
+      event: { reason, attempt: claim.attempt },
+    });
   }
 
   /** The jobs that have been queued longest, at most `limit`, for the reconciler. */
@@ -264,7 +294,12 @@ export class JobRepository {
       take: limit,
       select: { id: true, attempts: true, queuedAt: true, createdAt: true, limits: true },
     });
-    return rows.map((row) => ({ id: row.id, attempts: row.attempts, queuedAt: row.queuedAt ?? row.createdAt, queueSeconds: (row.limits as unknown as JobLimits).queueSeconds }));
+    return rows.map((row) => ({
+      id: row.id,
+      attempts: row.attempts,
+      queuedAt: row.queuedAt ?? row.createdAt,
+      queueSeconds: (row.limits as unknown as JobLimits).queueSeconds,
+    }));
   }
 
   /** Claims whose worker gave no sign for `ms`. */
@@ -295,12 +330,13 @@ export class JobRepository {
       claim?: Claim | undefined;
       data?: Prisma.JobUncheckedUpdateManyInput;
       event?: Record<string, unknown>;
-      then?: (tx: Transaction) => Promise<void>;
+      alsoWrite?: (tx: Transaction) => Promise<void>;
     },
   ): Promise<JobRecord | null> {
     const { from, to, claim } = change;
     const illegal = from.find((state) => !mayBecome(state, to));
-    if (illegal !== undefined) throw new Error(`the status machine does not let ${illegal} become ${to}; only ${statesBefore(to).join(', ')} may`);
+    if (illegal !== undefined)
+      throw new Error(`the status machine does not let ${illegal} become ${to}; only ${statesBefore(to).join(', ')} may`);
     return this.#db.prisma.$transaction(async (tx) => {
       const now = new Date();
       const { count } = await tx.job.updateMany({
@@ -308,7 +344,7 @@ export class JobRepository {
         data: { ...change.data, state: to, [stateColumn[to]]: now, updatedAt: now, revision: { increment: 1 } },
       });
       if (count === 0) return null;
-      await change.then?.(tx);
+      await change.alsoWrite?.(tx);
       await this.#event(tx, id, 'state', { state: to, ...change.event });
       const row = await tx.job.findUniqueOrThrow({ where: { id }, include: withReport });
       return jobRecord(row);

@@ -40,13 +40,16 @@ export async function migrate(url: string, log: Logger, directory = migrationsDi
         log.info({ migration: name }, 'migration applied');
         applied.push(name);
       } else if (entry.finished_at === null) {
-        throw new ServiceError('DATABASE_SCHEMA', `migration ${name} failed before`, { hint: 'Mend the database and mark the migration with "prisma migrate resolve".' });
+        throw new ServiceError('DATABASE_SCHEMA', `migration ${name} failed before`, {
+          hint: 'Mend the database and mark the migration with "prisma migrate resolve".',
+        });
       } else if (entry.checksum !== checksum) {
         throw new ServiceError('DATABASE_SCHEMA', `migration ${name} was changed after it had been applied`);
       }
     }
     const unknown = [...book.keys()];
-    if (unknown.length > 0) throw new ServiceError('DATABASE_SCHEMA', `the database has migrations that this version does not know: ${unknown.join(', ')}`);
+    if (unknown.length > 0)
+      throw new ServiceError('DATABASE_SCHEMA', `the database has migrations that this version does not know: ${unknown.join(', ')}`);
     return applied;
   } finally {
     await client.end().catch(() => undefined);
@@ -58,11 +61,16 @@ async function apply(client: pg.Client, name: string, sql: string, checksum: str
   await client.query('BEGIN');
   try {
     await client.query(sql);
-    await client.query('INSERT INTO "_prisma_migrations" (id, checksum, migration_name, started_at, finished_at, applied_steps_count) VALUES ($1, $2, $3, now(), clock_timestamp(), 1)', [randomUUID(), checksum, name]);
+    await client.query(
+      'INSERT INTO "_prisma_migrations" (id, checksum, migration_name, started_at, finished_at, applied_steps_count) VALUES ($1, $2, $3, now(), clock_timestamp(), 1)',
+      [randomUUID(), checksum, name],
+    );
     await client.query('COMMIT');
   } catch (error) {
     await client.query('ROLLBACK');
-    throw new ServiceError('DATABASE_SCHEMA', `migration ${name} failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new ServiceError('DATABASE_SCHEMA', `migration ${name} failed: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
   }
 }
 

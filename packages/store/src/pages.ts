@@ -22,6 +22,10 @@ export function pageOfRows<Row extends { id: string }, T>(rows: Row[], take: num
 
 function decodeCursor(cursor: string): string {
   const id = Buffer.from(cursor, 'base64url').toString('latin1');
-  if (!/^[a-z]{3}_[0-9a-z]{26}$/.test(id)) throw new ServiceError('VALIDATION', 'cursor is not one that this service gave out', { place: { pointer: '/cursor' }, hint: 'Use nextCursor of the page before, unchanged, or leave it out.' });
+  if (!/^[a-z]{3}_[0-9a-z]{26}$/.test(id))
+    throw new ServiceError('VALIDATION', 'cursor is not one that this service gave out', {
+      place: { pointer: '/cursor' },
+      hint: 'Use nextCursor of the page before, unchanged, or leave it out.',
+    });
   return id;
 }

@@ -74,11 +74,26 @@ export class EventRepository {
   /** Events of a job with a number above `after` (0 for all), at most `limit`, in order. */
   async list(jobId: string, after = 0, limit = 500): Promise<EventBody[]> {
     const rows = await this.#db.prisma.jobEvent.findMany({ where: { jobId, seq: { gt: after } }, orderBy: { seq: 'asc' }, take: limit });
-    return rows.map((row) => ({ seq: Number(row.seq), job: row.jobId, type: row.type as EventType, data: row.data as Record<string, unknown>, createdAt: row.createdAt.toISOString() }));
+    return rows.map((row) => ({
+      seq: Number(row.seq),
+      job: row.jobId,
+      type: row.type as EventType,
+      data: row.data as Record<string, unknown>,
+      createdAt: row.createdAt.toISOString(),
+    }));
   }
 }
 
 function artifactOf(row: Prisma.ArtifactGetPayload<object>): Artifact {
   const { id, filename, mediaType, sha256 } = row;
-  return { id, job: row.jobId, kind: row.kind as ArtifactKind, filename, mediaType, bytes: Number(row.bytes), sha256, createdAt: row.createdAt.toISOString() };
+  return {
+    id,
+    job: row.jobId,
+    kind: row.kind as ArtifactKind,
+    filename,
+    mediaType,
+    bytes: Number(row.bytes),
+    sha256,
+    createdAt: row.createdAt.toISOString(),
+  };
 }

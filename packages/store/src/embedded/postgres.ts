@@ -113,7 +113,21 @@ async function initialise(binaries: Binaries, place: string, data: string, accou
     await writeFile(passwordFile, password, { mode: 0o600 });
     if (account !== null) for (const file of [making, passwordFile]) await chown(file, account.uid, account.gid);
     const cluster = path.join(making, 'data');
-    const flags = ['-D', cluster, '-U', 'octet', '-A', 'scram-sha-256', `--pwfile=${passwordFile}`, '-E', 'UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8', '--no-instructions'];
+    const flags = [
+      '-D',
+      cluster,
+      '-U',
+      'octet',
+      '-A',
+      'scram-sha-256',
+      `--pwfile=${passwordFile}`,
+      '-E',
+      'UTF8',
+      '--locale=C',
+      '--locale-provider=builtin',
+      '--builtin-locale=C.UTF-8',
+      '--no-instructions',
+    ];
     await runInitdb(binaries.initdb, flags, making, account);
     await writeFile(path.join(cluster, 'octet.json'), JSON.stringify({ password }), { mode: 0o600 });
     await rename(cluster, data).catch((error: NodeJS.ErrnoException) => {
@@ -125,7 +139,13 @@ async function initialise(binaries: Binaries, place: string, data: string, accou
 }
 
 async function runInitdb(program: string, flags: string[], cwd: string, account: Account | null): Promise<void> {
-  const child = spawn(program, flags, { cwd, stdio: ['ignore', 'ignore', 'pipe'], env: serverEnvironment(), detached: true, ...identity(account) });
+  const child = spawn(program, flags, {
+    cwd,
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: serverEnvironment(),
+    detached: true,
+    ...identity(account),
+  });
   let words = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     words = (words + text).slice(-4096);
@@ -152,7 +172,9 @@ async function takeOver(data: string, urlOf: (port: number) => string): Promise<
       }
       await stopServer(data);
     } else if (Date.now() > deadline) {
-      throw new ServiceError('EMBEDDED_POSTGRES', `process ${running.pid} holds ${data} but does not answer`, { hint: `Stop process ${running.pid}, or give Octet another directory.` });
+      throw new ServiceError('EMBEDDED_POSTGRES', `process ${running.pid} holds ${data} but does not answer`, {
+        hint: `Stop process ${running.pid}, or give Octet another directory.`,
+      });
     } else {
       await sleep(100);
     }
@@ -177,11 +199,26 @@ code=$?
 kill "$watch" 2>/dev/null
 exit "$code"`;
 
-async function launch(binaries: Binaries, place: string, data: string, port: number, settings: Record<string, string>, account: Account | null): Promise<Server> {
+async function launch(
+  binaries: Binaries,
+  place: string,
+  data: string,
+  port: number,
+  settings: Record<string, string>,
+  account: Account | null,
+): Promise<Server> {
   const logFile = path.join(place, 'server.log');
   await rename(logFile, `${logFile}.1`).catch(() => undefined);
   const log = await open(logFile, 'a', 0o600);
-  const all = { listen_addresses: '127.0.0.1', unix_socket_directories: '', max_connections: '200', timezone: 'UTC', log_timezone: 'UTC', cluster_name: 'octet', ...settings };
+  const all = {
+    listen_addresses: '127.0.0.1',
+    unix_socket_directories: '',
+    max_connections: '200',
+    timezone: 'UTC',
+    log_timezone: 'UTC',
+    cluster_name: 'octet',
+    ...settings,
+  };
   const flags = ['-D', data, '-p', String(port), ...Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`])];
   const child = spawn('/bin/sh', ['-c', untilParentIsGone, 'octet-postgres', binaries.postgres, ...flags], {
     cwd: place,
@@ -235,7 +272,12 @@ async function becomeReady(server: Server, url: string, place: string, data: str
 }
 
 async function connect(url: string): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url, application_name: `octet-owner ${process.pid}`, connectionTimeoutMillis: 5_000, keepAlive: true });
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: `octet-owner ${process.pid}`,
+    connectionTimeoutMillis: 5_000,
+    keepAlive: true,
+  });
   client.on('error', () => undefined);
   await client.connect();
   return client;
@@ -247,7 +289,10 @@ async function own(client: pg.Client): Promise<boolean> {
 }
 
 async function inUse(client: pg.Client, data: string): Promise<ServiceError> {
-  const { rows } = await client.query<{ application_name: string }>(`SELECT application_name FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE l.locktype = 'advisory' AND l.objid = $1 AND l.granted`, [ownerLock]);
+  const { rows } = await client.query<{ application_name: string }>(
+    `SELECT application_name FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE l.locktype = 'advisory' AND l.objid = $1 AND l.granted`,
+    [ownerLock],
+  );
   const holder = rows[0]?.application_name.replace('octet-owner', 'process') ?? 'another process';
   return new ServiceError('DATA_DIRECTORY_IN_USE', `${path.dirname(data)} is in use by ${holder}`);
 }

@@ -24,7 +24,14 @@ describe.each(['redis', 'postgres'] as const)('the queue on %s', (backend) => {
     store = await openStore({ databaseUrl: database.url, log });
     queue = await openQueue({ databaseUrl: database.url, redisUrl: redis?.url, log });
     uploads = await storeUploads(store);
-    await until(() => queue.ping().then(() => true, () => false), 'the queue to answer');
+    await until(
+      () =>
+        queue.ping().then(
+          () => true,
+          () => false,
+        ),
+      'the queue to answer',
+    );
   });
   afterEach(async () => {
     await Promise.all(workers.splice(0).map((worker) => worker.close()));
@@ -45,7 +52,9 @@ describe.each(['redis', 'postgres'] as const)('the queue on %s', (backend) => {
     if (redis !== undefined) return redis.flush();
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();
-    const { rows } = await client.query<{ name: string }>(`SELECT quote_ident(tablename) AS name FROM pg_tables WHERE schemaname = 'bullmq' AND tablename NOT LIKE '%migration%'`);
+    const { rows } = await client.query<{ name: string }>(
+      `SELECT quote_ident(tablename) AS name FROM pg_tables WHERE schemaname = 'bullmq' AND tablename NOT LIKE '%migration%'`,
+    );
     await client.query(`TRUNCATE ${rows.map((row) => `bullmq.${row.name}`).join(', ')}`);
     await client.end();
   };
@@ -139,20 +148,37 @@ describe.each(['redis', 'postgres'] as const)('the queue on %s', (backend) => {
     expect(await store.jobs.get(job.id)).toMatchObject({ state: 'failed', error: { code: 'QUEUE_TIMED_OUT' } });
   });
 
-  test.runIf(backend === 'redis')('while Redis is away every question is answered with QUEUE_UNAVAILABLE, afterwards all goes on', async () => {
-    const seen: string[] = [];
-    await consume(seen);
-    await redis?.restart();
-    await until(() => queue.ping().then(() => true, () => false), 'Redis to be back');
-    await queue.enqueue(`job_${randomUUID()}`);
-    await until(() => seen.length === 1, 'a job after the restart');
-    const other = await startRedis();
-    const lonely = await openQueue({ databaseUrl: database.url, redisUrl: other.url, log });
-    await until(() => lonely.ping().then(() => true, () => false), 'the other Redis');
-    await other.stop();
-    await expect(lonely.ping()).rejects.toMatchObject({ code: 'QUEUE_UNAVAILABLE' });
-    await expect(lonely.enqueue('job_x')).rejects.toMatchObject({ code: 'QUEUE_UNAVAILABLE' });
-    await expect(lonely.counts()).rejects.toMatchObject({ code: 'QUEUE_UNAVAILABLE' });
-    await lonely.close();
-  });
+  test.runIf(backend === 'redis')(
+    'while Redis is away every question is answered with QUEUE_UNAVAILABLE, afterwards all goes on',
+    async () => {
+      const seen: string[] = [];
+      await consume(seen);
+      await redis?.restart();
+      await until(
+        () =>
+          queue.ping().then(
+            () => true,
+            () => false,
+          ),
+        'Redis to be back',
+      );
+      await queue.enqueue(`job_${randomUUID()}`);
+      await until(() => seen.length === 1, 'a job after the restart');
+      const other = await startRedis();
+      const lonely = await openQueue({ databaseUrl: database.url, redisUrl: other.url, log });
+      await until(
+        () =>
+          lonely.ping().then(
+            () => true,
+            () => false,
+          ),
+        'the other Redis',
+      );
+      await other.stop();
+      await expect(lonely.ping()).rejects.toMatchObject({ code: 'QUEUE_UNAVAILABLE' });
+      await expect(lonely.enqueue('job_x')).rejects.toMatchObject({ code: 'QUEUE_UNAVAILABLE' });
+      await expect(lonely.counts()).rejects.toMatchObject({ code: 'QUEUE_UNAVAILABLE' });
+      await lonely.close();
+    },
+  );
 });

@@ -64,7 +64,8 @@ function openOnRedis(redisUrl: string, log: Logger): JobQueue {
   // BullMQ asks Redis for its version when a queue is made, once and for all: not before there is a connection.
   let queue: Queue<QueuePayload> | undefined;
   const open = async () => {
-    if (producer.status === 'connecting' || producer.status === 'connect') await new Promise((resolve) => producer.once('ready', resolve).once('close', resolve));
+    if (producer.status === 'connecting' || producer.status === 'connect')
+      await new Promise((resolve) => producer.once('ready', resolve).once('close', resolve));
     if (producer.status !== 'ready') throw new Error(`the connection to Redis is ${producer.status}`);
     if (queue === undefined) {
       queue = new Queue<QueuePayload>(queueName, { connection: producer, prefix: 'octet', defaultJobOptions: entryOptions });
@@ -82,7 +83,13 @@ function openOnRedis(redisUrl: string, log: Logger): JobQueue {
       }),
     async createWorker(handler, { concurrency }) {
       const connection = connect('worker', null);
-      const worker = new Worker<QueuePayload>(queueName, ({ data }) => handler(data.jobId), { connection, prefix: 'octet', concurrency, lockDuration, autorun: false });
+      const worker = new Worker<QueuePayload>(queueName, ({ data }) => handler(data.jobId), {
+        connection,
+        prefix: 'octet',
+        concurrency,
+        lockDuration,
+        autorun: false,
+      });
       return run(worker, log, () => connection.disconnect());
     },
     async close() {
@@ -94,7 +101,14 @@ function openOnRedis(redisUrl: string, log: Logger): JobQueue {
 
 async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueue> {
   const poolOf = (max: number) => {
-    const pool = new pg.Pool({ connectionString: databaseUrl, max, options: '-c search_path=bullmq', application_name: 'octet-queue', keepAlive: true, connectionTimeoutMillis: answerWithinMs });
+    const pool = new pg.Pool({
+      connectionString: databaseUrl,
+      max,
+      options: '-c search_path=bullmq',
+      application_name: 'octet-queue',
+      keepAlive: true,
+      connectionTimeoutMillis: answerWithinMs,
+    });
     pool.on('error', (error) => log.warn({ err: error }, 'an idle connection of the queue broke'));
     return pool;
   };
@@ -113,7 +127,12 @@ async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueu
     ping: () => answer(async () => void (await producer.query('SELECT 1'))),
     async createWorker(handler, { concurrency }) {
       const pool = poolOf(4 + concurrency);
-      const worker = new OnPostgres.Worker<QueuePayload>(queueName, ({ data }) => handler(data.jobId), { connection: pool, concurrency, lockDuration, autorun: false });
+      const worker = new OnPostgres.Worker<QueuePayload>(queueName, ({ data }) => handler(data.jobId), {
+        connection: pool,
+        concurrency,
+        lockDuration,
+        autorun: false,
+      });
       return run(worker, log, () => pool.end());
     },
     async close() {
@@ -132,7 +151,9 @@ async function answer<T>(ask: () => Promise<T>): Promise<T> {
   try {
     return await Promise.race([ask(), late]);
   } catch (error) {
-    throw new ServiceError('QUEUE_UNAVAILABLE', `the queue does not answer: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw new ServiceError('QUEUE_UNAVAILABLE', `the queue does not answer: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
   } finally {
     clearTimeout(timer);
   }
@@ -145,7 +166,8 @@ interface EntryQueue {
 
 function common(open: () => Promise<EntryQueue>): Pick<JobQueue, 'enqueue' | 'counts'> {
   return {
-    enqueue: (jobId, attempt = 0) => answer(async () => void (await (await open()).add('quantize', { jobId }, { jobId: `${jobId}-${attempt}` }))),
+    enqueue: (jobId, attempt = 0) =>
+      answer(async () => void (await (await open()).add('quantize', { jobId }, { jobId: `${jobId}-${attempt}` }))),
     counts: () =>
       answer(async () => {
         const { waiting = 0, active = 0 } = await (await open()).getJobCounts('waiting', 'active');

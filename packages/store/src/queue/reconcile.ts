@@ -19,14 +19,22 @@ export interface Reconciled {
  * gives jobs whose worker is gone back to the queue, or fails them after the last attempt, finishes cancels whose worker is gone,
  * and fails jobs that waited too long. Harmless when several processes do it at once.
  */
-export async function reconcile(store: Store, queue: JobQueue, log: Logger, heartbeatTimeoutMs: number = jobPolicy.heartbeatTimeoutMs): Promise<Reconciled> {
+export async function reconcile(
+  store: Store,
+  queue: JobQueue,
+  log: Logger,
+  heartbeatTimeoutMs: number = jobPolicy.heartbeatTimeoutMs,
+): Promise<Reconciled> {
   const done: Reconciled = { offered: 0, requeued: 0, lost: 0, cancelled: 0, expired: 0 };
   for (const { state, ...claim } of await store.jobs.listStale(heartbeatTimeoutMs)) {
     const about = { jobId: claim.jobId, workerId: claim.workerId, attempt: claim.attempt };
     if (state === 'cancelling') {
       if ((await store.jobs.finishCancel(claim)) !== null) done.cancelled++;
     } else if (claim.attempt >= jobPolicy.maxAttempts) {
-      const error = new ServiceError('WORKER_LOST', `the worker ${claim.workerId} gave no sign for ${heartbeatTimeoutMs / 1000} s, on attempt ${claim.attempt} of ${jobPolicy.maxAttempts}`);
+      const error = new ServiceError(
+        'WORKER_LOST',
+        `the worker ${claim.workerId} gave no sign for ${heartbeatTimeoutMs / 1000} s, on attempt ${claim.attempt} of ${jobPolicy.maxAttempts}`,
+      );
       const job = await store.jobs.fail(claim, jobErrorOf(failureOf(error), (await store.jobs.get(claim.jobId)).stage));
       if (job !== null) done.lost++;
       log.error(about, 'the worker of a job was lost too often; the job failed');
