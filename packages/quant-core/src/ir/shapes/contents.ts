@@ -77,7 +77,7 @@ function slice(node: Node<'Slice'>, context: ShapeContext) {
   if (!data || node.input(0).shape?.length !== 1 || start === undefined || end === undefined || !step) return [undefined];
   const size = data.length;
   const clamp = (at: number, low: number, high: number) => Math.max(low, Math.min(high, at < 0 ? at + size : at));
-  const [from, to] = step > 0 ? [clamp(start, 0, size), clamp(end, 0, size)] : [clamp(start, -1, size - 1), clamp(end, -1, size - 1)];
+  const [from, to] = step > 0 ? [clamp(start, 0, size), clamp(end, 0, size)] : [clamp(start, 0, size - 1), clamp(end, -1, size - 1)];
   const out: Dim[] = [];
   for (let at = from; step > 0 ? at < to : at > to; at += step) out.push(data[at] as Dim);
   return [out];

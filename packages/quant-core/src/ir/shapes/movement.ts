@@ -160,11 +160,11 @@ function clampPosition(position: Dim, size: Dim, low: number, high: Dim): Dim {
   return typeof clamped === 'number' ? Math.max(low, clamped) : clamped;
 }
 
-/** How many elements `start:end:step` selects of `size`. Backwards, positions run from `size - 1` down to -1. */
+/** How many elements `start:end:step` selects of `size`. Backwards, a start is clamped to `0 … size - 1` and an end to `-1 … size - 1`. */
 function sliceLength(start: Dim, end: Dim, step: number, size: Dim): Dim {
-  const [low, high]: [number, Dim] = step > 0 ? [0, size] : [-1, addDims(size, -1)];
-  const from = clampPosition(start, size, low, high);
-  const to = clampPosition(end, size, low, high);
+  const high = step > 0 ? size : addDims(size, -1);
+  const from = clampPosition(start, size, 0, high);
+  const to = clampPosition(end, size, step > 0 ? 0 : -1, high);
   const span = step > 0 ? subtractDims(to, from) : subtractDims(from, to);
   const length = divideDims(addDims(span, Math.abs(step) - 1), Math.abs(step));
   return typeof length === 'number' ? Math.max(0, length) : length;

@@ -50,7 +50,7 @@ function slide(node: WindowNode, spatial: readonly Dim[], window: Window, ceil: 
     const begin = window.pads[i] as number;
     const end = window.pads[i + spatial.length] as number;
     const room = subtractDims(addDims(size, begin + end), reach(window.kernel[i] as Dim, window.dilations[i] as number));
-    if (typeof room === 'number' && room < 0) {
+    if (typeof room === 'number' && room < 0 && !ceil) {
       throw misfit(
         node,
         `the window of ${reach(window.kernel[i] as Dim, window.dilations[i] as number)} is larger than the padded input of ${addDims(size, begin + end)} on spatial axis ${i}`,
