@@ -147,7 +147,9 @@ function build(parsed: ParsedModel, limits: Limits, externalData?: ExternalData)
 function opsetOf(imports: readonly OpsetProto[]): number {
   const versions = new Set(imports.filter(({ domain }) => standardDomain(domain) === '').map(({ version }) => toNumber(version)));
   if (versions.size > 1) throw new OctetError('MODEL_INVALID', `The model imports ai.onnx with the opsets ${[...versions].join(' and ')}.`);
-  const [opset = 1] = versions;
+  if (versions.size === 0)
+    throw new OctetError('MODEL_OPSET_UNSUPPORTED', 'The model imports no opset of ai.onnx, the standard operators.');
+  const [opset = 0] = versions;
   if (!(opset >= oldestOpset && opset <= newestOpset))
     throw new OctetError(
       'MODEL_OPSET_UNSUPPORTED',

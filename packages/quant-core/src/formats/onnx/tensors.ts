@@ -59,7 +59,7 @@ const payloadOf: Record<
 };
 
 /** Dimensions of a tensor: whole, not negative, and small enough to count. Throws MODEL_SHAPE. */
-export function tensorShape(proto: TensorProto, name: string): number[] {
+function tensorShape(proto: TensorProto, name: string): number[] {
   const shape = (proto.dims ?? []).map(toNumber);
   if (shape.length > maxRank)
     throw new OctetError('MODEL_SHAPE', `Tensor "${name}" has ${shape.length} dimensions, more than ${maxRank}.`, { tensor: name });
@@ -200,7 +200,7 @@ function varint(bytes: Uint8Array, reader: { pos: number }, name: string): bigin
 }
 
 /** The entries of external_data as a record. */
-export function externalFields(proto: TensorProto): Map<string, string> {
+function externalFields(proto: TensorProto): Map<string, string> {
   return new Map((proto.externalData ?? []).map(({ key, value }) => [key ?? '', value ?? '']));
 }
 
