@@ -7,7 +7,7 @@ export interface IndexedBatch extends Batch {
   indices: Uint32Array;
 }
 
-export interface BatchOptions {
+interface BatchOptions {
   batchSize: number;
   /** Leave out a last batch that is not full. */
   dropLast?: boolean;

@@ -7,12 +7,13 @@ import type { DatasetConfig } from '../recipe.js';
 import { Tensor } from '../tensor/tensor.js';
 import { materialiseCsv } from './csv.js';
 import type { StoreArray } from './elements.js';
-import { fitSamples, type Reading } from './fit.js';
+import { fitSamples } from './fit.js';
 import { FlatReader } from './flat.js';
 import { materialiseIdx } from './idx.js';
 import { inspectImages, materialiseImages } from './images.js';
 import type { DatasetFormat, Inspected, Materialised, SampleSpec, Upload } from './materialise.js';
 import { materialiseNpy, materialiseNpz } from './npz.js';
+import type { Reading } from './reading.js';
 import { recognise } from './recognise.js';
 import { type Convert, converter } from './scaling.js';
 
@@ -33,7 +34,7 @@ export interface Samples {
   batch(indices: ArrayLike<number>): Promise<Batch>;
 }
 
-export interface OpenOptions {
+interface OpenOptions {
   /** Where a directory for the flat files is made; it goes away with close(). */
   workDirectory: string;
   limits: Limits;

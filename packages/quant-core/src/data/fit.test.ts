@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { DatasetConfig } from '../recipe.js';
-import { fitSamples, type Stored } from './fit.js';
+import { fitSamples } from './fit.js';
+import type { Stored } from './reading.js';
 import { converter } from './scaling.js';
 import { failure, spec } from './testing/files.js';
 

@@ -1,28 +1,11 @@
 import { OctetError } from '../errors.js';
-import type { DatasetSummary } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import { sizeOf } from '../tensor/tensor.js';
 import type { SampleSpec } from './materialise.js';
-import { type Scaling, scalingOf } from './scaling.js';
+import type { Order, Reading, Stored } from './reading.js';
+import { scalingOf } from './scaling.js';
 
 type Layout = NonNullable<DatasetConfig['layout']>;
-
-/** How elements move from the stored order to the order of the model. */
-export type Order = 'same' | 'lastToFirst' | 'firstToLast';
-
-/** What is known of stored samples when they are fitted to a model. */
-export type Stored = Pick<DatasetSummary, 'format' | 'sampleShape' | 'dtype' | 'range'>;
-
-/** The one way in which stored samples become model inputs. */
-export interface Reading {
-  /** Shape of one sample as the model takes it. */
-  shape: number[];
-  order: Order;
-  /** Channels that move when the order changes; otherwise 1. */
-  channels: number;
-  scaling: Scaling;
-  assumptions: string[];
-}
 
 interface Candidate {
   shape: number[];

@@ -42,7 +42,7 @@ function unreadable(name: string, error: unknown): OctetError {
 }
 
 /** A decoded image: RGB bytes [height, width, 3]. */
-export interface DecodedImage extends ImageSize {
+interface DecodedImage extends ImageSize {
   rgb: Uint8Array;
 }
 
@@ -60,7 +60,7 @@ export async function decodeImage(data: Buffer, name: string, size: ImageSize): 
 }
 
 /** What an image tells without a model: its size, whether it has colour, and its range of values. */
-export interface ImageSurvey extends ImageSize {
+interface ImageSurvey extends ImageSize {
   colour: boolean;
   min: number;
   max: number;

@@ -1,18 +1,7 @@
 import { OctetError } from '../errors.js';
 import type { DatasetConfig } from '../recipe.js';
 import type { StoreArray } from './elements.js';
-import type { Reading, Stored } from './fit.js';
-
-/** `x' = ((x + offset) * scale - mean) / std`, in double precision, rounded to float32 once. */
-export interface Scaling {
-  offset: number;
-  scale: number;
-  /** One value, or one for each channel. */
-  mean: number[];
-  std: number[];
-  /** Where the channels are in a sample of the model; only used with several values. */
-  axis: 'first' | 'last';
-}
+import type { Reading, Scaling, Stored } from './reading.js';
 
 /**
  * The scaling of a config. Bytes without any setting are brought to 0…1, as torchvision's ToTensor does, and that is

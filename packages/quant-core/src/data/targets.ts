@@ -7,7 +7,7 @@ import { type FlatFile, FlatWriter } from './flat.js';
 /** Labels beyond this are taken for values that are not classes. */
 const mostClasses = 65_536;
 
-export interface ClassTargets {
+interface ClassTargets {
   task: 'classification';
   labels: Int32Array;
   classes: number;
@@ -15,7 +15,7 @@ export interface ClassTargets {
   names?: string[];
 }
 
-export interface ValueTargets {
+interface ValueTargets {
   task: 'regression';
   /** float32, one row for each sample. */
   values: FlatFile;
@@ -50,7 +50,7 @@ export function classTargets(labels: Int32Array, classes: number, names?: string
   return { task: 'classification', labels, classes, counts, ...(names && { names }) };
 }
 
-export interface TargetSource {
+interface TargetSource {
   /** What the array is called in messages. */
   name: string;
   /** Whether its element type is an integer type. */
