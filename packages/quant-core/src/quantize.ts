@@ -48,7 +48,9 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
       const of = (path: string) => evaluator.collectFile(path, data.evaluationSamples, data.evaluationIndices, 'evaluate');
       const outputs = { float: float.outputs, ptq: await of(ptq.path), qat: qat ? await of(qat.path) : null };
       const chosen = choice.from === 'qat' && qat ? qat : ptq;
-      const parity = await evaluator.parity(chosen, (choice.from === 'qat' && outputs.qat) || outputs.ptq);
+      const own = (choice.from === 'qat' && outputs.qat) || outputs.ptq;
+      const parity = await evaluator.parity(chosen, own);
+      await evaluator.warnOfSaturation(chosen, plan, own, metric);
       const layers = await layerRows(context, model, plan, chosen, data);
       return { choice, outputs, chosen, parity, layers, ...(await evaluator.speed(float.path, chosen.path)) };
     });

@@ -52,6 +52,7 @@ export function toQdq(graph: Graph, plan: QuantPlan, table: ScaleTable): Convert
     writeActivation(copy, values.get(point.value) as Value, point.readers, group.grid, params);
   }
   copy.sort();
+  padIntegers(copy);
   inferShapes(copy);
   return { graph: copy, notes, table: { activations: table.activations, weights: weightScale } };
 }
@@ -128,6 +129,32 @@ function writeActivation(graph: Graph, float: Value, chosen: readonly string[] |
     node = done ? undefined : up;
   }
 }
+
+/**
+ * DequantizeLinear → Pad → QuantizeLinear on one scale becomes a Pad of the integers with the zero point: the runtime has no
+ * rule of its own for Pad, and would leave float arithmetic there.
+ */
+function padIntegers(graph: Graph): void {
+  for (const node of [...graph.nodes]) {
+    if (!node.is('Pad') || node.attr('mode') !== 'constant') continue;
+    const before = node.input(0).producer;
+    const after = node.output().readers.length === 1 ? node.output().readers[0] : undefined;
+    if (!before?.is('DequantizeLinear') || !after?.is('QuantizeLinear') || graph.outputs.includes(node.output())) continue;
+    if (!sameConstant(before.inputs[1], after.inputs[1]) || !sameConstant(before.inputs[2], after.inputs[2])) continue;
+    const axes = node.inputs[3];
+    const zeroPoint = before.inputs[2]?.constant;
+    if (!zeroPoint) continue;
+    const fill = graph.constant(`${node.name}_fill`, zeroPoint);
+    const padded = graph.node('Pad', [before.input(0), node.input(1), fill, ...(axes ? [axes] : [])], {}, { name: node.name });
+    graph.replaceAll(after.output(), padded.output());
+    graph.remove(after);
+    graph.remove(node as unknown as Node);
+    if (before.output().readers.length === 0 && !graph.outputs.includes(before.output())) graph.remove(before as unknown as Node);
+  }
+  graph.sort();
+}
+
+const sameConstant = (a: Value | undefined, b: Value | undefined) => a?.constant !== undefined && b?.constant !== undefined && Buffer.compare(a.constant.raw, b.constant.raw) === 0;
 
 /** The value before Relu and Clip nodes that saturation of the quantizer repeats exactly. */
 function absorb(value: Value, grid: QuantGrid, params: AffineParams): Value {

@@ -115,6 +115,7 @@ function runsOnIntegers(node: Node, recipe: Recipe, quantized: (value: Value) =>
   const data = node.inputs.filter((value): value is Value => isFloat(value));
   if (facts.quantizedBinary) return data.length === 2 && data.every((value) => !value.constant && quantized(value));
   if (node.op === 'Concat') return data.length > 0 && data.every(quantized);
+  if (node.is('Pad') && !padsWithZero(node)) return false;
   if (facts.quantizedUnary || facts.sharesInputScale) return node.inputs[0] !== undefined && isFloat(node.inputs[0]) && quantized(node.inputs[0]);
   return false;
 }
@@ -163,6 +164,12 @@ export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
     for (const value of [...data.slice(1), ...node.outputs]) if (value && isFloat(value) && points.has(value)) groups.join(data[0] as Value, value);
   }
   return assemble(graph, recipe, seeds, integer, points, groups, float);
+}
+
+/** Whether a Pad fills with 0, which every grid holds. */
+function padsWithZero(node: Node<'Pad'>): boolean {
+  const fill = node.inputs[2];
+  return node.attr('mode') !== 'constant' || !fill || (fill.constant !== undefined && Number(fill.constant.data[0]) === 0);
 }
 
 /** Which values carry a quantizer; the value is the set of readers, or undefined for all of them. */

@@ -1,6 +1,6 @@
+import { Tensor } from '../tensor/tensor.js';
 import type { Graph, Node, Value } from './graph.js';
 import type { Attrs, OpType } from './ops.js';
-import { Tensor } from '../tensor/tensor.js';
 
 /** Static shape of a value; throws when it has a symbolic dimension (training steps are compiled for one batch size). */
 export function staticShape(value: Value): number[] {
@@ -21,7 +21,13 @@ export class GraphBuilder {
   }
 
   /** A new node with `outputs` outputs. */
-  node<K extends OpType>(op: K, inputs: readonly (Value | undefined)[], attrs: Attrs<K> = {} as Attrs<K>, outputs = 1, name?: string): Node<K> {
+  node<K extends OpType>(
+    op: K,
+    inputs: readonly (Value | undefined)[],
+    attrs: Attrs<K> = {} as Attrs<K>,
+    outputs = 1,
+    name?: string,
+  ): Node<K> {
     return this.graph.node(op, inputs, attrs, { outputs, ...(name ? { name } : {}) });
   }
 

@@ -107,7 +107,7 @@ export const ops = {
   Unsqueeze: { inputs: [2, 2], sharesInputScale: true },
   Concat: { inputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int() }, sharesInputScale: true },
   Slice: { inputs: [3, 5], sharesInputScale: true },
-  Pad: { inputs: [2, 4], attrs: { mode: string('constant') } },
+  Pad: { inputs: [2, 4], attrs: { mode: string('constant') }, sharesInputScale: true },
   Split: { inputs: [1, 2], outputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int(0), num_outputs: int() }, sharesInputScale: true },
   Gather: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: true },
   Expand: { inputs: [2, 2], sharesInputScale: true },

@@ -2,11 +2,13 @@ import type { Program } from '../engine/engine.js';
 import { type Choice, chooseBetter, type HoldoutFigures, holdoutFigures } from '../evaluate/choose.js';
 import { collectOutputs } from '../evaluate/collect.js';
 import { measureLatency } from '../evaluate/latency.js';
-import { type MetricName, resolveMetric } from '../evaluate/metrics.js';
+import { hasInt8Dot, readCpu } from '../evaluate/cpu.js';
+import { type MetricName, metricValue, resolveMetric } from '../evaluate/metrics.js';
 import type { Outputs } from '../evaluate/outputs.js';
 import { leastParity, parityOf } from '../evaluate/parity.js';
 import { inspectRuntime } from '../evaluate/runtime.js';
 import type { Samples } from '../data/dataset.js';
+import type { QuantPlan } from '../fakequant/plan.js';
 import type { Stage } from '../events.js';
 import type { LatencyFigures, Report } from '../report/schema.js';
 import { Random } from '../tensor/random.js';
@@ -15,6 +17,8 @@ import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
 import { evaluationBatches, type JobData } from './data.js';
 import type { PreparedModel } from './model.js';
+
+const int16Max = 2 ** 15 - 1;
 
 /** Threads that latency is measured with: what a small device has to spare. */
 const latencyThreads = 1;
@@ -49,6 +53,29 @@ export class Evaluator {
     const program = await engine.load(path, { threads, mode: 'infer' });
     try {
       return await this.collect(program, samples, indices, stage);
+    } finally {
+      await program.dispose();
+    }
+  }
+
+  /**
+   * Where this processor's default int8 kernels saturate and the model's grids let them, tell what they make of it: other
+   * sessions here run with exact sums, as every other processor computes them.
+   */
+  async warnOfSaturation(candidate: Candidate, plan: QuantPlan, exact: Outputs, metric: MetricName): Promise<void> {
+    const cpu = readCpu();
+    const full = plan.weights.filter((point) => 2 * Math.max(point.grid.qmax, -point.grid.qmin) * Math.max(...plan.groups.map((group) => group.grid.qmax)) > int16Max);
+    if (!full.length || process.arch !== 'x64' || hasInt8Dot(cpu) !== false) return;
+    const { engine, threads } = this.context;
+    const program = await engine.load(candidate.path, { threads, mode: 'infer', saturatingIntegers: true });
+    try {
+      const outputs = await this.collect(program, this.data.evaluationSamples, this.data.evaluationIndices, 'evaluate');
+      const agreed = parityOf(exact, outputs).top1Agreement;
+      const [here, there] = [outputs, exact].map((one) => metricValue(metric, one, { reference: exact, seed: 0 }).value);
+      this.context.warn(
+        'SATURATES_WITHOUT_VNNI',
+        `On an x86 processor without VNNI, as this one, a session with default options gives ${metric} ${here?.toFixed(4)} instead of ${there?.toFixed(4)} (${(100 * agreed).toFixed(2)} % agreement): its 8-bit kernel saturates. Use the target "onnxruntime" or weights.reduceRange for such processors, or set the session option session.x64quantprecision to 1. The figures of this report are those of exact sums.`,
+      );
     } finally {
       await program.dispose();
     }

@@ -67,20 +67,53 @@ const decided = (yes: boolean, no: boolean): Dim | undefined => (yes ? 1 : no ? 
 const above = (a: Dim, b: Dim) => leastOf(subtractDims(a, b)) > 0;
 const atLeast = (a: Dim, b: Dim) => leastOf(subtractDims(a, b)) >= 0;
 
-const number = (list: readonly Dim[] | undefined, at = 0): number | undefined =>
-  typeof list?.[at] === 'number' ? (list[at] as number) : undefined;
+/** The elements of a small tensor of static shape, picked by where each output element comes from. */
+function pick(
+  node: Node<OpType>,
+  context: ShapeContext,
+  from: (at: readonly number[]) => readonly number[],
+): readonly (readonly Dim[] | undefined)[] {
+  const data = context.elements(node.inputs[0]);
+  const [before, after] = [staticShape(node.inputs[0]?.shape), staticShape(node.outputs[0]?.shape)];
+  if (!data || !before || !after) return [undefined];
+  const out: Dim[] = [];
+  const at = after.map(() => 0);
+  const count = after.reduce((a, b) => a * b, 1);
+  if (count > longestContent) return [undefined];
+  for (let i = 0; i < count; i++) {
+    const index = from(at).reduce((sum, position, axis) => sum * (before[axis] as number) + position, 0);
+    out.push(data[index] as Dim);
+    for (let axis = after.length - 1; axis >= 0 && ++(at[axis] as number) === after[axis]; axis--) at[axis] = 0;
+  }
+  return [out.includes(undefined as never) ? undefined : out];
+}
 
 function slice(node: Node<'Slice'>, context: ShapeContext) {
-  const data = context.elements(node.input(0));
-  const [start, end] = [number(context.elements(node.input(1))), number(context.elements(node.input(2)))];
-  const step = node.inputs[4] ? number(context.elements(node.inputs[4])) : 1;
-  if (!data || node.input(0).shape?.length !== 1 || start === undefined || end === undefined || !step) return [undefined];
-  const size = data.length;
-  const clamp = (at: number, low: number, high: number) => Math.max(low, Math.min(high, at < 0 ? at + size : at));
-  const [from, to] = step > 0 ? [clamp(start, 0, size), clamp(end, 0, size)] : [clamp(start, 0, size - 1), clamp(end, -1, size - 1)];
-  const out: Dim[] = [];
-  for (let at = from; step > 0 ? at < to : at > to; at += step) out.push(data[at] as Dim);
-  return [out];
+  const shape = staticShape(node.input(0).shape);
+  const lists = [1, 2, 3, 4].map((port) => (node.inputs[port] ? context.elements(node.inputs[port]) : undefined));
+  const [starts, ends, axes, steps] = lists;
+  const known = lists.every((list, i) => (list ? list.every((dim) => typeof dim === 'number') : !node.inputs[i + 1]));
+  if (!shape || !starts || !ends || !known) return [undefined];
+  const first = shape.map(() => 0);
+  const step = shape.map(() => 1);
+  for (const [i, start] of (starts as number[]).entries()) {
+    const axis = ((axes?.[i] as number | undefined) ?? i) % shape.length;
+    const at = axis < 0 ? axis + shape.length : axis;
+    const size = shape[at] as number;
+    step[at] = (steps?.[i] as number | undefined) ?? 1;
+    first[at] = Math.max(0, Math.min((step[at] as number) > 0 ? size : size - 1, start < 0 ? start + size : start));
+  }
+  return pick(node, context, (at) => at.map((position, axis) => (first[axis] as number) + position * (step[axis] as number)));
+}
+
+function transpose(node: Node<'Transpose'>, context: ShapeContext) {
+  const rank = node.input(0).shape?.length ?? 0;
+  const perm = node.attr('perm') ?? Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
+  return pick(node, context, (at) => {
+    const from: number[] = [];
+    for (const [axis, source] of perm.entries()) from[source] = at[axis] as number;
+    return from;
+  });
 }
 
 function gather(node: Node<'Gather'>, context: ShapeContext) {
@@ -160,6 +193,7 @@ export const contents: { [K in OpType]?: ContentRule<K> } = {
   Round: unchanged,
   Gather: gather,
   Slice: slice,
+  Transpose: transpose,
   Concat: concat,
   Split: split,
   Expand: expand,

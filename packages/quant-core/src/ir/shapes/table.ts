@@ -1,10 +1,10 @@
-import type { Node } from '../graph.js';
 import type { OpType } from '../ops.js';
 import * as e from './elementwise.js';
 import { fusedMatMul, gemm, matMul } from './matmul.js';
 import * as m from './movement.js';
+import { opaque } from './opaque.js';
 import { argMax, reduce } from './reduce.js';
-import type { ShapeRule, Types } from './rule.js';
+import type { ShapeRule } from './rule.js';
 import { conv, convTranspose, globalPool, pool } from './window.js';
 
 /** Output types of every op. */
@@ -82,5 +82,5 @@ export const shapeRules: { [K in OpType]: ShapeRule<K> } = {
   QuantizeLinear: e.quantize,
   DequantizeLinear: e.dequantize,
   FusedMatMul: fusedMatMul,
-  Opaque: (node: Node<'Opaque'>): Types => node.outputs.map((value) => value.type),
+  Opaque: opaque,
 };
