@@ -20,10 +20,14 @@ export interface TestApi {
   close(): Promise<void>;
 }
 
-/** Start the API; nothing works on its jobs. */
-export async function startApi(settings: Partial<ApiConfig> = {}, redisUrl?: string): Promise<TestApi> {
+/** Start the API; nothing works on its jobs. `route` may lead its connections to the database another way. */
+export async function startApi(
+  settings: Partial<ApiConfig> = {},
+  { redisUrl, route = async (url: string) => url }: { redisUrl?: string; route?: (databaseUrl: string) => Promise<string> } = {},
+): Promise<TestApi> {
   const log = pino({ level: process.env.OCTET_TEST_LOG ?? 'silent' });
-  const { url: databaseUrl, drop } = await startPostgres();
+  const { url: directUrl, drop } = await startPostgres();
+  const databaseUrl = await route(directUrl);
   const tempDirectory = await mkdtemp(join(tmpdir(), 'octet-test-api-'));
   const store = await openStore({ databaseUrl, log });
   const queue = await openQueue({ databaseUrl, redisUrl, log });

@@ -5,6 +5,13 @@ import Type, { type Static } from 'typebox';
 
 const mib = 1024 * 1024;
 
+/** 1 or true switches on; unset, empty, 0 or false off. */
+const Flag = Type.Union(
+  ['', '0', '1', 'false', 'true'].map((value) => Type.Literal(value)),
+  { default: '' },
+);
+const isOn = (flag: string) => flag === '1' || flag === 'true';
+
 const EnvironmentSchema = Type.Object({
   HOST: Type.String({ default: '127.0.0.1' }),
   PORT: Type.Integer({ default: 8080, minimum: 0, maximum: 65_535 }),
@@ -15,8 +22,8 @@ const EnvironmentSchema = Type.Object({
     { default: 'info' },
   ),
   OCTET_API_KEYS: Type.String({ default: '' }),
-  OCTET_ALLOW_ANONYMOUS: Type.Boolean({ default: false }),
-  OCTET_TRUST_PROXY: Type.Boolean({ default: false }),
+  OCTET_ALLOW_ANONYMOUS: Flag,
+  OCTET_TRUST_PROXY: Flag,
   OCTET_TEMP: Type.String({ default: '' }),
   OCTET_MAX_MODEL_BYTES: Type.Integer({ default: defaultLimits.modelBytes, minimum: 1 }),
   OCTET_MAX_MODEL_NODES: Type.Integer({ default: defaultLimits.modelNodes, minimum: 1 }),
@@ -106,7 +113,7 @@ export function apiConfig(environment: Environment): ApiConfig {
   const apiKeys = environment.OCTET_API_KEYS.split(',')
     .map((key) => key.trim())
     .filter((key) => key !== '');
-  if (apiKeys.length === 0 && !isLoopback(environment.HOST) && !environment.OCTET_ALLOW_ANONYMOUS) {
+  if (apiKeys.length === 0 && !isLoopback(environment.HOST) && !isOn(environment.OCTET_ALLOW_ANONYMOUS)) {
     throw new Error(
       `HOST=${environment.HOST} can be reached from other machines, and OCTET_API_KEYS is empty. ` +
         'Set OCTET_API_KEYS to a comma-separated list of long random keys, bind to 127.0.0.1, or set OCTET_ALLOW_ANONYMOUS=1 if everybody may use the service.',
@@ -119,7 +126,7 @@ export function apiConfig(environment: Environment): ApiConfig {
     host: environment.HOST,
     port: environment.PORT,
     apiKeys,
-    trustProxy: environment.OCTET_TRUST_PROXY,
+    trustProxy: isOn(environment.OCTET_TRUST_PROXY),
     tempDirectory: environment.OCTET_TEMP === '' ? tmpdir() : environment.OCTET_TEMP,
     limits: {
       modelBytes: environment.OCTET_MAX_MODEL_BYTES,

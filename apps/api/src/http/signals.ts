@@ -13,6 +13,10 @@ export function announceClosing(app: FastifyInstance): void {
   const controller = new AbortController();
   app.decorate('closing', controller.signal);
   app.addHook('preClose', async () => controller.abort());
+  // A connection that was busy when the stop began is idle now; keep-alive would hold the stop up.
+  app.addHook('onResponse', async () => {
+    if (controller.signal.aborted) setImmediate(() => app.server.closeIdleConnections());
+  });
 }
 
 /** Fires when nobody waits for this answer any more, or the service stops. */

@@ -27,7 +27,7 @@ export function errorsMarkdown(): string {
     });
     return `## ${title}\n\n${rows.join('\n')}`;
   });
-  return `# Errors\n\n${intro}\n\nThis page is written by \`npm run docs -w @octet/api\` and tested against the code.\n\n${parts.join('\n')}`;
+  return `# Errors\n\n${intro}\n\nWritten out of the code by \`npx vitest run apps/api/src/documents -u\`; a test compares the two.\n\n${parts.join('\n')}`;
 }
 
 /** The same as a page; each code is an anchor, the target of a problem's \`type\`. */

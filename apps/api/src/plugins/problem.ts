@@ -85,7 +85,7 @@ function swallowRest(request: FastifyRequest): void {
   if (raw.complete || raw.destroyed) return;
   raw.unpipe();
   raw.resume();
-  const linger = setTimeout(() => raw.socket.destroy(), lingerMs).unref();
+  const linger = setTimeout(() => raw.destroy(), lingerMs).unref();
   raw.once('close', () => clearTimeout(linger));
 }
 
