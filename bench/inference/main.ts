@@ -40,7 +40,7 @@ const engine = new OrtEngine();
 /** Write ResNet-20 and its int8 form, calibrated on random input, to `directory`. */
 async function quantizedResnet20(directory: string): Promise<[string, string]> {
   const graph = resnet20();
-  const { plan, calibrated } = await prepare(graph, defaultRecipe(), engine, threads);
+  const { plan, calibrated } = await prepare(graph, defaultRecipe(), engine);
   const ranges = new Map([...calibrated].map(([name, { range }]) => [name, range]));
   const scales = { activations: activationParams(plan.groups, plan.activations, ranges), weights: scalesOfWeights(graph, plan, new Map()) };
   const [float, int8] = [join(directory, 'resnet20.onnx'), join(directory, 'resnet20.int8.onnx')];

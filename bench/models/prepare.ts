@@ -17,7 +17,7 @@ export interface Prepared {
 }
 
 /** Plan what is quantized in a normalised graph, and calibrate it on two batches of random input. */
-export async function prepare(graph: Graph, recipe: Recipe, engine: Engine, threads: number): Promise<Prepared> {
+export async function prepare(graph: Graph, recipe: Recipe, engine: Engine): Promise<Prepared> {
   const plan = planQuantization(graph, recipe);
   const sample = (graph.inputs[0]?.shape?.slice(1) ?? []) as number[];
   const taps = plan.activations.flatMap((point) => {
@@ -27,5 +27,5 @@ export async function prepare(graph: Graph, recipe: Recipe, engine: Engine, thre
   const batches = (async function* () {
     for (let seed = 0; seed < 2; seed++) yield { x: randomTensor([32, ...sample], seed) };
   })();
-  return { plan, calibrated: await calibrate(graph, taps, batches, recipe, engine, threads, () => {}) };
+  return { plan, calibrated: await calibrate(graph, taps, batches, recipe, engine, () => {}) };
 }
