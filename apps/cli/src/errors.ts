@@ -1,4 +1,4 @@
-import { catalogue, type Code, type Failure, failureOf } from '@octet/contracts';
+import { type Code, catalogue, type Failure, failureOf } from '@octet/contracts';
 import type { ErrorPlace } from '@octet/quant-core';
 
 /** Errors that only the command line knows: files, servers that do not answer, interrupted work. */
@@ -7,9 +7,18 @@ export const cliCatalogue = {
   FILE_UNREADABLE: { title: 'A file cannot be read', hint: 'Check the path and its permissions.' },
   FILE_UNWRITABLE: { title: 'A file cannot be written', hint: 'Give another path with --output.' },
   CONFIG_UNREADABLE: { title: 'A configuration file is not a JSON object', hint: 'docs/configuration.md has an example and every field.' },
-  SERVER_UNREACHABLE: { title: 'The server does not answer', hint: 'Start one with "octet serve", or name it with --server or OCTET_SERVER.' },
-  SERVER_UNKNOWN: { title: 'The server does not speak the language of Octet', hint: 'Check the address given with --server or OCTET_SERVER.' },
-  DOWNLOAD_DAMAGED: { title: 'The file that came is not the file that was promised', hint: 'Repeat the download; nothing was kept of this one.' },
+  SERVER_UNREACHABLE: {
+    title: 'The server does not answer',
+    hint: 'Start one with "octet serve", or name it with --server or OCTET_SERVER.',
+  },
+  SERVER_UNKNOWN: {
+    title: 'The server does not speak the language of Octet',
+    hint: 'Check the address given with --server or OCTET_SERVER.',
+  },
+  DOWNLOAD_DAMAGED: {
+    title: 'The file that came is not the file that was promised',
+    hint: 'Repeat the download; nothing was kept of this one.',
+  },
   PORT_TAKEN: { title: 'The port is taken', hint: 'Give another one with --port, or 0 for any that is free.' },
   SERVICE_SETTINGS: { title: 'The settings of the service are wrong', hint: 'The detail names the variable; docs/cli.md lists them.' },
   JOB_FAILED: { title: 'The job failed', hint: 'Correct the cause and submit the job again.' },
@@ -34,7 +43,10 @@ export class CliError extends Error {
 }
 
 /** What a person is told of an error, wherever it came from. */
-export type Trouble = Pick<Failure, 'title' | 'detail' | 'place' | 'hint' | 'errors'> & { code: Code | CliCode; logTail?: string | undefined };
+export type Trouble = Pick<Failure, 'title' | 'detail' | 'place' | 'hint' | 'errors'> & {
+  code: Code | CliCode;
+  logTail?: string | undefined;
+};
 
 /** An error that a server answered with, or that stands in a job. */
 export class ServerError extends Error {
@@ -53,7 +65,14 @@ export class ServerError extends Error {
 export function troubleOf(error: unknown): Trouble {
   if (error instanceof ServerError) return error.trouble;
   if (error instanceof CliError) {
-    return { code: error.code, title: cliCatalogue[error.code].title, detail: error.message, place: error.place, hint: error.hint, errors: [] };
+    return {
+      code: error.code,
+      title: cliCatalogue[error.code].title,
+      detail: error.message,
+      place: error.place,
+      hint: error.hint,
+      errors: [],
+    };
   }
   return failureOf(error);
 }

@@ -39,6 +39,9 @@ export async function placeFile(content: { copyOf: string } | { text: string }, 
     await rename(part, to);
   } catch (error) {
     await rm(part, { force: true });
-    throw new CliError('FILE_UNWRITABLE', `${to}: ${error instanceof Error ? error.message : String(error)}`, { place: { file: to }, cause: error });
+    throw new CliError('FILE_UNWRITABLE', `${to}: ${error instanceof Error ? error.message : String(error)}`, {
+      place: { file: to },
+      cause: error,
+    });
   }
 }

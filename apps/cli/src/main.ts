@@ -1,5 +1,6 @@
 import { CommanderError } from 'commander';
 import { Interrupted } from './errors.js';
+import { exitCodes } from './exit-codes.js';
 import { renderTrouble, troubleJson } from './output/trouble.js';
 import { createProgram, type Work } from './program.js';
 import { exitCodeOf } from './signals.js';
@@ -15,12 +16,12 @@ async function main(argv: string[]): Promise<number> {
   for (const command of [program, ...program.commands]) command.exitOverride();
   try {
     await program.parseAsync(argv);
-    return (await work?.()) ?? 0;
+    return (await work?.()) ?? exitCodes.ok;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode;
     if (json) process.stdout.write(troubleJson(error));
     process.stderr.write(renderTrouble(error));
-    return error instanceof Interrupted ? exitCodeOf(error.signal) : 1;
+    return error instanceof Interrupted ? exitCodeOf(error.signal) : exitCodes.error;
   }
 }
 

@@ -1,5 +1,5 @@
-import { type Command, InvalidArgumentError, Option } from 'commander';
 import { RecipeSchema } from '@octet/quant-core';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { RecipeFlags } from './recipe.js';
 
 /** Options that several commands share, and how their values are read. */
@@ -7,6 +7,18 @@ import type { RecipeFlags } from './recipe.js';
 export function wholeNumber(text: string): number {
   const value = Number(text);
   if (!/^-?\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('It must be a whole number.');
+  return value;
+}
+
+export function positive(text: string): number {
+  const value = wholeNumber(text);
+  if (value < 1) throw new InvalidArgumentError('It must be 1 or more.');
+  return value;
+}
+
+export function portNumber(text: string): number {
+  const value = wholeNumber(text);
+  if (value < 0 || value > 65_535) throw new InvalidArgumentError('It must be a port from 0 to 65535.');
   return value;
 }
 

@@ -60,7 +60,8 @@ const fields: { flag: string; pointer: string; value: (flags: RecipeFlags) => un
  * @throws CliError CONFIG_UNREADABLE; ConfigError CONFIG_INVALID, DATASET_CONFIG naming every wrong field and the flag it came from
  */
 export async function planJob(flags: RecipeFlags): Promise<JobPlan> {
-  const { datasetConfig, evaluationDatasetConfig, ...settings } = flags.config === undefined ? {} : await readJson(flags.config, '--config');
+  const { datasetConfig, evaluationDatasetConfig, ...settings } =
+    flags.config === undefined ? {} : await readJson(flags.config, '--config');
   const from = new Map<string, string>();
   const lay = (flag: string, pointer: string, value: unknown) => {
     if (value === undefined) return;
@@ -77,7 +78,8 @@ export async function planJob(flags: RecipeFlags): Promise<JobPlan> {
   return {
     settings: naming(from, () => parseJobSettings(settings)),
     datasetConfig: config,
-    evaluationConfig: evaluationReading === undefined ? config : within('/evaluationDatasetConfig', () => parseDatasetConfig(evaluationReading)),
+    evaluationConfig:
+      evaluationReading === undefined ? config : within('/evaluationDatasetConfig', () => parseDatasetConfig(evaluationReading)),
   };
 }
 
@@ -95,9 +97,13 @@ async function readJson(source: string, flag: string): Promise<Json> {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new CliError('CONFIG_UNREADABLE', `${flag}: ${error instanceof Error ? error.message : String(error)}`, { ...place, cause: error });
+    throw new CliError('CONFIG_UNREADABLE', `${flag}: ${error instanceof Error ? error.message : String(error)}`, {
+      ...place,
+      cause: error,
+    });
   }
-  if (!isObject(value)) throw new CliError('CONFIG_UNREADABLE', `${flag}: a JSON object is wanted, such as {"training": {"epochs": 2}}`, place);
+  if (!isObject(value))
+    throw new CliError('CONFIG_UNREADABLE', `${flag}: a JSON object is wanted, such as {"training": {"epochs": 2}}`, place);
   return value;
 }
 

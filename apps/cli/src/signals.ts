@@ -21,7 +21,19 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     {
       delay: graceMs,
       logger: false,
-      skip: ['beforeExit', 'uncaughtException', 'unhandledRejection', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2'],
+      skip: [
+        'beforeExit',
+        'uncaughtException',
+        'unhandledRejection',
+        'SIGQUIT',
+        'SIGILL',
+        'SIGTRAP',
+        'SIGABRT',
+        'SIGBUS',
+        'SIGFPE',
+        'SIGSEGV',
+        'SIGUSR2',
+      ],
       onSecondSignal: (signal) => process.exit(exitCodeOf(signal)),
     },
     ({ signal = 'SIGTERM' }) => {

@@ -5,6 +5,7 @@ import { defaultLimits, recipeOf } from '@octet/contracts';
 import type { PipelineEvent, QuantizeJob, Report } from '@octet/quant-core';
 import { type RunnerLog, runJobProcess } from '@octet/runner';
 import { CliError } from '../errors.js';
+import { exitCodes } from '../exit-codes.js';
 import { placeFile, requireFile, requireWritable } from '../files.js';
 import { Progress } from '../output/progress.js';
 import { keyFigures, renderResult } from '../output/result.js';
@@ -19,9 +20,6 @@ export interface QuantizeFlags extends RecipeFlags {
   json?: boolean;
 }
 
-/** Exit codes of commands that have a verdict. */
-export const exitCodes = { ok: 0, error: 1, gateFailed: 2 } as const;
-
 const longestRunSeconds = 14 * 86_400;
 
 /** `octet quantize`: one job here and now, in a process of its own, without a server. Gives the exit code. */
@@ -33,7 +31,8 @@ export async function quantizeCommand(model: string, flags: QuantizeFlags): Prom
   for (const file of Object.values(files)) {
     await requireWritable(file);
     for (const input of inputs) {
-      if (await sameFile(file, input)) throw new CliError('FILE_UNWRITABLE', `${file} is an input of this command and would be overwritten`, { place: { file } });
+      if (await sameFile(file, input))
+        throw new CliError('FILE_UNWRITABLE', `${file} is an input of this command and would be overwritten`, { place: { file } });
     }
   }
 
@@ -78,7 +77,10 @@ export async function quantizeCommand(model: string, flags: QuantizeFlags): Prom
 }
 
 /** The three files that are written: the model where asked, the reports beside it. */
-export function outputsOf(model: string, { output, report }: Pick<QuantizeFlags, 'output' | 'report'>): { model: string; report: string; markdown: string } {
+export function outputsOf(
+  model: string,
+  { output, report }: Pick<QuantizeFlags, 'output' | 'report'>,
+): { model: string; report: string; markdown: string } {
   const target = output ?? `${path.basename(model).replace(/\.(onnx|zip)$/i, '')}.int8.onnx`;
   const json = report ?? path.join(path.dirname(target), 'report.json');
   return { model: target, report: json, markdown: `${json.replace(/\.json$/i, '')}.md` };
@@ -92,13 +94,17 @@ async function sameFile(a: string, b: string): Promise<boolean> {
 function show(progress: Progress, event: PipelineEvent): void {
   switch (event.type) {
     case 'stage':
-      return progress.stage(event.stage);
+      progress.stage(event.stage);
+      break;
     case 'progress':
-      return progress.progress({ ...event, figures: event.figures ?? {} });
+      progress.progress({ ...event, figures: event.figures ?? {} });
+      break;
     case 'epoch':
-      return progress.epoch(event);
+      progress.epoch(event);
+      break;
     case 'log':
-      return progress.note(event.level === 'warn' ? `Note: ${event.message}` : event.message);
+      progress.note(event.level === 'warn' ? `Note: ${event.message}` : event.message);
+      break;
     case 'checkpoint':
       return;
   }

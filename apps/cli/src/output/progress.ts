@@ -59,7 +59,15 @@ export class Progress {
   constructor(screen: Screen = process.stderr) {
     this.#screen = screen;
     if (screen.isTTY !== true) return;
-    this.#bar = new SingleBar({ stream: screen, format: (_options, params) => this.#line(params), clearOnComplete: true, hideCursor: true, fps: 8, forceRedraw: true, gracefulExit: false });
+    this.#bar = new SingleBar({
+      stream: screen,
+      format: (_options, params) => this.#line(params),
+      clearOnComplete: true,
+      hideCursor: true,
+      fps: 8,
+      forceRedraw: true,
+      gracefulExit: false,
+    });
     // The cursor comes back however the process ends.
     process.on('exit', this.#restore);
   }
@@ -85,7 +93,8 @@ export class Progress {
 
   progress(progress: ProgressFigures, at = Date.now()): void {
     if (progress.stage !== this.#stage) this.stage(progress.stage, at);
-    if (this.#latest === undefined || progress.total !== this.#latest.total || progress.done < this.#latest.done) this.#firstDone = { at, done: progress.done };
+    if (this.#latest === undefined || progress.total !== this.#latest.total || progress.done < this.#latest.done)
+      this.#firstDone = { at, done: progress.done };
     this.#latest = { ...progress, etaSeconds: progress.etaSeconds ?? this.#eta(progress, at) };
     if (this.#bar !== undefined) {
       this.#show(progress.total, progress.done);
@@ -95,7 +104,12 @@ export class Progress {
   }
 
   epoch({ epoch, loss, holdoutLoss, holdoutMetric, best }: EpochFigures): void {
-    const figures = [`epoch ${epoch}`, `loss ${loss.toFixed(4)}`, `held-out loss ${holdoutLoss.toFixed(4)}`, `held-out metric ${holdoutMetric.toFixed(4)}`];
+    const figures = [
+      `epoch ${epoch}`,
+      `loss ${loss.toFixed(4)}`,
+      `held-out loss ${holdoutLoss.toFixed(4)}`,
+      `held-out metric ${holdoutMetric.toFixed(4)}`,
+    ];
     this.note(`${figures.join(', ')}${best ? ' (best so far)' : ''}`);
   }
 

@@ -14,22 +14,49 @@ export function renderResult(report: Report): string {
     [
       ['', labelOf(metric.name), '95 % interval', 'change against float (95 % interval)'],
       ['float', metricText(float.value, unit), intervalText(float.ci95, unit), ''],
-      ['PTQ int8', metricText(ptq.value, unit), intervalText(ptq.ci95, unit), changeText(changes.ptq.points, changes.ptq.ci95, unit) + returned('ptq')],
+      [
+        'PTQ int8',
+        metricText(ptq.value, unit),
+        intervalText(ptq.ci95, unit),
+        changeText(changes.ptq.points, changes.ptq.ci95, unit) + returned('ptq'),
+      ],
       ...(qat === null || changes.qat === null
         ? []
-        : [['QAT int8', metricText(qat.value, unit), intervalText(qat.ci95, unit), changeText(changes.qat.points, changes.qat.ci95, unit) + returned('qat')]]),
+        : [
+            [
+              'QAT int8',
+              metricText(qat.value, unit),
+              intervalText(qat.ci95, unit),
+              changeText(changes.qat.points, changes.qat.ci95, unit) + returned('qat'),
+            ],
+          ]),
     ],
     [1],
   );
-  const times = (title: string, before: number, after: number) => `${title} ${milliseconds(before)} -> ${milliseconds(after)} (${speed(before / after)})`;
+  const times = (title: string, before: number, after: number) =>
+    `${title} ${milliseconds(before)} -> ${milliseconds(after)} (${speed(before / after)})`;
   const machine = `p50, ${latency.threads} thread${latency.threads === 1 ? '' : 's'}, ${latency.cpu || 'unknown processor'}`;
   const facts = [
-    ['Samples', `${count(samples.evaluation)} to judge by, ${count(samples.training)} to train on, ${count(samples.holdout)} held out to choose by`],
+    [
+      'Samples',
+      `${count(samples.evaluation)} to judge by, ${count(samples.training)} to train on, ${count(samples.holdout)} held out to choose by`,
+    ],
     ['Size', `${bytes(size.floatBytes)} -> ${bytes(size.int8Bytes)} (${fixed(size.ratio, 2)}× smaller)`],
-    ['Latency', `${times('batch 1', latency.float.p50Ms, latency.int8.p50Ms)}, ${times('batch 32', latency.float.batch32.p50Ms, latency.int8.batch32.p50Ms)}; ${machine}`],
-    ['Integer', `${runtime.integerNodes} nodes compute on integers in ${runtime.name} ${runtime.version}, ${runtime.floatNodes} in float, ${runtime.boundaryNodes} convert between`],
+    [
+      'Latency',
+      `${times('batch 1', latency.float.p50Ms, latency.int8.p50Ms)}, ${times('batch 32', latency.float.batch32.p50Ms, latency.int8.batch32.p50Ms)}; ${machine}`,
+    ],
+    [
+      'Integer',
+      `${runtime.integerNodes} nodes compute on integers in ${runtime.name} ${runtime.version}, ${runtime.floatNodes} in float, ${runtime.boundaryNodes} convert between`,
+    ],
     ['Parity', `${percent(parity.top1Agreement)} of ${count(parity.samples)} samples: simulation and saved model name the same class`],
-    ['Gate', gate.maxDrop === null ? 'none set' : `at most ${fixed(gate.maxDrop, 2)} ${unit === 'fraction' ? 'points' : 'units'} may be lost: ${gate.passed ? 'passed' : 'MISSED'}`],
+    [
+      'Gate',
+      gate.maxDrop === null
+        ? 'none set'
+        : `at most ${fixed(gate.maxDrop, 2)} ${unit === 'fraction' ? 'points' : 'units'} may be lost: ${gate.passed ? 'passed' : 'MISSED'}`,
+    ],
     ['Verdict', `${decisions[verdict.decision]} ${verdict.text}`],
     ['Next', verdict.nextStep],
   ];
@@ -55,7 +82,11 @@ export function keyFigures(report: Report): object {
     size,
     latency: { float: latency.float, int8: latency.int8, threads: latency.threads, cpu: latency.cpu },
     samples,
-    provenance: { modelSha256: report.provenance.modelSha256, datasetSha256: report.provenance.datasetSha256, artifactSha256: report.provenance.artifactSha256 },
+    provenance: {
+      modelSha256: report.provenance.modelSha256,
+      datasetSha256: report.provenance.datasetSha256,
+      artifactSha256: report.provenance.artifactSha256,
+    },
   };
 }
 

@@ -11,11 +11,20 @@ export function renderTrouble(error: unknown, environment: NodeJS.ProcessEnv = p
   const lines = [`octet: ${title} (${code})`];
   const add = (name: string, text: string) => lines.push(`  ${name.padEnd(7)} ${wrap(printable(text), width - 10, ' '.repeat(10))}`);
   if (where !== '') add('Where:', where);
-  if (errors.length > 1) for (const one of errors) add('Why:', `${one.pointer || '/'} ${one.detail}${one.hint === undefined ? '' : ` (${one.hint})`}`);
+  if (errors.length > 1)
+    for (const one of errors) add('Why:', `${one.pointer || '/'} ${one.detail}${one.hint === undefined ? '' : ` (${one.hint})`}`);
   else add('Why:', detail);
   if (hint !== '') add('Hint:', hint);
-  if (logTail !== undefined && logTail !== '') lines.push('  Last words of the job process:', ...printable(logTail).split('\n').slice(-8).map((line) => `    ${line}`));
-  if (environment.DEBUG && error instanceof Error) lines.push(String(error.stack), ...(error.cause instanceof Error ? [`Caused by: ${error.cause.stack}`] : []));
+  if (logTail !== undefined && logTail !== '')
+    lines.push(
+      '  Last words of the job process:',
+      ...printable(logTail)
+        .split('\n')
+        .slice(-8)
+        .map((line) => `    ${line}`),
+    );
+  if (environment.DEBUG && error instanceof Error)
+    lines.push(String(error.stack), ...(error.cause instanceof Error ? [`Caused by: ${error.cause.stack}`] : []));
   return `${lines.join('\n')}\n`;
 }
 
