@@ -118,9 +118,10 @@ export async function quantize(
   return { gatePassed, ...files };
 }
 
-function report(
-  passed: boolean,
-): Pick<Report, 'schemaVersion' | 'verdict' | 'metric' | 'float' | 'ptq' | 'qat' | 'int8' | 'change' | 'size' | 'samples' | 'gate'> & {
+function report(passed: boolean): Pick<
+  Report,
+  'schemaVersion' | 'verdict' | 'metric' | 'float' | 'ptq' | 'qat' | 'int8' | 'change' | 'size' | 'samples' | 'gate'
+> & {
   latency: object;
 } {
   const value = (v: number) => ({ value: v, ci95: [v - 0.01, v + 0.01] as [number, number] });

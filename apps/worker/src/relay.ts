@@ -1,4 +1,4 @@
-import type { PipelineEvent, Stage } from '@octet/quant-core';
+import type { PipelineEvent, Stage } from '@octet/contracts';
 import type { Claim, Store } from '@octet/store';
 import type { Logger } from 'pino';
 

@@ -2,8 +2,19 @@ import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ArtifactKind, type Dataset, failureOf, jobErrorOf, jobPolicy, type Model, ServiceError } from '@octet/contracts';
-import { defaultLimits, OctetError, type PipelineResult, type Report } from '@octet/quant-core';
+import {
+  type ArtifactKind,
+  type Dataset,
+  defaultLimits,
+  failureOf,
+  jobErrorOf,
+  jobPolicy,
+  type Model,
+  OctetError,
+  type PipelineResult,
+  type Report,
+  ServiceError,
+} from '@octet/contracts';
 import { runJobProcess } from '@octet/runner';
 import type { Claim, JobRecord, NewArtifact, Store } from '@octet/store';
 import type { Logger } from 'pino';

@@ -13,5 +13,10 @@ export {
   type DatasetSummary,
   type Limits,
   type ModelSummary,
+  OctetError,
+  type PipelineEvent,
+  type PipelineResult,
   type Recipe,
+  type Report,
+  type Stage,
 } from '@octet/quant-core';

@@ -1,5 +1,4 @@
-import { ServiceError } from '@octet/contracts';
-import { OctetError } from '@octet/quant-core';
+import { OctetError, ServiceError } from '@octet/contracts';
 import { PrismaPg } from '@prisma/adapter-pg';
 import pg from 'pg';
 import type { Logger } from 'pino';

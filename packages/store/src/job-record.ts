@@ -8,9 +8,10 @@ import {
   type JobSettings,
   type JobState,
   jobStates,
+  type Recipe,
   recipeOf,
+  type Stage,
 } from '@octet/contracts';
-import type { Recipe, Stage } from '@octet/quant-core';
 import type { Prisma } from './generated/client.js';
 
 /** A job as the store knows it; the API adds links and the position in the queue. */

@@ -12,11 +12,12 @@ import {
   mayBecome,
   newId,
   type Page,
+  type Report,
   recipeOf,
   ServiceError,
+  type Stage,
   statesBefore,
 } from '@octet/contracts';
-import type { Report, Stage } from '@octet/quant-core';
 import type { StoredBlob } from './blobs.js';
 import { type Changes, jobChannel } from './changes.js';
 import { type Database, json, type Transaction, text } from './database.js';

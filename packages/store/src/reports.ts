@@ -1,5 +1,4 @@
-import { type Artifact, type ArtifactKind, artifactKinds, type EventBody, type EventType } from '@octet/contracts';
-import type { Report } from '@octet/quant-core';
+import { type Artifact, type ArtifactKind, artifactKinds, type EventBody, type EventType, type Report } from '@octet/contracts';
 import { type Database, json } from './database.js';
 import type { Prisma } from './generated/client.js';
 

@@ -1,5 +1,13 @@
-import { type Dataset, type Model, newId, type Page, ServiceError } from '@octet/contracts';
-import type { DatasetConfig, DatasetSummary, ModelSummary } from '@octet/quant-core';
+import {
+  type Dataset,
+  type DatasetConfig,
+  type DatasetSummary,
+  type Model,
+  type ModelSummary,
+  newId,
+  type Page,
+  ServiceError,
+} from '@octet/contracts';
 import type { StoredBlob } from './blobs.js';
 import { type Database, json, type Transaction, text } from './database.js';
 import { Prisma } from './generated/client.js';

@@ -36,7 +36,7 @@ function packageDirectory(): string {
 }
 
 /** Makes missing links and missing rights to execute. False when the directory may not be written. */
-async function mend(native: string): Promise<boolean> {
+export async function mend(native: string): Promise<boolean> {
   try {
     const list = await readFile(path.join(native, 'pg-symlinks.json'), 'utf8').catch(() => '[]');
     for (const { source, target } of JSON.parse(list) as { source: string; target: string }[]) {

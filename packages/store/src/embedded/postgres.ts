@@ -32,6 +32,7 @@ const sharedPlace = '/var/lib/octet';
 const ownerLock = 0x0c7e;
 
 const startWithinMs = 120_000;
+const releaseWithinMs = 2_000;
 
 /**
  * Runs a PostgreSQL of our own, listening on 127.0.0.1 only.
@@ -157,28 +158,32 @@ async function runInitdb(program: string, flags: string[], cwd: string, account:
   if (code !== 0) throw new ServiceError('EMBEDDED_POSTGRES', `initdb ended with ${code}: ${words.trim()}`);
 }
 
-/** Stops a server that nobody owns; refuses when somebody does. */
+/**
+ * Stops a server that nobody owns; refuses when somebody does. An owner who was killed a moment ago still counts as one until the
+ * server has seen the end of its connection.
+ */
 async function takeOver(data: string, urlOf: (port: number) => string): Promise<void> {
-  const deadline = Date.now() + startWithinMs;
+  const answerBy = Date.now() + startWithinMs;
+  const releaseBy = Date.now() + releaseWithinMs;
   for (;;) {
     const running = await runningServer(data);
     if (running === null) return clearStalePid(data);
     const client = running.port === null ? null : await connect(urlOf(running.port)).catch(() => null);
     if (client !== null) {
       try {
-        if (!(await own(client))) throw await inUse(client, data);
+        if (await own(client)) break;
+        if (Date.now() > releaseBy) throw await inUse(client, data);
       } finally {
         await client.end().catch(() => undefined);
       }
-      await stopServer(data);
-    } else if (Date.now() > deadline) {
+    } else if (Date.now() > answerBy) {
       throw new ServiceError('EMBEDDED_POSTGRES', `process ${running.pid} holds ${data} but does not answer`, {
         hint: `Stop process ${running.pid}, or give Octet another directory.`,
       });
-    } else {
-      await sleep(100);
     }
+    await sleep(100);
   }
+  await stopServer(data);
 }
 
 interface Server {
