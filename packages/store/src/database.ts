@@ -19,7 +19,7 @@ export function openDatabase(url: string, log: Logger): Database {
   const options: pg.PoolConfig = { connectionString: url, connectionTimeoutMillis: 10_000, idleTimeoutMillis: 30_000, keepAlive: true };
   const pool = new pg.Pool({ ...options, max: 12, application_name: 'octet' });
   const blobPool = new pg.Pool({ ...options, max: 6, application_name: 'octet-blobs' });
-  for (const each of [pool, blobPool]) each.on('error', (error) => log.warn({ err: error }, 'an idle database connection broke'));
+  for (const each of [pool, blobPool]) surviveBrokenConnections(each, log);
   const prisma = new PrismaClient({ adapter: new PrismaPg(pool), transactionOptions: { maxWait: 10_000, timeout: 30_000 } });
   return {
     prisma,
@@ -31,6 +31,13 @@ export function openDatabase(url: string, log: Logger): Database {
       await Promise.all([pool.end(), blobPool.end()]);
     },
   };
+}
+
+/** A connection that breaks, idle or in use, is a line in the log; whoever uses it gets the error from the query. */
+export function surviveBrokenConnections(pool: pg.Pool, log: Logger): void {
+  pool.on('error', (error) => log.warn({ err: error }, 'an idle database connection broke'));
+  // While a client is checked out the pool does not listen, and an "error" that nobody hears ends the process.
+  pool.on('connect', (client) => client.on('error', (error: Error) => log.debug({ err: error }, 'a database connection broke')));
 }
 
 /**

@@ -3,6 +3,7 @@ import { createPostgresBackend, Queue, runMigrations, Worker, withBackend } from
 import { Redis } from 'ioredis';
 import pg from 'pg';
 import type { Logger } from 'pino';
+import { surviveBrokenConnections } from '../database.js';
 
 /** What the service needs of a queue. It carries ids only: losing all of it loses no job (see reconcile.ts). */
 export interface JobQueue {
@@ -109,7 +110,7 @@ async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueu
       keepAlive: true,
       connectionTimeoutMillis: answerWithinMs,
     });
-    pool.on('error', (error) => log.warn({ err: error }, 'an idle connection of the queue broke'));
+    surviveBrokenConnections(pool, log);
     return pool;
   };
   const producer = poolOf(4);
