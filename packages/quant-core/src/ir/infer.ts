@@ -4,7 +4,7 @@ import type { Dim, Graph, Node, Value, ValueType } from './graph.js';
 import type { OpType } from './ops.js';
 import { type ContentRule, contents, longestContent } from './shapes/contents.js';
 import { bindDim } from './shapes/dim.js';
-import { misfit, type ShapeContext, type ShapeRule, show } from './shapes/rule.js';
+import { misfit, mostAxes, type ShapeContext, type ShapeRule, show } from './shapes/rule.js';
 import { shapeRules } from './shapes/table.js';
 
 /** Elements of small integer tensors as far as they are known, row-major. */
@@ -71,6 +71,8 @@ const saturate = (x: number): number => (Math.abs(x) >= 2 ** 62 ? Math.sign(x) *
 /** Dimensions must be sizes; a float tensor may only be empty where an input was. */
 function check(node: Node, value: Value, type: ValueType): void {
   if (!type.shape) return;
+  if (type.shape.length > mostAxes)
+    throw misfit(node, `the result would have ${type.shape.length} axes, and ${mostAxes} are the most`, value);
   let count = 1;
   for (const dim of type.shape) {
     if (typeof dim !== 'number') continue;
@@ -105,6 +107,11 @@ export function inferShapes(graph: Graph, options: { strict?: boolean } = {}): K
 }
 
 function checkInput(input: Value): void {
+  if ((input.shape?.length ?? 0) > mostAxes) {
+    throw new OctetError('MODEL_SHAPE', `input "${input.name}" has ${input.shape?.length} axes, and ${mostAxes} are the most`, {
+      tensor: input.name,
+    });
+  }
   for (const dim of input.shape ?? []) {
     if (typeof dim === 'number' && (!Number.isSafeInteger(dim) || dim < 1)) {
       throw new OctetError('MODEL_SHAPE', `input "${input.name}" has shape ${show(input.shape)}`, { tensor: input.name });

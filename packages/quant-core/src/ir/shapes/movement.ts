@@ -12,6 +12,7 @@ import {
   type Types,
   typed,
   unknownDim,
+  unknownShape,
   wantDType,
 } from './rule.js';
 
@@ -30,9 +31,7 @@ export function reshape(node: Node<'Reshape'>, context: ShapeContext): Types {
   const target = context.elements(node.input(1));
   if (!target) {
     const rank = node.input(1).shape?.[0];
-    return [
-      typed(dtype, typeof rank === 'number' ? Array.from({ length: rank }, (_, axis) => unknownDim(node.output(), axis)) : undefined),
-    ];
+    return [typed(dtype, typeof rank === 'number' ? unknownShape(node, rank) : undefined)];
   }
   let open = -1;
   const out = target.map((dim, axis): Dim => {
@@ -312,8 +311,6 @@ export function constantOfShape(node: Node<'ConstantOfShape'>, context: ShapeCon
   wantDType(node, 0, ['int64']);
   const dtype = node.attr('value')?.dtype ?? 'float32';
   const rank = node.input(0).shape?.[0];
-  const shape =
-    context.elements(node.input(0)) ??
-    (typeof rank === 'number' ? Array.from({ length: rank }, (_, axis) => unknownDim(node.output(), axis)) : undefined);
+  const shape = context.elements(node.input(0)) ?? (typeof rank === 'number' ? unknownShape(node, rank) : undefined);
   return [typed(dtype, shape)];
 }

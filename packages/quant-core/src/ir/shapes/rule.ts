@@ -115,6 +115,15 @@ export function wantBroadcastTo(node: Node<OpType>, port: number, shape: readonl
 /** A dimension nobody can know before the model runs; named after the value so that texts are stable. */
 export const unknownDim = (value: Value | undefined, axis: number): Dim => `${value?.name ?? 'value'}_d${axis}`;
 
+/** More axes than any runtime takes. */
+export const mostAxes = 64;
+
+/** A shape of which only the number of axes is known. */
+export function unknownShape(node: Node<OpType>, rank: number): Dim[] {
+  if (rank > mostAxes) throw misfit(node, `the result would have ${rank} axes, and ${mostAxes} are the most`, node.outputs[0]);
+  return Array.from({ length: rank }, (_, axis) => unknownDim(node.outputs[0], axis));
+}
+
 /** The sum of dimensions. */
 export const sumOfDims = (dims: readonly Dim[]): Dim => dims.reduce((sum, dim) => addDims(sum, dim), 0);
 
