@@ -1,5 +1,5 @@
 import { fillsType, clipIntegers } from '../fakequant/insert.js';
-import type { BiasPoint, QuantPlan, WeightPoint } from '../fakequant/plan.js';
+import { type BiasPoint, padsWithZero, type QuantPlan, type WeightPoint } from '../fakequant/plan.js';
 import { planWeights, scaleConstants, type ScaleTable } from '../fakequant/simulate.js';
 import { quantizeWeight, type WeightScales } from '../fakequant/scales.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
@@ -136,7 +136,7 @@ function writeActivation(graph: Graph, float: Value, chosen: readonly string[] |
  */
 function padIntegers(graph: Graph): void {
   for (const node of [...graph.nodes]) {
-    if (!node.is('Pad') || node.attr('mode') !== 'constant') continue;
+    if (!node.is('Pad') || node.attr('mode') !== 'constant' || !padsWithZero(node)) continue;
     const before = node.input(0).producer;
     const after = node.output().readers.length === 1 ? node.output().readers[0] : undefined;
     if (!before?.is('DequantizeLinear') || !after?.is('QuantizeLinear') || graph.outputs.includes(node.output())) continue;

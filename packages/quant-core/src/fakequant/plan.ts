@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { OctetError } from '../errors.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
@@ -13,6 +14,8 @@ export interface ActivationPoint {
   group: number;
   /** Only these nodes read the quantized value (a float producer's other readers keep the float one); absent means all. */
   readers?: readonly string[];
+  /** Its elements are those of other members of the group, moved on integers: its own range need not be observed. */
+  repeats?: true;
 }
 
 export interface ActivationGroup {
@@ -167,7 +170,7 @@ export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
 }
 
 /** Whether a Pad fills with 0, which every grid holds. */
-function padsWithZero(node: Node<'Pad'>): boolean {
+export function padsWithZero(node: Node<'Pad'>): boolean {
   const fill = node.inputs[2];
   return node.attr('mode') !== 'constant' || !fill || (fill.constant !== undefined && Number(fill.constant.data[0]) === 0);
 }
@@ -214,17 +217,18 @@ function assemble(
   const groups: ActivationGroup[] = [];
   const activations = order.map((value): ActivationPoint => {
     const root = unions.find(value);
+    const repeats = value.producer !== undefined && integer.has(value.producer) && spec(value.producer.op).sharesInputScale === true;
     let group = numbers.get(root);
     if (group === undefined) {
       group = groups.length;
       numbers.set(root, group);
       groups.push(groupOf(value, recipe));
-    } else if (spec(value.producer?.op ?? 'Identity').outputRange === undefined) {
-      // A shared group with an observed member is observed as a whole.
+    } else if (!repeats && !isDeepStrictEqual(groups[group]?.fixed, groupOf(value, recipe).fixed)) {
+      // A shared group with an observed member, or with two known ranges, is observed as a whole.
       delete (groups[group] as ActivationGroup).fixed;
     }
     const readers = points.get(value);
-    return { value: value.name, group, ...(readers ? { readers: [...readers].map((node) => node.name) } : {}) };
+    return { value: value.name, group, ...(readers ? { readers: [...readers].map((node) => node.name) } : {}), ...(repeats ? { repeats } : {}) };
   });
   const weights = [...seeds].map(([node, choice]): WeightPoint => {
     const port = spec(node.op).weight as number;

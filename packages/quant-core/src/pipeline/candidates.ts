@@ -10,7 +10,6 @@ import { planWeights, type ScaleTable, scalesOfWeights, simulate } from '../fake
 import { writeOnnx } from '../formats/onnx/write.js';
 import type { Graph } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
-import { spec } from '../ir/ops.js';
 import { sizeOf } from '../tensor/tensor.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
@@ -29,19 +28,17 @@ export interface Candidate {
 }
 
 /** Activations whose ranges have to be observed, each with its grid. */
-function observedTaps(graph: Graph, plan: QuantPlan) {
-  const values = new Map(graph.values().map((value) => [value.name, value]));
+function observedTaps(plan: QuantPlan) {
   return plan.activations.flatMap((point) => {
     const group = plan.groups[point.group] as QuantPlan['groups'][number];
-    const producer = values.get(point.value)?.producer;
-    return group.fixed || (producer && spec(producer.op).sharesInputScale) ? [] : [{ value: point.value, grid: group.grid }];
+    return group.fixed || point.repeats ? [] : [{ value: point.value, grid: group.grid }];
   });
 }
 
 /** Observe the ranges of all activations on the calibration samples. */
 export async function calibrateModel(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData): Promise<Map<string, CalibratedRange>> {
   const { recipe } = context.job;
-  const taps = observedTaps(model.graph, plan);
+  const taps = observedTaps(plan);
   const values = new Map(model.graph.values().map((value) => [value.name, value]));
   const perSample = taps.reduce((sum, tap) => sum + sizeOf((values.get(tap.value)?.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))), 0);
   const batchSize = model.locked ? (model.fixedBatch as number) : calibrationBatch(recipe.calibration.batchSize, perSample);

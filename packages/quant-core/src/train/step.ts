@@ -4,7 +4,6 @@ import type { InsertedActivation } from '../fakequant/insert.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { Graph, Value } from '../ir/graph.js';
 import { bindDims, inferShapes } from '../ir/infer.js';
-import { spec as opSpec } from '../ir/ops.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type Forward, parameterise } from './forward.js';
 import { buildLoss, type LossSpec, logitsOf } from './loss.js';
@@ -36,7 +35,7 @@ export interface TrainingStep {
 
 /** Activations whose range is looked at: those that do not merely repeat the range of another member of their group. */
 export function observedActivations(inserted: readonly InsertedActivation[], plan: QuantPlan): InsertedActivation[] {
-  return inserted.filter(({ point, float }) => !plan.groups[point.group]?.fixed && !(float.producer && opSpec(float.producer.op).sharesInputScale));
+  return inserted.filter(({ point }) => !plan.groups[point.group]?.fixed && !point.repeats);
 }
 
 /** Whether a value cannot be below 0, so that its minimum need not be looked for. */

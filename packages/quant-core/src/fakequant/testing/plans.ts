@@ -1,0 +1,31 @@
+import type { Graph } from '../../ir/graph.js';
+import { linesOf } from '../../normalise/testing/oracle.js';
+import { defaultRecipe, type Recipe } from '../../recipe.js';
+import { affineFromRange } from '../../tensor/affine.js';
+import type { QuantPlan } from '../plan.js';
+import { planQuantization } from '../plan.js';
+import { type ScaleTable, scalesOfWeights } from '../simulate.js';
+
+/** A recipe that differs from the default in what is quantized. */
+export const recipeWith = (quantization: Partial<Recipe['quantization']>, rest: Partial<Recipe> = {}): Recipe => ({
+  ...defaultRecipe(),
+  ...rest,
+  quantization: { layers: [], ...quantization },
+});
+
+/** The plan of a graph, by the default recipe or another one. */
+export const planOf = (graph: Graph, recipe: Recipe = defaultRecipe()): QuantPlan => planQuantization(graph, recipe);
+
+/** Scales as if every observed activation were in -1 … 3, or in the range given for its group. */
+export function tableOf(graph: Graph, plan: QuantPlan, ranges: readonly { min: number; max: number }[] = []): ScaleTable {
+  return {
+    activations: plan.groups.map(
+      (group, index) => group.fixed ?? affineFromRange(ranges[index]?.min ?? -1, ranges[index]?.max ?? 3, group.grid),
+    ),
+    weights: scalesOfWeights(graph, plan, new Map()),
+  };
+}
+
+/** The lines of a graph, without types and without vectors of floats. */
+export const outline = (graph: Graph): string[] =>
+  linesOf(graph).map((line) => line.replace(/: \w+\[[^\]]*\](?=[ ,])/g, '').replace(/=float32(\[[^\]]+\])/g, '=$1'));
