@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
+import type { DemoFlags } from './commands/demo.js';
 import type { ServerFlags, SubmitFlags } from './commands/jobs.js';
 import type { QuantizeFlags } from './commands/quantize.js';
 import type { ServeFlags } from './commands/serve.js';
@@ -108,6 +109,15 @@ export function createProgram(choose: (work: Work, json: boolean) => void): Comm
     )
     .addOption(new Option('--log-level <level>', 'what is logged on standard error').env('LOG_LEVEL').choices(logLevels).default('info'))
     .action((flags: ServeFlags) => choose(async () => (await import('./commands/serve.js')).serveCommand(flags), false));
+
+  program
+    .command('demo')
+    .description('Run the example from upload to report on a service of its own')
+    .option('--data <directory>', 'where the embedded database lies', '.octet')
+    .option('-o, --output <directory>', 'where the int8 model and the report go', 'octet-demo')
+    .option('--epochs <n>', 'epochs of training', positive, 1)
+    .option('-p, --port <n>', 'port (default: 8080, or a free one when that is taken)', portNumber)
+    .action((flags: DemoFlags) => choose(async () => (await import('./commands/demo.js')).demoCommand(flags), false));
 
   return program;
 }

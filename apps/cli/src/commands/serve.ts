@@ -2,7 +2,7 @@ import path from 'node:path';
 import { Interrupted } from '../errors.js';
 import { exampleDirectory } from '../example.js';
 import { openLog } from '../service/log.js';
-import { type Service, startService } from '../service/service.js';
+import { type Service, startService, usualPorts } from '../service/service.js';
 import { interruptible } from '../signals.js';
 
 export interface ServeFlags {
@@ -15,9 +15,6 @@ export interface ServeFlags {
   jobMemory?: number;
   logLevel?: string;
 }
-
-/** The port of Octet, and any other that is free when nobody asked for one in particular. */
-export const usualPorts = [8080, 0] as const;
 
 /** `octet serve`: API, worker and database in one process until Ctrl-C or SIGTERM. */
 export async function serveCommand(flags: ServeFlags): Promise<number> {

@@ -12,11 +12,9 @@ export function showEvent(progress: Progress, { type, data, createdAt }: EventBo
     case 'stage':
       progress.stage(data.stage as Stage, at);
       break;
-    case 'progress': {
-      const { stageEtaSeconds, ...rest } = data as unknown as ProgressFigures & { stageEtaSeconds: number | null };
-      progress.progress({ ...rest, etaSeconds: stageEtaSeconds }, at);
+    case 'progress':
+      progress.progress(data as unknown as ProgressFigures, at);
       break;
-    }
     case 'epoch':
       progress.epoch(data as unknown as EpochFigures);
       break;

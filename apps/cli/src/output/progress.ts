@@ -65,7 +65,6 @@ export class Progress {
       clearOnComplete: true,
       hideCursor: true,
       fps: 8,
-      forceRedraw: true,
       gracefulExit: false,
     });
     // The cursor comes back however the process ends.

@@ -36,6 +36,9 @@ export interface Service {
   close(): Promise<void>;
 }
 
+/** The port of Octet, and any other that is free when nobody asked for one in particular. */
+export const usualPorts = [8080, 0] as const;
+
 const slowestRequestMs = 2_000;
 
 /**
