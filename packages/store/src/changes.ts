@@ -1,5 +1,6 @@
 import pg from 'pg';
 import type { Logger } from 'pino';
+import { reasonOf } from './log.js';
 
 /** The NOTIFY channel on which every change of a job is told, with the id of the job as payload. */
 export const jobChannel = 'octet_job';
@@ -102,7 +103,7 @@ export class Changes {
       this.#later();
     };
     client.on('error', (error) => {
-      this.#log.warn({ err: error }, 'the connection that listens for changes broke');
+      this.#log.warn({ reason: reasonOf(error) }, 'the connection that listens for changes broke');
       lost();
     });
     client.on('end', lost);
@@ -115,7 +116,7 @@ export class Changes {
       this.#client = client;
       for (const set of this.#subscribers.values()) for (const listener of [...set]) listener();
     } catch (error) {
-      this.#log.warn({ err: error }, 'cannot listen for changes yet');
+      this.#log.warn({ reason: reasonOf(error) }, 'cannot listen for changes yet');
       await client.end().catch(() => undefined);
       this.#later();
     }

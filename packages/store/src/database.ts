@@ -3,6 +3,7 @@ import { PrismaPg } from '@prisma/adapter-pg';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import { type Prisma, PrismaClient } from './generated/client.js';
+import { reasonOf } from './log.js';
 
 /** Connections of one process: a pool for short queries and a small one for blobs, whose writers hold a connection for long. */
 export interface Database {
@@ -35,9 +36,13 @@ export function openDatabase(url: string, log: Logger): Database {
 
 /** A connection that breaks, idle or in use, is a line in the log; whoever uses it gets the error from the query. */
 export function surviveBrokenConnections(pool: pg.Pool, log: Logger): void {
-  pool.on('error', (error) => log.warn({ err: error }, 'an idle database connection broke'));
+  pool.on('error', (error) => {
+    if (!pool.ending) log.warn({ reason: reasonOf(error) }, 'an idle database connection broke');
+  });
   // While a client is checked out the pool does not listen, and an "error" that nobody hears ends the process.
-  pool.on('connect', (client) => client.on('error', (error: Error) => log.debug({ err: error }, 'a database connection broke')));
+  pool.on('connect', (client) =>
+    client.on('error', (error: Error) => log.debug({ reason: reasonOf(error) }, 'a database connection broke')),
+  );
 }
 
 /**

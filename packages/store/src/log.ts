@@ -10,9 +10,15 @@ export function createLog({ name, level }: { name: string; level: string }): Log
   });
 }
 
+/** What can be told of an error: the drivers hang whole connections, with their secrets, on theirs. */
 function serializeError(error: Error): object {
-  const plain = stdSerializers.err(error);
-  return { ...plain, message: withoutPasswords(plain.message), stack: withoutPasswords(plain.stack) };
+  const { type, message, stack, code } = stdSerializers.err(error);
+  return { type, code, message: withoutPasswords(message), stack: withoutPasswords(stack) };
+}
+
+/** The reason of a driver's error in one line, for trouble that passes by itself. */
+export function reasonOf(error: unknown): string {
+  return withoutPasswords(error instanceof Error ? error.message : String(error));
 }
 
 function withoutPasswords(text: string): string {

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { ServiceError } from '@octet/contracts';
 import pg from 'pg';
 import type { Logger } from 'pino';
+import { reasonOf } from './log.js';
 
 /** The repository's prisma/migrations, seen from src as well as from dist. */
 const migrationsDirectory = fileURLToPath(new URL('../../../prisma/migrations/', import.meta.url));
@@ -19,7 +20,7 @@ const prismaMigrateLock = 72707369;
  */
 export async function migrate(url: string, log: Logger, directory = migrationsDirectory): Promise<string[]> {
   const client = new pg.Client({ connectionString: url, application_name: 'octet-migrate', connectionTimeoutMillis: 10_000 });
-  client.on('error', (error) => log.warn({ err: error }, 'the connection for migrations broke'));
+  client.on('error', (error) => log.warn({ reason: reasonOf(error) }, 'the connection for migrations broke'));
   await client.connect();
   try {
     await client.query('SELECT pg_advisory_lock($1)', [prismaMigrateLock]);

@@ -4,6 +4,7 @@ import { Redis } from 'ioredis';
 import pg from 'pg';
 import type { Logger } from 'pino';
 import { surviveBrokenConnections } from '../database.js';
+import { reasonOf } from '../log.js';
 
 /** What the service needs of a queue. It carries ids only: losing all of it loses no job (see reconcile.ts). */
 export interface JobQueue {
@@ -58,7 +59,7 @@ function openOnRedis(redisUrl: string, log: Logger): JobQueue {
       enableOfflineQueue: maxRetriesPerRequest === null,
       retryStrategy: (times) => Math.min(times * 200, 2_000),
     });
-    redis.on('error', (error) => log.warn({ err: error, role }, 'no connection to Redis'));
+    redis.on('error', (error) => log.warn({ reason: reasonOf(error), role }, 'no connection to Redis'));
     return redis;
   };
   const producer = connect('producer', 1);
@@ -70,7 +71,7 @@ function openOnRedis(redisUrl: string, log: Logger): JobQueue {
     if (producer.status !== 'ready') throw new Error(`the connection to Redis is ${producer.status}`);
     if (queue === undefined) {
       queue = new Queue<QueuePayload>(queueName, { connection: producer, prefix: 'octet', defaultJobOptions: entryOptions });
-      queue.on('error', (error) => log.warn({ err: error }, 'the queue has trouble'));
+      queue.on('error', (error) => log.warn({ reason: reasonOf(error) }, 'the queue has trouble'));
     }
     return queue;
   };
@@ -121,7 +122,7 @@ async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueu
     client.release();
   }
   const queue = new OnPostgres.Queue<QueuePayload>(queueName, { connection: producer, defaultJobOptions: entryOptions });
-  queue.on('error', (error) => log.warn({ err: error }, 'the queue has trouble'));
+  queue.on('error', (error) => log.warn({ reason: reasonOf(error) }, 'the queue has trouble'));
   return {
     ...common(async () => queue),
     backend: 'postgres',
@@ -186,7 +187,7 @@ interface RunnableWorker {
 }
 
 function run(worker: RunnableWorker, log: Logger, disconnect: () => unknown): QueueWorker {
-  worker.on('error', (error) => log.warn({ err: error }, 'the worker has trouble with the queue'));
+  worker.on('error', (error) => log.warn({ reason: reasonOf(error) }, 'the worker has trouble with the queue'));
   worker.on('failed', (job, error) => log.error({ err: error, jobId: job?.data.jobId }, 'the handler of a job failed'));
   const running = worker.run().catch((error: unknown) => log.error({ err: error }, 'the worker stopped'));
   return {
