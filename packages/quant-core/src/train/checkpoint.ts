@@ -14,6 +14,8 @@ export interface EpochRecord {
 export interface Checkpoint {
   /** Digest of what is trained (model, data, recipe); a checkpoint of another job is refused. */
   fingerprint: string;
+  /** Learning rate at the start of the schedule. */
+  learningRate: number;
   /** Steps finished, counted through all epochs. */
   step: number;
   /** Sum of the losses of the steps finished in the epoch under way. */
@@ -35,6 +37,7 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
   if (checkpoint.best) arrays.push(checkpoint.best.parameters, checkpoint.best.averageMin, checkpoint.best.averageMax);
   const header = JSON.stringify({
     fingerprint: checkpoint.fingerprint,
+    learningRate: checkpoint.learningRate,
     step: checkpoint.step,
     lossSum: checkpoint.lossSum,
     history: checkpoint.history,
@@ -50,6 +53,7 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
 
 interface Header {
   fingerprint: string;
+  learningRate: number;
   step: number;
   lossSum: number;
   history: EpochRecord[];
@@ -87,6 +91,7 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
   const n = header.optimizers;
   return {
     fingerprint: header.fingerprint,
+    learningRate: header.learningRate,
     step: header.step,
     lossSum: header.lossSum,
     history: header.history,

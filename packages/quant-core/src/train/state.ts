@@ -1,5 +1,5 @@
 import type { CalibratedRange } from '../calibrate/calibrate.js';
-import { averagingConstant } from '../calibrate/observers.js';
+import { averagingConstant, withZero } from '../calibrate/observers.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { activationParams, gridEnds, type Range, weightScales } from '../fakequant/scales.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -33,8 +33,9 @@ export class QuantState {
   /** Take in the ranges that a step reports. */
   observe(min: Float32Array, max: Float32Array): void {
     for (let i = 0; i < this.observed.length; i++) {
-      this.averageMin[i] = (this.averageMin[i] as number) + averagingConstant * ((min[i] as number) - (this.averageMin[i] as number));
-      this.averageMax[i] = (this.averageMax[i] as number) + averagingConstant * ((max[i] as number) - (this.averageMax[i] as number));
+      const batch = withZero({ min: min[i] as number, max: max[i] as number });
+      this.averageMin[i] = (this.averageMin[i] as number) + averagingConstant * (batch.min - (this.averageMin[i] as number));
+      this.averageMax[i] = (this.averageMax[i] as number) + averagingConstant * (batch.max - (this.averageMax[i] as number));
     }
   }
 

@@ -15,7 +15,8 @@ import { feedNames } from './forward.js';
 import type { LossSpec } from './loss.js';
 import type { OptimizerSpec } from './optimizer.js';
 import { packParameters, parameterLayout } from './parameters.js';
-import { automaticLearningRate, learningRateAt } from './schedule.js';
+import { findLearningRate, rangeTestSteps } from './rangeTest.js';
+import { learningRateAt } from './schedule.js';
 import { QuantState } from './state.js';
 import { Scorer } from './scorer.js';
 import { Stepper, shardsFor, type Weights } from './stepper.js';
@@ -64,6 +65,9 @@ export interface TrainResult {
 /** Steps between checkpoints inside an epoch. */
 const checkpointEvery = 500;
 
+/** Number of the shuffle that the range test draws from; no epoch has it. */
+const rangeTestEpoch = -1;
+
 /** The best epoch so far; `history` marks it. */
 function keepBest(history: EpochRecord[], record: EpochRecord, before: Checkpoint['best']): boolean {
   const better = Number.isFinite(record.holdoutLoss) && (!before || record.holdoutLoss < before.holdoutLoss);
@@ -88,8 +92,6 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   if (!stepsPerEpoch) throw new OctetError('CONFIG_IMPOSSIBLE', `The model takes ${batch} samples at a time, there are ${trainIndices.length} to train on`, { pointer: '/training/batchSize' });
   const total = stepsPerEpoch * training.epochs;
   const frozenAt = Math.min(total, Math.round(training.freezeObserversAfter * stepsPerEpoch));
-  const base = training.learningRate === 'auto' ? automaticLearningRate(training, lowestBits(plan)) : training.learningRate;
-  const rateAt = (step: number) => learningRateAt(training, base, step, total, stepsPerEpoch);
   const optimizer: OptimizerSpec = { kind: training.optimizer, momentum: training.momentum, weightDecay: training.weightDecay, ...(training.clipGradient === undefined ? {} : { clipGradient: training.clipGradient }) };
   const feeds = feedSpec(input);
   const stepper = await Stepper.create(engine, threads, { graph: input.graph, batch, shards, batchSymbol: input.batchSymbol, layout, plan, loss: input.loss, clipWeights: input.weightClips.size > 0 }, optimizer, feeds);
@@ -100,12 +102,23 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   let best = resumed?.best;
   let lossSum = resumed?.lossSum ?? 0;
   const ranges = () => ({ averageMin: quant.averageMin.slice(), averageMax: quant.averageMax.slice() });
-  const snapshot = (step: number): Checkpoint => ({ fingerprint, step, lossSum, ...weights, ...ranges(), history: structuredClone(history), best });
+  const snapshot = (step: number): Checkpoint => ({ fingerprint, learningRate: base, step, lossSum, ...weights, ...ranges(), history: structuredClone(history), best });
 
+  let base = resumed?.learningRate ?? (training.learningRate === 'auto' ? Number.NaN : training.learningRate);
+  const rateAt = (step: number) => learningRateAt(training, base, step, total, stepsPerEpoch);
   const scorer = await Scorer.create(input, layout, shards, feeds.input);
   const clock = { samples: 0, seconds: 0 };
   let activationFeeds = quant.activationFeeds();
   try {
+    if (Number.isNaN(base)) {
+      const order = shuffled(trainIndices, recipe.seed, rangeTestEpoch);
+      const scales = (of: Weights) => ({ ...activationFeeds, ...quant.weightFeeds(of.parameters) });
+      base = await findLearningRate(training.optimizer, lowestBits(plan), rangeTestSteps(stepsPerEpoch), weights, async (index, at, rate) => {
+        const from = (index % stepsPerEpoch) * batch;
+        const data = await input.samples.batch(order.subarray(from, from + batch));
+        return stepper.step(data, await scorer.teach(data.x), at, scales(at), rate, index + 1, frozenAt > 0);
+      });
+    }
     for (let step = resumed?.step ?? 0; step < total; ) {
       const epoch = Math.floor(step / stepsPerEpoch);
       const order = shuffled(trainIndices, recipe.seed, epoch).subarray((step % stepsPerEpoch) * batch, stepsPerEpoch * batch);

@@ -1,0 +1,39 @@
+import type { Recipe } from '../recipe.js';
+import type { StepResult, Weights } from './stepper.js';
+
+/** Rates that are tried, from the smallest up. */
+const range: Record<Recipe['training']['optimizer'], readonly [number, number]> = { sgd: [1e-5, 0.2], adam: [1e-6, 0.02] };
+const mostSteps = 40;
+/** Weight of the past in the smoothed loss. */
+const smoothing = 0.6;
+
+/** Steps the test takes: never more than a quarter of an epoch, and at least ten. */
+export const rangeTestSteps = (stepsPerEpoch: number): number => Math.max(10, Math.min(mostSteps, Math.floor(stepsPerEpoch / 4)));
+
+/**
+ * The learning rate that `auto` stands for, by a range test (Smith 2017, arXiv:1506.01186): the rate grows exponentially from step to
+ * step until the smoothed loss has risen well above its lowest; a fixed share of that rate is safe to train with. Fine-tuning at
+ * 8 bits has little to repair and takes a smaller share than fewer bits do. Networks with folded batch norm differ
+ * by orders of magnitude in the rate they bear, which is why no constant would do.
+ * `step` runs one training step from the weights it is given; nothing it does is kept.
+ */
+export async function findLearningRate(optimizer: Recipe['training']['optimizer'], lowestBits: number, steps: number, start: Weights, step: (index: number, weights: Weights, rate: number) => Promise<StepResult>): Promise<number> {
+  const [low, high] = range[optimizer];
+  const rateAt = (index: number) => low * (high / low) ** (index / (steps - 1));
+  let weights = start;
+  let smoothed = 0;
+  let lowest = Number.POSITIVE_INFINITY;
+  let bearable = high;
+  for (let index = 0; index < steps; index++) {
+    const result = await step(index, weights, rateAt(index));
+    weights = result.weights;
+    smoothed = index ? smoothing * smoothed + (1 - smoothing) * result.loss : result.loss;
+    lowest = Math.min(lowest, smoothed);
+    if (!Number.isFinite(result.loss) || smoothed > 1.5 * lowest + 0.05) {
+      bearable = rateAt(Math.max(0, index - 1));
+      break;
+    }
+  }
+  const share = lowestBits >= 8 ? 1 / 40 : 1 / 15;
+  return Number((bearable * share).toPrecision(2));
+}
