@@ -20,16 +20,13 @@ export interface Tap {
   grid: QuantGrid;
 }
 
-/** A copy of `graph` whose outputs are the values named. */
+/** A copy of `graph` whose outputs are the values named; its own outputs where none of them can be one. */
 export function withTaps(graph: Graph, names: readonly string[]): Graph {
   const copy = graph.clone();
   const values = new Map(copy.values().map((value) => [value.name, value]));
-  copy.outputs.splice(0, copy.outputs.length);
-  for (const name of names) {
-    const value = values.get(name) as Value;
-    // A graph input is observed where it is fed; it cannot be an output of its own.
-    if (value.producer) copy.outputs.push(value);
-  }
+  // A graph input is observed where it is fed; it cannot be an output of its own.
+  const taps = names.map((name) => values.get(name) as Value).filter((value) => value.producer);
+  if (taps.length) copy.outputs.splice(0, copy.outputs.length, ...taps);
   return copy;
 }
 

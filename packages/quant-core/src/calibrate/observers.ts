@@ -8,12 +8,13 @@ export interface RangeObserver {
   range(grid: QuantGrid): Range;
 }
 
-/** Smallest and largest element. */
+/** Smallest and largest element; both NaN when any element is. */
 export function extremes(values: Float32Array): Range {
   let min = Number.POSITIVE_INFINITY;
   let max = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < values.length; i++) {
     const v = values[i] as number;
+    if (Number.isNaN(v)) return { min: v, max: v };
     if (v < min) min = v;
     if (v > max) max = v;
   }
@@ -37,6 +38,9 @@ class MinMaxObserver implements RangeObserver {
 /** Share of a new batch in the moving average of a range, as in PyTorch's fused observers. */
 export const averagingConstant = 0.01;
 
+/** The range of a batch as it is averaged: with 0, which every grid holds, so that no end crosses it. */
+export const withZero = (batch: Range): Range => ({ min: Math.min(batch.min, 0), max: Math.max(batch.max, 0) });
+
 /** `r ← r + c·(batch - r)`; the first batches count fully (c = 1/n until it reaches the averaging constant). */
 export class MovingAverage {
   private batches = 0;
@@ -45,7 +49,8 @@ export class MovingAverage {
   update(batch: Range): void {
     this.batches++;
     const c = Math.max(1 / this.batches, averagingConstant);
-    this.value = { min: this.value.min + c * (batch.min - this.value.min), max: this.value.max + c * (batch.max - this.value.max) };
+    const { min, max } = withZero(batch);
+    this.value = { min: this.value.min + c * (min - this.value.min), max: this.value.max + c * (max - this.value.max) };
   }
 }
 
@@ -98,9 +103,14 @@ export class Histogram {
     this.limit *= 2;
   }
 
+  /** Lower end of a bin as a real value. */
+  edge(bin: number): number {
+    return ((bin - binCount) * this.limit) / binCount;
+  }
+
   /** Middle of a bin as a real value. */
   centre(bin: number): number {
-    return ((bin - binCount + 0.5) * this.limit) / binCount;
+    return this.edge(bin + 0.5);
   }
 
   /** Bins that hold anything, as [first, last]. */
@@ -169,19 +179,19 @@ class PercentileObserver implements RangeObserver {
     const { histogram } = this;
     const oneSided = histogram.seen.min >= 0 || histogram.seen.max <= 0;
     const cut = histogram.total * (1 - this.percentile / 100) * (oneSided ? 1 : 0.5);
-    const edge = (from: number, direction: 1 | -1) => {
+    const cutFrom = (from: number, direction: 1 | -1) => {
       let left = cut;
       let bin = from;
       while (left >= (histogram.counts[bin] as number) && bin + direction >= 0 && bin + direction < histogram.counts.length) {
         left -= histogram.counts[bin] as number;
         bin += direction;
       }
-      return histogram.centre(bin);
+      return histogram.edge(direction > 0 ? bin : bin + 1);
     };
     const [first, last] = histogram.occupied();
     return {
-      min: histogram.seen.min >= 0 ? 0 : Math.max(histogram.seen.min, Math.min(0, edge(first, 1))),
-      max: histogram.seen.max <= 0 ? 0 : Math.min(histogram.seen.max, Math.max(0, edge(last, -1))),
+      min: histogram.seen.min >= 0 ? 0 : Math.max(histogram.seen.min, Math.min(0, cutFrom(first, 1))),
+      max: histogram.seen.max <= 0 ? 0 : Math.min(histogram.seen.max, Math.max(0, cutFrom(last, -1))),
     };
   }
 }
