@@ -90,14 +90,19 @@ function printElement(tensor: Tensor, at: number): string {
   if (typeof value === 'bigint') return `${value}`;
   if (tensor.dtype === 'float32') return float(value);
   if (tensor.dtype === 'float16') return float(fromFloat16(value));
-  return Object.is(value, -0) ? '-0' : `${value}`;
+  return special(value) ?? `${value}`;
+}
+
+function special(value: number): string | undefined {
+  if (Object.is(value, -0)) return '-0';
+  return Number.isFinite(value) ? undefined : Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
 }
 
 /** The shortest decimal that reads back as the same float32. */
 function float(value: number): string {
-  if (Object.is(value, -0)) return '-0';
-  if (!Number.isFinite(value)) return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf';
   const single = Math.fround(value);
+  const name = special(single);
+  if (name) return name;
   for (let digits = 1; digits < 9; digits++) {
     const text = single.toPrecision(digits);
     if (Math.fround(Number(text)) === single) return String(Number(text));

@@ -28,7 +28,12 @@ export const dropExpand: Pass = {
   name: 'dropExpand',
   run: (graph) =>
     sweep(graph, (node) => {
-      if (!node.is('Expand') || !node.output().readers.every((reader) => broadcasts(reader, node.output()))) return false;
+      if (
+        !node.is('Expand') ||
+        graph.outputs.includes(node.output()) ||
+        !node.output().readers.every((reader) => broadcasts(reader, node.output()))
+      )
+        return false;
       return bypass(graph, node as Node, node.input(0));
     }),
 };

@@ -1,7 +1,7 @@
 import type { DType } from '../../tensor/dtype.js';
 import type { Node } from '../graph.js';
 import type { OpType } from '../ops.js';
-import { axisOf, broadcast, commonDType, misfit, type Types, typed, wantBroadcastTo, wantDType, wantFloat } from './rule.js';
+import { axisOf, broadcast, commonDType, misfit, type Types, typed, wantBroadcastTo, wantDType, wantFloat, wantVector } from './rule.js';
 
 /** Output like the first input. */
 export const same = (node: Node<OpType>): Types => [node.input(0).type];
@@ -89,11 +89,11 @@ export function dequantize(node: Node<'DequantizeLinear'>): Types {
 }
 
 export function batchNorm(node: Node<'BatchNormalization'>): Types {
-  wantFloat(node);
+  wantFloat(node, [0, 1, 2, 3, 4]);
   const { shape, dtype } = node.input(0);
   if (shape && shape.length < 2) throw misfit(node, 'the input must have at least two dimensions', node.input(0));
   const channels = shape?.[1];
-  for (const port of [1, 2, 3, 4]) wantBroadcastTo(node, port, channels === undefined ? undefined : [channels]);
+  for (const port of [1, 2, 3, 4]) wantVector(node, port, channels);
   const statistics = typed(node.input(3).dtype ?? dtype, channels === undefined ? undefined : [channels]);
   return node.outputs.map((_, port) => (port === 0 ? node.input(0).type : statistics));
 }

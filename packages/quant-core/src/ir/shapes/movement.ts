@@ -14,6 +14,7 @@ import {
   unknownDim,
   unknownShape,
   wantDType,
+  wantIntegers,
 } from './rule.js';
 
 /** [d0 … dn] → [d0·…·d(axis-1), d(axis)·…·dn]. */
@@ -27,6 +28,7 @@ export function flatten(node: Node<'Flatten'>): Types {
 
 /** 0 copies a dimension of the input (unless `allowzero`), one -1 takes what is left. */
 export function reshape(node: Node<'Reshape'>, context: ShapeContext): Types {
+  wantIntegers(node, 1);
   const { dtype, shape } = node.input(0);
   const target = context.elements(node.input(1));
   if (!target) {
@@ -86,6 +88,7 @@ export function transpose(node: Node<'Transpose'>): Types {
 }
 
 export function squeeze(node: Node<'Squeeze'>, context: ShapeContext): Types {
+  wantIntegers(node, 1);
   const { dtype, shape } = node.input(0);
   if (!shape) return [typed(dtype, undefined)];
   if (!node.inputs[1]) return [typed(dtype, shape.some((dim) => typeof dim === 'string') ? undefined : shape.filter((dim) => dim !== 1))];
@@ -104,6 +107,7 @@ export function squeeze(node: Node<'Squeeze'>, context: ShapeContext): Types {
 }
 
 export function unsqueeze(node: Node<'Unsqueeze'>, context: ShapeContext): Types {
+  wantIntegers(node, 1);
   const { dtype, shape } = node.input(0);
   const given = context.elements(node.input(1));
   if (!shape || !given) return [typed(dtype, undefined)];
@@ -170,6 +174,7 @@ function sliceLength(start: Dim, end: Dim, step: number, size: Dim): Dim {
 }
 
 export function slice(node: Node<'Slice'>, context: ShapeContext): Types {
+  wantIntegers(node, 1, 2, 3, 4);
   const { dtype, shape } = node.input(0);
   if (!shape) return [typed(dtype, undefined)];
   const starts = context.elements(node.input(1));
@@ -202,6 +207,7 @@ export function slice(node: Node<'Slice'>, context: ShapeContext): Types {
 
 /** Pads may be negative, which crops. */
 export function pad(node: Node<'Pad'>, context: ShapeContext): Types {
+  wantIntegers(node, 1, 3);
   const { dtype, shape } = node.input(0);
   commonDType(node, [0, 2]);
   if (!shape) return [typed(dtype, undefined)];
@@ -224,6 +230,7 @@ export function pad(node: Node<'Pad'>, context: ShapeContext): Types {
 }
 
 export function split(node: Node<'Split'>, context: ShapeContext): Types {
+  wantIntegers(node, 1);
   const { dtype, shape } = node.input(0);
   const count = node.outputs.length;
   if (!shape) return node.outputs.map(() => typed(dtype, undefined));
@@ -256,7 +263,7 @@ function equalPieces(node: Node<'Split'>, size: Dim, count: number): Dim[] {
 }
 
 export function gather(node: Node<'Gather'>, context: ShapeContext): Types {
-  wantDType(node, 1, ['int64', 'int32']);
+  wantIntegers(node, 1);
   const { dtype, shape } = node.input(0);
   const indices = node.input(1).shape;
   if (!shape || !indices) return [typed(dtype, undefined)];
@@ -271,7 +278,7 @@ export function gather(node: Node<'Gather'>, context: ShapeContext): Types {
 
 /** Indices and updates have one shape, no larger than the data away from the axis. */
 export function scatter(node: Node<'ScatterElements'>): Types {
-  wantDType(node, 1, ['int64', 'int32']);
+  wantIntegers(node, 1);
   const dtype = commonDType(node, [0, 2]);
   const [data, indices, updates] = [0, 1, 2].map((port) => node.input(port).shape);
   if (data) axisOf(node, node.attr('axis') as number, data.length);
@@ -284,6 +291,7 @@ export function scatter(node: Node<'ScatterElements'>): Types {
 }
 
 export function expand(node: Node<'Expand'>, context: ShapeContext): Types {
+  wantIntegers(node, 1);
   const { dtype, shape } = node.input(0);
   const target = context.elements(node.input(1));
   return [typed(dtype, target && broadcast(node, [shape, target]))];

@@ -1,10 +1,11 @@
 import type { Dim, Node } from '../graph.js';
-import { axesOf, axisOf, type ShapeContext, type Types, typed, unknownDim } from './rule.js';
+import { axesOf, axisOf, type ShapeContext, type Types, typed, unknownDim, wantIntegers } from './rule.js';
 
 type Reduction = 'ReduceMean' | 'ReduceSum' | 'ReduceMax' | 'ReduceMin' | 'ReduceSumSquare';
 
 /** Axes come as an input; none means all, unless `noop_with_empty_axes`. */
 export function reduce(node: Node<Reduction>, context: ShapeContext): Types {
+  wantIntegers(node, 1);
   const { dtype, shape } = node.input(0);
   if (!shape) return [typed(dtype, undefined)];
   const keep = node.attr('keepdims') !== 0;

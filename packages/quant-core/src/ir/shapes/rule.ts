@@ -53,11 +53,25 @@ export function wantDType(node: Node<OpType>, port: number, allowed: readonly DT
   }
 }
 
+/** Refuse inputs that are to hold axes, sizes or positions and are no integers. */
+export function wantIntegers(node: Node<OpType>, ...ports: readonly number[]): void {
+  for (const port of ports) wantDType(node, port, ['int64', 'int32']);
+}
+
 /** Refuse an input whose rank is known and not as wanted. */
 export function wantRank(node: Node<OpType>, port: number, rank: number): void {
   const value = node.inputs[port];
   if (value?.shape && value.shape.length !== rank)
     throw misfit(node, `input ${port} has shape ${show(value.shape)}, wanted rank ${rank}`, value);
+}
+
+/** Refuse an input that is not a vector of `length` elements. */
+export function wantVector(node: Node<OpType>, port: number, length: Dim | undefined): void {
+  wantRank(node, port, 1);
+  const value = node.inputs[port];
+  const own = value?.shape?.[0];
+  if (own !== undefined && length !== undefined && neverEqual(own, length))
+    throw misfit(node, `input ${port} has ${own} elements, wanted ${length}`, value);
 }
 
 /** `axis` counted from the front. */

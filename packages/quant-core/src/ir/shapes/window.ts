@@ -1,6 +1,6 @@
 import type { Dim, Node } from '../graph.js';
 import { addDims, divideDims, multiplyDims, neverEqual, subtractDims } from './dim.js';
-import { commonDType, misfit, show, type Types, typed, wantBroadcastTo, wantFloat, wantRank } from './rule.js';
+import { commonDType, misfit, show, type Types, typed, wantFloat, wantRank, wantVector } from './rule.js';
 
 interface Window {
   kernel: readonly Dim[];
@@ -88,7 +88,7 @@ export function conv(node: Node<'Conv'>): Types {
   const [filters, perGroup, ...kernel] = w as [Dim, Dim, ...Dim[]];
   const group = groupOf(node);
   checkKernelShape(node, kernel);
-  wantBroadcastTo(node, 2, [filters]);
+  wantVector(node, 2, filters);
   if (typeof filters === 'number' && filters % group !== 0)
     throw misfit(node, `${filters} filters do not divide into ${group} groups`, node.input(1));
   const window = windowOf(node, kernel);
@@ -122,7 +122,7 @@ export function convTranspose(node: Node<'ConvTranspose'>): Types {
     throw misfit(node, `${inChannels} channels do not divide into ${group} groups`, node.input(1));
   checkKernelShape(node, kernel);
   const filters = multiplyDims(perGroup, group);
-  wantBroadcastTo(node, 2, [filters]);
+  wantVector(node, 2, filters);
   const window = windowOf(node, kernel);
   const extra = node.attr('output_padding') ?? [];
   const stated = node.attr('output_shape');
