@@ -1,10 +1,11 @@
-import { fillsType, clipIntegers } from '../fakequant/insert.js';
+import { beforeAbsorbed } from '../fakequant/absorb.js';
+import { clipIntegers, fillsType } from '../fakequant/insert.js';
 import { type BiasPoint, padsWithZero, type QuantPlan, type WeightPoint } from '../fakequant/plan.js';
 import { planWeights, scaleConstants, type ScaleTable } from '../fakequant/simulate.js';
 import { quantizeWeight, type WeightScales } from '../fakequant/scales.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
-import { type AffineParams, quantizeValue, type QuantGrid, roundHalfEven } from '../tensor/affine.js';
+import { type AffineParams, type QuantGrid, roundHalfEven } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 
 export interface Converted {
@@ -106,7 +107,7 @@ function writeBias(graph: Graph, nodes: ReadonlyMap<string, Node>, bias: BiasPoi
 function writeActivation(graph: Graph, float: Value, chosen: readonly string[] | undefined, grid: QuantGrid, params: AffineParams): void {
   const readers = new Set(chosen ?? float.readers.map((node) => node.name));
   const before = [...float.readers];
-  const source = chosen ? float : absorb(float, grid, params);
+  const source = chosen ? float : beforeAbsorbed(float, grid, params);
   const { scale, zeroPoint } = scaleConstants(graph, float.name, grid.dtype, params.scale, params.zeroPoint);
   const quantize = graph.node('QuantizeLinear', [source, scale, zeroPoint], {}, { name: `${float.name}_quantize` });
   const integers = fillsType(grid) ? quantize.output() : clipIntegers(graph, quantize.output(), grid, float.name).output();
@@ -155,22 +156,3 @@ function padIntegers(graph: Graph): void {
 }
 
 const sameConstant = (a: Value | undefined, b: Value | undefined) => a?.constant !== undefined && b?.constant !== undefined && Buffer.compare(a.constant.raw, b.constant.raw) === 0;
-
-/** The value before Relu and Clip nodes that saturation of the quantizer repeats exactly. */
-function absorb(value: Value, grid: QuantGrid, params: AffineParams): Value {
-  const node = value.producer;
-  if (!node) return value;
-  const reaches = (bound: number, end: number) => quantizeValue(bound, params, grid.qmin, grid.qmax) === end;
-  const low = node.op === 'Relu' ? 0 : bound(node, 1);
-  const high = node.op === 'Relu' ? undefined : bound(node, 2);
-  const exact = (node.op === 'Relu' || node.op === 'Clip') && (low === undefined || reaches(low, grid.qmin)) && (high === undefined || reaches(high, grid.qmax));
-  if (!exact) return value;
-  const before = node.input(0);
-  return before.readers.length === 1 ? absorb(before, grid, params) : before;
-}
-
-/** A constant bound of Clip, as a number. */
-function bound(node: Node, port: number): number | undefined {
-  const tensor = node.op === 'Clip' ? node.inputs[port]?.constant : undefined;
-  return tensor ? Number(tensor.data[0]) : undefined;
-}

@@ -8,6 +8,7 @@ import type { Outputs } from '../evaluate/outputs.js';
 import { leastParity, parityOf } from '../evaluate/parity.js';
 import { inspectRuntime } from '../evaluate/runtime.js';
 import type { Samples } from '../data/dataset.js';
+import { exactArithmetic } from '../fakequant/exact.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { Stage } from '../events.js';
 import type { LatencyFigures, Report } from '../report/schema.js';
@@ -97,7 +98,7 @@ export class Evaluator {
   /** Simulation against artifact on the evaluation samples. */
   async parity(candidate: Candidate, artifact: Outputs): Promise<Report['parity']> {
     const { engine, threads } = this.context;
-    const program = await engine.compile(candidate.simulation, { threads, mode: 'train' });
+    const program = await engine.compile(exactArithmetic(candidate.simulation), { threads, mode: 'train' });
     const { model } = this;
     try {
       const simulated = await collectOutputs(program, evaluationBatches(this.data.evaluationSamples, this.data.evaluationIndices, this.context.job.recipe.evaluation.batchSize, this.context.signal), { input: model.input.name, output: model.output }, {
