@@ -15,6 +15,8 @@ export interface JobQueue {
    * @throws QUEUE_UNAVAILABLE
    */
   enqueue(jobId: string, attempt?: number): Promise<void>;
+  /** The same for many jobs, in one exchange. @throws QUEUE_UNAVAILABLE */
+  enqueueAll(jobs: readonly { id: string; attempts: number }[]): Promise<void>;
   /** Calls the handler with the id of each job offered, at most `concurrency` at a time. What the handler throws is logged. */
   createWorker(handler: (jobId: string) => Promise<void>, options: { concurrency: number }): Promise<QueueWorker>;
   /** Entries that wait and that a worker holds. @throws QUEUE_UNAVAILABLE */
@@ -161,15 +163,29 @@ async function answer<T>(ask: () => Promise<T>): Promise<T> {
   }
 }
 
+interface Entry {
+  name: string;
+  data: QueuePayload;
+  opts: { jobId: string };
+}
+
 interface EntryQueue {
-  add(name: string, data: QueuePayload, options: { jobId: string }): Promise<unknown>;
+  addBulk(entries: Entry[]): Promise<unknown>;
   getJobCounts(...types: ('waiting' | 'active' | 'prioritized' | 'delayed')[]): Promise<Record<string, number>>;
 }
 
-function common(open: () => Promise<EntryQueue>): Pick<JobQueue, 'enqueue' | 'counts'> {
+function common(open: () => Promise<EntryQueue>): Pick<JobQueue, 'enqueue' | 'enqueueAll' | 'counts'> {
+  const enqueueAll = (jobs: readonly { id: string; attempts: number }[]) =>
+    answer(async () => {
+      const queue = await open();
+      if (jobs.length > 0)
+        await queue.addBulk(
+          jobs.map(({ id, attempts }) => ({ name: 'quantize', data: { jobId: id }, opts: { jobId: `${id}-${attempts}` } })),
+        );
+    });
   return {
-    enqueue: (jobId, attempt = 0) =>
-      answer(async () => void (await (await open()).add('quantize', { jobId }, { jobId: `${jobId}-${attempt}` }))),
+    enqueue: (jobId, attempt = 0) => enqueueAll([{ id: jobId, attempts: attempt }]),
+    enqueueAll,
     counts: () =>
       answer(async () => {
         const { waiting = 0, active = 0 } = await (await open()).getJobCounts('waiting', 'active');

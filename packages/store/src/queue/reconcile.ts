@@ -44,14 +44,14 @@ export async function reconcile(
     }
   }
   const now = Date.now();
-  for (const job of await store.jobs.listQueued(queuedAtOnce)) {
-    if (now - job.queuedAt.getTime() > job.queueSeconds * 1000) {
-      const error = new ServiceError('QUEUE_TIMED_OUT', `the job waited longer than limits.queueSeconds = ${job.queueSeconds}`);
-      if ((await store.jobs.fail({ jobId: job.id }, jobErrorOf(failureOf(error), null))) !== null) done.expired++;
-    } else {
-      await queue.enqueue(job.id, job.attempts);
-      done.offered++;
-    }
+  const waiting = await store.jobs.listQueued(queuedAtOnce);
+  const expired = waiting.filter((job) => now - job.queuedAt.getTime() > job.queueSeconds * 1000);
+  for (const job of expired) {
+    const error = new ServiceError('QUEUE_TIMED_OUT', `the job waited longer than limits.queueSeconds = ${job.queueSeconds}`);
+    if ((await store.jobs.fail({ jobId: job.id }, jobErrorOf(failureOf(error), null))) !== null) done.expired++;
   }
+  const offered = waiting.filter((job) => !expired.includes(job));
+  await queue.enqueueAll(offered);
+  done.offered = offered.length;
   return done;
 }
