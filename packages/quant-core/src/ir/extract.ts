@@ -38,7 +38,7 @@ export function extract(graph: Graph, from: readonly Value[], to: readonly Value
 function copyNode(part: Graph, node: Node, twins: Map<Value, Value>): Node {
   const copy = new Node(node.op, node.name, { ...node.attrs });
   copy.opaque = node.opaque;
-  node.inputs.forEach((value, port) => copy.setInput(port, value && twins.get(value)));
+  for (const [port, value] of node.inputs.entries()) copy.setInput(port, value && twins.get(value));
   for (const value of node.outputs) {
     const out = new Value(part.freshName(value.name), value.type);
     out.producer = copy;
