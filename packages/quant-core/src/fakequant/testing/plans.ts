@@ -1,9 +1,12 @@
+import { withTaps } from '../../calibrate/calibrate.js';
+import { extremes } from '../../calibrate/observers.js';
 import type { Graph } from '../../ir/graph.js';
-import { linesOf } from '../../normalise/testing/oracle.js';
+import { linesOf, runGraph } from '../../normalise/testing/oracle.js';
 import { defaultRecipe, type Recipe } from '../../recipe.js';
 import { affineFromRange } from '../../tensor/affine.js';
-import type { QuantPlan } from '../plan.js';
-import { planQuantization } from '../plan.js';
+import type { Tensor } from '../../tensor/tensor.js';
+import { planQuantization, type QuantPlan } from '../plan.js';
+import { activationParams } from '../scales.js';
 import { type ScaleTable, scalesOfWeights } from '../simulate.js';
 
 /** A recipe that differs from the default in what is quantized. */
@@ -29,3 +32,19 @@ export function tableOf(graph: Graph, plan: QuantPlan, ranges: readonly { min: n
 /** The lines of a graph, without types and without vectors of floats. */
 export const outline = (graph: Graph): string[] =>
   linesOf(graph).map((line) => line.replace(/: \w+\[[^\]]*\](?=[ ,])/g, '').replace(/=float32(\[[^\]]+\])/g, '=$1'));
+
+/** Scales from the ranges that every activation of the plan has on `feeds` in the float graph. */
+export async function observedTable(graph: Graph, plan: QuantPlan, feeds: Readonly<Record<string, Tensor>>): Promise<ScaleTable> {
+  const results = {
+    ...(await runGraph(
+      withTaps(
+        graph,
+        plan.activations.map((point) => point.value),
+      ),
+      feeds,
+    )),
+    ...feeds,
+  };
+  const ranges = new Map(plan.activations.map(({ value }) => [value, extremes(results[value]?.as('float32').data as Float32Array)]));
+  return { activations: activationParams(plan.groups, plan.activations, ranges), weights: scalesOfWeights(graph, plan, new Map()) };
+}
