@@ -1,12 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type JobBody, JobSchema, ProblemSchema } from '@octet/contracts';
 import { type RunningWorker, startWorker } from '@octet/worker';
 import { pino } from 'pino';
 import Value from 'typebox/value';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { startApi, type TestApi } from '../../../tests/support/api.js';
 import { storeUploads } from '../../../tests/support/fixtures.js';
 
@@ -18,7 +17,7 @@ let workDirectory: string;
 beforeAll(async () => {
   api = await startApi({ heartbeatMs: 50 });
   workDirectory = await mkdtemp(join(tmpdir(), 'octet-test-worker-'));
-  const module = fileURLToPath(new URL('../../../tests/support/job-commands.ts', import.meta.url));
+  const module = inject('jobCommands');
   worker = await startWorker({ store: api.store, queue: api.queue, workDirectory, log: pino({ level: 'silent' }), testing: { module } });
 });
 afterAll(async () => {
