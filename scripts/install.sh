@@ -20,7 +20,7 @@ installed=node_modules/.package-lock.json
 if [ ! -f "$installed" ] || [ -n "$(find package-lock.json -newer "$installed")" ]; then
   echo 'Installing dependencies (npm ci) ...'
   # Neither of Prisma's engines is used, so neither is downloaded: the client has no Rust and migrations run in WebAssembly.
-  PRISMA_SCHEMA_ENGINE_BINARY=/bin/true npm ci --no-audit --no-fund --loglevel=error ||
+  PRISMA_SCHEMA_ENGINE_BINARY=/bin/true npm ci --no-audit --no-fund --no-update-notifier --loglevel=error ||
     fail 'npm ci failed; the lines above say why. Nothing else was changed.'
   touch "$installed"
 fi
