@@ -87,6 +87,7 @@ const connectionTrouble = new Set([
   'P1008',
   'P1017',
   'P2024',
+  'P2028',
   'P2037',
 ]);
 
@@ -97,7 +98,7 @@ export function translate(error: unknown): unknown {
     const code = 'code' in cause ? String(cause.code) : '';
     if (
       connectionTrouble.has(code) ||
-      /Connection terminated|timeout exceeded when trying to connect|Can't reach database|not queryable|Unable to start a transaction|Server has closed the connection/i.test(
+      /Code: `(57P0[1-3]|53300|08\w{3})`|Connection terminated|timeout exceeded when trying to connect|Can't reach database|not queryable|Unable to start a transaction|Server has closed the connection/i.test(
         cause.message,
       )
     ) {
