@@ -22,7 +22,7 @@ export const cliCatalogue = {
   PORT_TAKEN: { title: 'The port is taken', hint: 'Give another one with --port, or 0 for any that is free.' },
   SERVICE_SETTINGS: { title: 'The settings of the service are wrong', hint: 'The detail names the variable; docs/cli.md lists them.' },
   JOB_FAILED: { title: 'The job failed', hint: 'Correct the cause and submit the job again.' },
-  INTERRUPTED: { title: 'Interrupted', hint: 'Nothing was left behind; run the command again when you like.' },
+  INTERRUPTED: { title: 'Interrupted', hint: 'Run the command again when you like.' },
 } as const satisfies Record<string, { title: string; hint: string }>;
 
 export type CliCode = keyof typeof cliCatalogue;

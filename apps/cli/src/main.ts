@@ -20,8 +20,12 @@ async function main(argv: string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode;
     if (json) process.stdout.write(troubleJson(error));
+    if (error instanceof Interrupted) {
+      process.stderr.write(`octet: ${error.message}\n`);
+      return exitCodeOf(error.signal);
+    }
     process.stderr.write(renderTrouble(error));
-    return error instanceof Interrupted ? exitCodeOf(error.signal) : exitCodes.error;
+    return exitCodes.error;
   }
 }
 

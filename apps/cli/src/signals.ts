@@ -38,6 +38,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     },
     ({ signal = 'SIGTERM' }) => {
       interrupted = new Interrupted(signal);
+      process.stderr.write('\nStopping; once more forces it.\n');
       abort.abort(interrupted);
       // The work itself ends the process when it has cleaned up.
       return new Promise(() => undefined);

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
-import { rename, rm, stat, truncate } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { open, rename, rm, stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CliError } from '../errors.js';
@@ -56,7 +56,7 @@ export async function download(
     throw new CliError('DOWNLOAD_DAMAGED', `the SHA-256 of the file is ${got}, the service stated ${sha256}`, { place: { file: target } });
   }
   await rename(part, target).catch((error: unknown) => {
-    throw new CliError('FILE_UNWRITABLE', `${target}: ${error instanceof Error ? error.message : String(error)}`, {
+    throw new CliError('FILE_UNWRITABLE', `${target}: ${messageOf(error)}`, {
       place: { file: target },
       cause: error,
     });
@@ -76,34 +76,30 @@ async function fetchRest(
   const answer = await client.send(path, have === 0 ? {} : { headers: { range: `bytes=${have}-`, 'if-range': `"${sha256}"` } });
   // A whole file in place of the rest: the service has a newer one, or does not know ranges.
   const start = answer.statusCode === 206 ? have : 0;
-  if (start === 0 && have > 0) await truncate(part, 0);
-  let bytes = start;
-  const file = createWriteStream(part, { flags: start === 0 ? 'w' : 'a' });
-  let writing: unknown;
-  file.once('error', (error) => {
-    writing = error;
+  const unwritable = (error: unknown) =>
+    new CliError('FILE_UNWRITABLE', `${part}: ${messageOf(error)}`, { place: { file: part }, cause: error });
+  const file = await open(part, start === 0 ? 'w' : 'a').catch((error: unknown) => {
+    throw unwritable(error);
   });
+  let bytes = start;
   try {
-    await pipeline(
-      answer.body,
-      async function* (source: AsyncIterable<Buffer>) {
-        for await (const chunk of source) {
-          bytes += chunk.length;
-          onBytes(bytes);
-          yield chunk;
-        }
-      },
-      file,
-    );
-  } catch (error) {
-    if (writing === error)
-      throw new CliError('FILE_UNWRITABLE', `${part}: ${error instanceof Error ? error.message : String(error)}`, {
-        place: { file: part },
-        cause: error,
+    // Each chunk is on disk before the next is asked for, so that nothing that came is lost when the connection breaks.
+    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+      await file.writeFile(chunk).catch((error: unknown) => {
+        throw unwritable(error);
       });
+      bytes += chunk.length;
+      onBytes(bytes);
+    }
+  } catch (error) {
+    if (error instanceof CliError) throw error;
     throw new CliError('SERVER_UNREACHABLE', `the connection to ${client.server} broke after ${bytes} bytes`, { cause: error });
+  } finally {
+    await file.close();
   }
 }
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
 /** The SHA-256 that an answer states: Repr-Digest (RFC 9530), or a strong ETag that is one. */
 export function digestOf({ headers }: Pick<Answer, 'headers'>): string | undefined {

@@ -58,7 +58,7 @@ async function streamJob(
     });
     if (answer.statusCode === 204) return await client.job(id);
     if (!String(answer.headers['content-type']).startsWith('text/event-stream')) {
-      answer.body.destroy();
+      await answer.body.dump().catch(() => undefined);
       return 'no stream';
     }
     for await (const event of readEvents(answer.body)) {

@@ -97,7 +97,7 @@ export async function demoCommand(flags: DemoFlags): Promise<number> {
       await client.close();
       if (signal.aborted) await withoutSignal(service.url, endLeftovers);
       await service.close();
-      say(signal.aborted ? 'Stopped.' : `The service is stopped. All of it took ${duration((Date.now() - started) / 1000)}.`);
+      if (!signal.aborted) say(`The service is stopped. All of it took ${duration((Date.now() - started) / 1000)}.`);
     }
   });
 }
