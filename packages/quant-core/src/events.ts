@@ -17,7 +17,16 @@ export type PipelineEvent =
       /** Latest figures, such as loss, learningRate, epoch, samplesPerSecond. */
       figures?: Record<string, number>;
     }
-  | { type: 'epoch'; epoch: number; loss: number; holdoutLoss: number; holdoutMetric: number; learningRate: number; seconds: number; best: boolean }
+  | {
+      type: 'epoch';
+      epoch: number;
+      loss: number;
+      holdoutLoss: number;
+      holdoutMetric: number;
+      learningRate: number;
+      seconds: number;
+      best: boolean;
+    }
   | { type: 'log'; level: 'info' | 'warn'; message: string; data?: Record<string, unknown> }
   /** A checkpoint file has been written (absolute path in the job's directory). */
   | { type: 'checkpoint'; path: string; step: number };
@@ -99,7 +108,10 @@ export interface PipelineResult {
 }
 
 /** Messages from the job process to its parent. */
-export type JobMessage = { kind: 'event'; event: PipelineEvent } | { kind: 'result'; result: unknown } | { kind: 'error'; error: SerializedError; logTail?: string };
+export type JobMessage =
+  | { kind: 'event'; event: PipelineEvent }
+  | { kind: 'result'; result: unknown }
+  | { kind: 'error'; error: SerializedError; logTail?: string };
 
 /** One whole job, as files and settings. */
 export interface QuantizeJob {

@@ -1,5 +1,6 @@
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readCpu } from './evaluate/cpu.js';
 import type { PipelineResult, QuantizeJob } from './events.js';
 import { calibrateModel, exportCandidate, weightClipsFor } from './pipeline/candidates.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
@@ -9,7 +10,6 @@ import { layerRows } from './pipeline/layers.js';
 import { checkTrainable, planFor, prepareModel } from './pipeline/model.js';
 import { floatFile, provenanceOf } from './pipeline/provenance.js';
 import { trainModel } from './pipeline/training.js';
-import { readCpu } from './evaluate/cpu.js';
 import { buildReport } from './report/build.js';
 import { renderMarkdown } from './report/markdown.js';
 
@@ -39,9 +39,13 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
     const metric = evaluator.metric(float.outputs);
     const calibrated = await context.stage('calibrate', () => calibrateModel(context, model, plan, data));
     const clips = weightClipsFor(model.graph, plan);
-    const ptq = await context.stage('ptq', () => exportCandidate(context, model, plan, model.graph, new Map([...calibrated].map(([name, one]) => [name, one.range])), clips, 'ptq'));
-    const trained = recipe.method === 'qat' ? await context.stage('train', () => trainModel(context, model, plan, data, calibrated, clips)) : undefined;
-    const qat = trained && (await context.stage('convert', () => exportCandidate(context, model, plan, trained.graph, trained.ranges, clips, 'qat')));
+    const ptq = await context.stage('ptq', () =>
+      exportCandidate(context, model, plan, model.graph, new Map([...calibrated].map(([name, one]) => [name, one.range])), clips, 'ptq'),
+    );
+    const trained =
+      recipe.method === 'qat' ? await context.stage('train', () => trainModel(context, model, plan, data, calibrated, clips)) : undefined;
+    const qat =
+      trained && (await context.stage('convert', () => exportCandidate(context, model, plan, trained.graph, trained.ranges, clips, 'qat')));
 
     const evaluated = await context.stage('evaluate', async () => {
       const choice = await evaluator.choose(metric, float.path, ptq, qat);

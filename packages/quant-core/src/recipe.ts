@@ -119,7 +119,7 @@ export const DatasetConfigSchema = Type.Object(
     y: Type.Optional(Type.String({ description: 'Name of the array or file that holds the labels.' })),
     layout: Type.Optional(Type.Union([Type.Literal('NCHW'), Type.Literal('NHWC')], { description: 'Layout of the stored samples.' })),
     scale: Type.Optional(Type.Number({ description: 'x is multiplied by this first; 0.00392156862745098 (1/255) brings bytes to 0..1.' })),
-    offset: Type.Optional(Type.Number({ description: "Added to x before scaling." })),
+    offset: Type.Optional(Type.Number({ description: 'Added to x before scaling.' })),
     mean: Type.Optional(Numbers),
     std: Type.Optional(Numbers),
     size: Type.Optional(Type.Array(Type.Integer({ minimum: 1, maximum: 8192 }), { minItems: 2, maxItems: 2, description: 'Images: [height, width] to resize to; the size of the model input when left out.' })),

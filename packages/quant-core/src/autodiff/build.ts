@@ -1,6 +1,6 @@
 import { OctetError } from '../errors.js';
-import type { Graph, Node, Value } from '../ir/graph.js';
 import { GraphBuilder } from '../ir/builder.js';
+import type { Graph, Node, Value } from '../ir/graph.js';
 import { type GradientRule, gradientRules } from './rules.js';
 
 /** A gradient that replaces the rule of the table for one node, such as the straight-through estimator. */
@@ -31,7 +31,11 @@ export function differentiate(graph: Graph, loss: Value, wrt: readonly Value[], 
     if (!wanted.some(Boolean)) continue;
     const rule = (custom.get(node) ?? gradientRules[node.op]) as GradientRule<never> | null;
     if (!rule) {
-      throw new OctetError('MODEL_NOT_TRAINABLE', `${node.opName} ${node.name} has no gradient, and lies between a trained layer and the loss`, { node: node.name, op: node.opName });
+      throw new OctetError(
+        'MODEL_NOT_TRAINABLE',
+        `${node.opName} ${node.name} has no gradient, and lies between a trained layer and the loss`,
+        { node: node.name, op: node.opName },
+      );
     }
     const parts = rule(node as Node<never>, dy, wanted, b);
     node.inputs.forEach((value, port) => {

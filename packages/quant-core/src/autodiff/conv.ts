@@ -1,5 +1,5 @@
-import type { Node, Value } from '../ir/graph.js';
 import { type GraphBuilder, staticShape } from '../ir/builder.js';
+import type { Node, Value } from '../ir/graph.js';
 
 /** The geometry of a convolution with everything made explicit. */
 export interface Window {
@@ -12,7 +12,12 @@ export interface Window {
 }
 
 /** Kernel, strides, dilations and explicit padding of a Conv or pooling node, `auto_pad` resolved. */
-export function windowOf(of: Node<'Conv'> | Node<'MaxPool'> | Node<'AveragePool'>, kernel: readonly number[], input: readonly number[], output: readonly number[]): Window {
+export function windowOf(
+  of: Node<'Conv'> | Node<'MaxPool'> | Node<'AveragePool'>,
+  kernel: readonly number[],
+  input: readonly number[],
+  output: readonly number[],
+): Window {
   const node = of as Node<'Conv'>;
   const rank = kernel.length;
   const strides = [...(node.attr('strides') ?? new Array<number>(rank).fill(1))];
@@ -62,7 +67,16 @@ export function convGradient(node: Node<'Conv'>, dy: Value, wanted: readonly boo
 /**
  * dx. Stride 1: a Conv of dy with the weights transposed and flipped, padding `(k-1)·dilation - pad`. Otherwise ConvTranspose.
  */
-function inputGradient(dy: Value, w: Value, xs: number[], ws: number[], ys: number[], window: Window, group: number, b: GraphBuilder): Value {
+function inputGradient(
+  dy: Value,
+  w: Value,
+  xs: number[],
+  ws: number[],
+  ys: number[],
+  window: Window,
+  group: number,
+  b: GraphBuilder,
+): Value {
   const { kernel, strides, dilations, begin, end } = window;
   const rank = kernel.length;
   const depthwise = group > 1 && ws[1] === 1 && ws[0] === group;
@@ -84,7 +98,13 @@ function inputGradient(dy: Value, w: Value, xs: number[], ws: number[], ys: numb
     return b.op('Conv', [dy, flipped], { kernel_shape: kernel, dilations, group, pads: [...before, ...after] });
   }
   const outputPadding = kernel.map(
-    (k, i) => (xs[i + 2] as number) - (((ys[i + 2] as number) - 1) * (strides[i] as number) + (k - 1) * (dilations[i] as number) + 1 - (begin[i] as number) - (end[i] as number)),
+    (k, i) =>
+      (xs[i + 2] as number) -
+      (((ys[i + 2] as number) - 1) * (strides[i] as number) +
+        (k - 1) * (dilations[i] as number) +
+        1 -
+        (begin[i] as number) -
+        (end[i] as number)),
   );
   // Rows of the input that no window reaches get no gradient: ConvTranspose cannot pad by a stride or more.
   const missing = outputPadding.map((p, i) => (p >= Math.max(strides[i] as number, dilations[i] as number) ? p : 0));
@@ -103,7 +123,16 @@ function inputGradient(dy: Value, w: Value, xs: number[], ws: number[], ys: numb
  * dw. For each kernel offset: a shifted window of the padded input times dy, summed over positions and batch.
  * With stride 1 the padded image is flattened first, so that every shifted window is one contiguous slice.
  */
-function weightGradient(x: Value, dy: Value, xs: number[], ws: number[], ys: number[], window: Window, group: number, b: GraphBuilder): Value {
+function weightGradient(
+  x: Value,
+  dy: Value,
+  xs: number[],
+  ws: number[],
+  ys: number[],
+  window: Window,
+  group: number,
+  b: GraphBuilder,
+): Value {
   const { kernel, strides } = window;
   const [n, c] = xs as [number, number];
   const o = ys[1] as number;
@@ -116,7 +145,14 @@ function weightGradient(x: Value, dy: Value, xs: number[], ws: number[], ys: num
     const dot = b.op('FusedMatMul', [dyg, xg], { transB: 1 });
     return b.sum(group === 1 ? dot : b.reshape(dot, [n, o, c / group]), [0]);
   });
-  const stacked = parts.length === 1 ? (parts[0] as Value) : b.op('Concat', parts.map((part) => b.op('Unsqueeze', [part, b.ints([2])])), { axis: 2 });
+  const stacked =
+    parts.length === 1
+      ? (parts[0] as Value)
+      : b.op(
+          'Concat',
+          parts.map((part) => b.op('Unsqueeze', [part, b.ints([2])])),
+          { axis: 2 },
+        );
   return b.reshape(stacked, [o, c / group, ...kernel]);
 }
 
@@ -130,12 +166,32 @@ function depthwiseWeightGradient(x: Value, dy: Value, xs: number[], ys: number[]
   const out = ys.slice(2);
   const axes = out.map((_, i) => i + 2);
   // Padding behind the image that gives exactly k positions; below 0 the image is cropped.
-  const end = kernel.map((k, i) => (k - 1) * (dilations[i] as number) + ((out[i] as number) - 1) * (strides[i] as number) + 1 - (xs[i + 2] as number) - (begin[i] as number));
-  const cropped = end.some((p) => p < 0) ? b.slice(x, axes, axes.map(() => 0), end.map((p, i) => (xs[i + 2] as number) + Math.min(p, 0))) : x;
+  const end = kernel.map(
+    (k, i) =>
+      (k - 1) * (dilations[i] as number) +
+      ((out[i] as number) - 1) * (strides[i] as number) +
+      1 -
+      (xs[i + 2] as number) -
+      (begin[i] as number),
+  );
+  const cropped = end.some((p) => p < 0)
+    ? b.slice(
+        x,
+        axes,
+        axes.map(() => 0),
+        end.map((p, i) => (xs[i + 2] as number) + Math.min(p, 0)),
+      )
+    : x;
   const image = b.reshape(cropped, [1, n * c, ...end.map((p, i) => (xs[i + 2] as number) + Math.min(p, 0))]);
   const filter = b.reshape(dy, [n * c, 1, ...out]);
   filter.type = { dtype: 'float32', shape: [n * c, 1, ...out] };
-  const each = b.op('Conv', [image, filter], { kernel_shape: out, group: n * c, strides: dilations, dilations: strides, pads: [...begin, ...end.map((p) => Math.max(p, 0))] });
+  const each = b.op('Conv', [image, filter], {
+    kernel_shape: out,
+    group: n * c,
+    strides: dilations,
+    dilations: strides,
+    pads: [...begin, ...end.map((p) => Math.max(p, 0))],
+  });
   return b.reshape(b.sum(b.reshape(each, [n, c, ...kernel]), [0]), [c, 1, ...kernel]);
 }
 
@@ -154,7 +210,16 @@ function stridedWindows(x: Value, dy: Value, xs: number[], ys: number[], window:
   const positions = product(out);
   const axes = out.map((_, i) => i + 2);
   // Far enough behind the image for the last window; what no window reaches needs no padding.
-  const after = kernel.map((k, i) => Math.max(0, (k - 1) * (dilations[i] as number) + ((out[i] as number) - 1) * (strides[i] as number) + 1 - (xs[i + 2] as number) - (begin[i] as number)));
+  const after = kernel.map((k, i) =>
+    Math.max(
+      0,
+      (k - 1) * (dilations[i] as number) +
+        ((out[i] as number) - 1) * (strides[i] as number) +
+        1 -
+        (xs[i + 2] as number) -
+        (begin[i] as number),
+    ),
+  );
   const padded = b.pad(x, [0, 0, ...begin, 0, 0, ...after]);
   const windows = offsets(kernel).map((offset) => {
     const starts = offset.map((k, i) => k * (dilations[i] as number));
@@ -183,7 +248,11 @@ function flatWindows(x: Value, dy: Value, xs: number[], ys: number[], window: Wi
   const reach = kernel.reduce((sum, k, i) => sum + (k - 1) * (dilations[i] as number) * (strides[i] as number), 0);
   // One further row along the first axis where the last window runs past the end of the flattened image.
   const extra = Math.ceil(Math.max(0, reach + positions - product(padded)) / (strides[0] as number));
-  const flatX = b.reshape(b.pad(x, [0, 0, ...begin, 0, 0, (end[0] as number) + extra, ...end.slice(1)]), [n, c, ((padded[0] as number) + extra) * (strides[0] as number)]);
+  const flatX = b.reshape(b.pad(x, [0, 0, ...begin, 0, 0, (end[0] as number) + extra, ...end.slice(1)]), [
+    n,
+    c,
+    ((padded[0] as number) + extra) * (strides[0] as number),
+  ]);
   const flatDy = b.reshape(b.pad(dy, dyPads), [n, ys[1] as number, positions]);
   const windows = offsets(kernel).map((offset) => {
     const start = offset.reduce((sum, k, i) => sum + k * (dilations[i] as number) * (strides[i] as number), 0);

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import type { GraphBuilder } from '../ir/builder.js';
 import type { Value } from '../ir/graph.js';
 import { type OpType, ops } from '../ir/ops.js';
 import type { Random } from '../tensor/random.js';
 import { Tensor } from '../tensor/tensor.js';
-import type { GraphBuilder } from '../ir/builder.js';
 import { gradientRules } from './rules.js';
 import { gradientError, type Leaf } from './testing/gradcheck.js';
 
@@ -15,18 +15,33 @@ interface Case {
 
 const leaf = (...shape: number[]): Leaf => ({ shape });
 /** Values at least 0.1 away from each other and from 0, in random order: no kink or tie within a finite difference. */
-const spaced = (...shape: number[]): Leaf => ({ shape, draw: (random: Random, i: number) => ((i * 7) % 31) * 0.2 - 3.1 + 0.02 * random.uniform() });
+const spaced = (...shape: number[]): Leaf => ({
+  shape,
+  draw: (random: Random, i: number) => ((i * 7) % 31) * 0.2 - 3.1 + 0.02 * random.uniform(),
+});
 const positive = (...shape: number[]): Leaf => ({ shape, draw: (random: Random) => 0.5 + random.uniform() });
 
 const at = (leaves: Value[], i: number) => leaves[i] as Value;
-const unary = (op: OpType, make: Leaf = spaced(2, 5), attrs: object = {}): Case => ({ what: JSON.stringify(attrs), leaves: [make], body: (b, l) => b.op(op, [at(l, 0)], attrs as never) });
-const binary = (op: OpType, a: Leaf, c: Leaf): Case => ({ what: `[${a.shape}] with [${c.shape}]`, leaves: [a, c], body: (b, l) => b.op(op, [at(l, 0), at(l, 1)]) });
+const unary = (op: OpType, make: Leaf = spaced(2, 5), attrs: object = {}): Case => ({
+  what: JSON.stringify(attrs),
+  leaves: [make],
+  body: (b, l) => b.op(op, [at(l, 0)], attrs as never),
+});
+const binary = (op: OpType, a: Leaf, c: Leaf): Case => ({
+  what: `[${a.shape}] with [${c.shape}]`,
+  leaves: [a, c],
+  body: (b, l) => b.op(op, [at(l, 0), at(l, 1)]),
+});
 const conv = (what: string, x: number[], w: number[], attrs: object, bias = true): Case => ({
   what,
   leaves: [leaf(...x), leaf(...w), ...(bias ? [leaf(w[0] as number)] : [])],
   body: (b, l) => b.op('Conv', l, attrs as never),
 });
-const pool = (op: 'MaxPool' | 'AveragePool', what: string, x: number[], attrs: object): Case => ({ what, leaves: [spaced(...x)], body: (b, l) => b.op(op, [at(l, 0)], attrs as never) });
+const pool = (op: 'MaxPool' | 'AveragePool', what: string, x: number[], attrs: object): Case => ({
+  what,
+  leaves: [spaced(...x)],
+  body: (b, l) => b.op(op, [at(l, 0)], attrs as never),
+});
 const ints = (b: GraphBuilder, ...values: number[]) => b.ints(values);
 
 const cases: Partial<Record<OpType, Case[]>> = {
@@ -57,11 +72,26 @@ const cases: Partial<Record<OpType, Case[]>> = {
   Gemm: [
     { what: 'plain', leaves: [leaf(3, 4), leaf(4, 2), leaf(2)], body: (b, l) => b.op('Gemm', l) },
     { what: 'transposed', leaves: [leaf(4, 3), leaf(2, 4), leaf(3, 2)], body: (b, l) => b.op('Gemm', l, { transA: 1, transB: 1 }) },
-    { what: 'transB, alpha, beta', leaves: [leaf(3, 4), leaf(2, 4), leaf(1, 2)], body: (b, l) => b.op('Gemm', l, { transB: 1, alpha: 0.5, beta: 2 }) },
+    {
+      what: 'transB, alpha, beta',
+      leaves: [leaf(3, 4), leaf(2, 4), leaf(1, 2)],
+      body: (b, l) => b.op('Gemm', l, { transB: 1, alpha: 0.5, beta: 2 }),
+    },
     { what: 'transA', leaves: [leaf(4, 3), leaf(4, 2)], body: (b, l) => b.op('Gemm', l, { transA: 1 }) },
   ],
-  MatMul: [binary('MatMul', leaf(3, 4), leaf(4, 2)), binary('MatMul', leaf(2, 3, 4), leaf(4, 2)), binary('MatMul', leaf(2, 3, 4), leaf(2, 4, 2)), binary('MatMul', leaf(3, 4), leaf(2, 4, 2)), binary('MatMul', leaf(2, 1, 3, 4), leaf(3, 4, 2))],
-  Add: [binary('Add', leaf(2, 3), leaf(2, 3)), binary('Add', leaf(2, 3), leaf(3)), binary('Add', leaf(2, 1, 3), leaf(4, 1)), binary('Add', leaf(), leaf(2))],
+  MatMul: [
+    binary('MatMul', leaf(3, 4), leaf(4, 2)),
+    binary('MatMul', leaf(2, 3, 4), leaf(4, 2)),
+    binary('MatMul', leaf(2, 3, 4), leaf(2, 4, 2)),
+    binary('MatMul', leaf(3, 4), leaf(2, 4, 2)),
+    binary('MatMul', leaf(2, 1, 3, 4), leaf(3, 4, 2)),
+  ],
+  Add: [
+    binary('Add', leaf(2, 3), leaf(2, 3)),
+    binary('Add', leaf(2, 3), leaf(3)),
+    binary('Add', leaf(2, 1, 3), leaf(4, 1)),
+    binary('Add', leaf(), leaf(2)),
+  ],
   Sub: [binary('Sub', leaf(2, 3), leaf(1, 3)), binary('Sub', leaf(3), leaf(2, 3))],
   Mul: [binary('Mul', leaf(2, 3), leaf(2, 1)), binary('Mul', leaf(2, 3, 2, 2), leaf(3, 1, 1))],
   Div: [binary('Div', leaf(2, 3), positive(3))],
@@ -99,7 +129,12 @@ const cases: Partial<Record<OpType, Case[]>> = {
   AveragePool: [
     pool('AveragePool', '2x2/2', [1, 2, 4, 4], { kernel_shape: [2, 2], strides: [2, 2] }),
     pool('AveragePool', 'padding left out of the count', [1, 2, 5, 5], { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] }),
-    pool('AveragePool', 'padding counted', [1, 2, 5, 5], { kernel_shape: [3, 3], strides: [1, 1], pads: [1, 1, 1, 1], count_include_pad: 1 }),
+    pool('AveragePool', 'padding counted', [1, 2, 5, 5], {
+      kernel_shape: [3, 3],
+      strides: [1, 1],
+      pads: [1, 1, 1, 1],
+      count_include_pad: 1,
+    }),
     pool('AveragePool', 'ceil_mode', [1, 1, 5, 5], { kernel_shape: [2, 2], strides: [2, 2], ceil_mode: 1 }),
     pool('AveragePool', '1-D', [2, 2, 6], { kernel_shape: [3], strides: [1] }),
   ],
@@ -107,18 +142,25 @@ const cases: Partial<Record<OpType, Case[]>> = {
   GlobalMaxPool: [unary('GlobalMaxPool', spaced(2, 3, 2, 2))],
   ReduceMean: [
     { what: 'kept', leaves: [leaf(2, 3, 2)], body: (b, l) => b.op('ReduceMean', [at(l, 0), ints(b, 1, 2)], { keepdims: 1 }) },
-    { what: 'dropped, negative axis', leaves: [leaf(2, 3, 2)], body: (b, l) => b.op('ReduceMean', [at(l, 0), ints(b, -1)], { keepdims: 0 }) },
+    {
+      what: 'dropped, negative axis',
+      leaves: [leaf(2, 3, 2)],
+      body: (b, l) => b.op('ReduceMean', [at(l, 0), ints(b, -1)], { keepdims: 0 }),
+    },
     { what: 'all', leaves: [leaf(2, 3)], body: (b, l) => b.op('ReduceMean', [at(l, 0)], { keepdims: 0 }) },
   ],
   ReduceSum: [{ what: 'one axis', leaves: [leaf(2, 3)], body: (b, l) => b.op('ReduceSum', [at(l, 0), ints(b, 0)], { keepdims: 0 }) }],
   ReduceMax: [{ what: 'one axis', leaves: [spaced(3, 4)], body: (b, l) => b.op('ReduceMax', [at(l, 0), ints(b, 1)], { keepdims: 0 }) }],
   ReduceMin: [{ what: 'one axis', leaves: [spaced(3, 4)], body: (b, l) => b.op('ReduceMin', [at(l, 0), ints(b, 1)], { keepdims: 1 }) }],
-  ReduceSumSquare: [{ what: 'one axis', leaves: [leaf(3, 4)], body: (b, l) => b.op('ReduceSumSquare', [at(l, 0), ints(b, 1)], { keepdims: 0 }) }],
+  ReduceSumSquare: [
+    { what: 'one axis', leaves: [leaf(3, 4)], body: (b, l) => b.op('ReduceSumSquare', [at(l, 0), ints(b, 1)], { keepdims: 0 }) },
+  ],
   BatchNormalization: [
     {
       what: 'inference form',
       leaves: [leaf(2, 3, 2, 2), leaf(3), leaf(3)],
-      body: (b, l) => b.op('BatchNormalization', [...l, b.constant(Tensor.float32([3], [0.1, -0.2, 0.3])), b.constant(Tensor.float32([3], [0.5, 1, 2]))]),
+      body: (b, l) =>
+        b.op('BatchNormalization', [...l, b.constant(Tensor.float32([3], [0.1, -0.2, 0.3])), b.constant(Tensor.float32([3], [0.5, 1, 2]))]),
     },
   ],
   Dropout: [unary('Dropout', leaf(2, 3))],
@@ -138,17 +180,40 @@ const cases: Partial<Record<OpType, Case[]>> = {
     { what: 'cropping', leaves: [leaf(4, 5)], body: (b, l) => b.op('Pad', [at(l, 0), ints(b, -1, 1, 0, -2)]) },
   ],
   Split: [
-    { what: 'both used', leaves: [leaf(2, 5)], body: (b, l) => { const n = b.node('Split', [at(l, 0), ints(b, 2, 3)], { axis: 1 }, 2); return b.op('Concat', [n.output(1), n.output(0)], { axis: 1 }); } },
+    {
+      what: 'both used',
+      leaves: [leaf(2, 5)],
+      body: (b, l) => {
+        const n = b.node('Split', [at(l, 0), ints(b, 2, 3)], { axis: 1 }, 2);
+        return b.op('Concat', [n.output(1), n.output(0)], { axis: 1 });
+      },
+    },
     { what: 'one unused', leaves: [leaf(2, 5)], body: (b, l) => b.node('Split', [at(l, 0), ints(b, 2, 3)], { axis: 1 }, 2).output(1) },
   ],
   Gather: [
     { what: 'rows, one twice', leaves: [leaf(4, 3)], body: (b, l) => b.op('Gather', [at(l, 0), ints(b, 2, 0, 2)]) },
-    { what: 'axis 1, matrix of indices', leaves: [leaf(2, 4)], body: (b, l) => b.op('Gather', [at(l, 0), b.constant(Tensor.int64([2, 2], [3, 1, 0, 1]))], { axis: 1 }) },
+    {
+      what: 'axis 1, matrix of indices',
+      leaves: [leaf(2, 4)],
+      body: (b, l) => b.op('Gather', [at(l, 0), b.constant(Tensor.int64([2, 2], [3, 1, 0, 1]))], { axis: 1 }),
+    },
   ],
   Expand: [{ what: '', leaves: [leaf(2, 1, 3)], body: (b, l) => b.op('Expand', [at(l, 0), ints(b, 4, 2, 5, 3)]) }],
   Identity: [unary('Identity', leaf(2, 3))],
-  Cast: [{ what: 'through float64', leaves: [leaf(2, 3)], body: (b, l) => b.op('Cast', [b.op('Cast', [at(l, 0)], { to: 'float64' })], { to: 'float32' }) }],
-  Where: [{ what: 'broadcast', leaves: [leaf(2, 3), leaf(3)], body: (b, l) => b.op('Where', [b.constant(new Tensor('bool', [2, 1], Uint8Array.of(1, 0))), at(l, 0), at(l, 1)]) }],
+  Cast: [
+    {
+      what: 'through float64',
+      leaves: [leaf(2, 3)],
+      body: (b, l) => b.op('Cast', [b.op('Cast', [at(l, 0)], { to: 'float64' })], { to: 'float32' }),
+    },
+  ],
+  Where: [
+    {
+      what: 'broadcast',
+      leaves: [leaf(2, 3), leaf(3)],
+      body: (b, l) => b.op('Where', [b.constant(new Tensor('bool', [2, 1], Uint8Array.of(1, 0))), at(l, 0), at(l, 1)]),
+    },
+  ],
 };
 
 for (const [op, list] of Object.entries(cases)) {

@@ -1,39 +1,52 @@
+import { type GraphBuilder, staticShape } from '../ir/builder.js';
 import { type Node, Value } from '../ir/graph.js';
 import type { OpType } from '../ir/ops.js';
 import { sizeOf, Tensor } from '../tensor/tensor.js';
-import { type GraphBuilder, staticShape } from '../ir/builder.js';
 import { convGradient, offsets, windowOf } from './conv.js';
 
 /**
  * Gradient of one op as graph: `dy[port]` is the gradient of each output (absent where nothing depends on it),
  * `wanted[port]` says which inputs need one. Returns one entry for each input.
  */
-export type GradientRule<K extends OpType> = (node: Node<K>, dy: readonly (Value | undefined)[], wanted: readonly boolean[], b: GraphBuilder) => (Value | undefined)[];
+export type GradientRule<K extends OpType> = (
+  node: Node<K>,
+  dy: readonly (Value | undefined)[],
+  wanted: readonly boolean[],
+  b: GraphBuilder,
+) => (Value | undefined)[];
 
 /** A rule where only the gradient of the first output is of interest. */
 const rule =
-  <K extends OpType>(body: (node: Node<K>, dy: Value, wanted: readonly boolean[], b: GraphBuilder) => (Value | undefined)[]): GradientRule<K> =>
+  <K extends OpType>(
+    body: (node: Node<K>, dy: Value, wanted: readonly boolean[], b: GraphBuilder) => (Value | undefined)[],
+  ): GradientRule<K> =>
   (node, dy, wanted, b) =>
     body(node, dy[0] as Value, wanted, b);
 
 /** A rule for `y = f(x)`: given dy, x, y. */
-const elementwise = <K extends OpType>(body: (b: GraphBuilder, dy: Value, x: Value, y: Value, node: Node<K>) => Value): GradientRule<K> => rule((node, dy, _wanted, b) => [body(b, dy, node.input(0), node.output(), node)]);
+const elementwise = <K extends OpType>(body: (b: GraphBuilder, dy: Value, x: Value, y: Value, node: Node<K>) => Value): GradientRule<K> =>
+  rule((node, dy, _wanted, b) => [body(b, dy, node.input(0), node.output(), node)]);
 
 /** A rule for a broadcasting op of two inputs: the gradients in the shape of the output. */
 const broadcast = <K extends OpType>(body: (node: Node<K>, dy: Value, b: GraphBuilder) => [() => Value, () => Value]): GradientRule<K> =>
   rule((node, dy, wanted, b) =>
-    body(node, dy, b).map((part, port) => (wanted[port] ? b.unbroadcast(part(), staticShape(node.output()), staticShape(node.input(port))) : undefined)),
+    body(node, dy, b).map((part, port) =>
+      wanted[port] ? b.unbroadcast(part(), staticShape(node.output()), staticShape(node.input(port))) : undefined,
+    ),
   );
 
 /** The gradient goes back to where the elements came from. */
 const restored = <K extends OpType>(): GradientRule<K> => rule((node, dy, _wanted, b) => [b.reshape(dy, staticShape(node.input(0)))]);
 
-const constantInts = (value: Value | undefined): number[] | undefined => (value?.constant ? Array.from(value.constant.data as BigInt64Array, Number) : undefined);
+const constantInts = (value: Value | undefined): number[] | undefined =>
+  value?.constant ? Array.from(value.constant.data as BigInt64Array, Number) : undefined;
 
 const normalised = (axis: number, rank: number) => (axis < 0 ? axis + rank : axis);
 
 /** Axes of a Reduce op, none given meaning all. */
-function reducedAxes(node: Node<'ReduceMean'> | Node<'ReduceSum'> | Node<'ReduceMax'> | Node<'ReduceMin'> | Node<'ReduceSumSquare'>): number[] {
+function reducedAxes(
+  node: Node<'ReduceMean'> | Node<'ReduceSum'> | Node<'ReduceMax'> | Node<'ReduceMin'> | Node<'ReduceSumSquare'>,
+): number[] {
   const rank = staticShape(node.input(0)).length;
   const axes = constantInts(node.inputs[1]);
   if (!axes?.length) return node.attr('noop_with_empty_axes') ? [] : Array.from({ length: rank }, (_, i) => i);
@@ -96,16 +109,23 @@ const matmul: GradientRule<'MatMul'> = rule((node, dy, wanted, b) => {
     ];
   }
   return [
-    wanted[0] ? b.unbroadcast(b.op('FusedMatMul', [dy, w], { transB: 1 }), [...ys.slice(0, -2), as.at(-2) as number, as.at(-1) as number], as) : undefined,
-    wanted[1] ? b.unbroadcast(b.op('FusedMatMul', [a, dy], { transA: 1 }), [...ys.slice(0, -2), ws.at(-2) as number, ws.at(-1) as number], ws) : undefined,
+    wanted[0]
+      ? b.unbroadcast(b.op('FusedMatMul', [dy, w], { transB: 1 }), [...ys.slice(0, -2), as.at(-2) as number, as.at(-1) as number], as)
+      : undefined,
+    wanted[1]
+      ? b.unbroadcast(b.op('FusedMatMul', [a, dy], { transA: 1 }), [...ys.slice(0, -2), ws.at(-2) as number, ws.at(-1) as number], ws)
+      : undefined,
   ];
 });
 
 const gemm: GradientRule<'Gemm'> = rule((node, dy, wanted, b) => {
   const [a, w, c] = [node.input(0), node.input(1), node.inputs[2]];
   const [transA, transB, alpha, beta] = [node.attr('transA'), node.attr('transB'), node.attr('alpha'), node.attr('beta') as number];
-  const da = transA ? b.op('Gemm', [w, dy], { transA: transB, transB: 1, alpha }) : b.op('Gemm', [dy, w], { transB: transB ? 0 : 1, alpha });
-  const dw = () => (transB ? b.op('Gemm', [dy, a], { transA: 1, transB: transA, alpha }) : b.op('Gemm', [a, dy], { transA: transA ? 0 : 1, alpha }));
+  const da = transA
+    ? b.op('Gemm', [w, dy], { transA: transB, transB: 1, alpha })
+    : b.op('Gemm', [dy, w], { transB: transB ? 0 : 1, alpha });
+  const dw = () =>
+    transB ? b.op('Gemm', [dy, a], { transA: 1, transB: transA, alpha }) : b.op('Gemm', [a, dy], { transA: transA ? 0 : 1, alpha });
   const dc = () => {
     const summed = b.unbroadcast(dy, staticShape(node.output()), staticShape(c as Value));
     return beta === 1 ? summed : b.op('Mul', [summed, b.scalar(beta)]);
@@ -133,7 +153,10 @@ const maxPool: GradientRule<'MaxPool'> = rule((node, dy, _wanted, b) => {
   const size = sizeOf(shape);
   const count = sizeOf(staticShape(node.output()));
   const zeros = b.op('ConstantOfShape', [b.ints([size])], { value: Tensor.float32([1], [0]) });
-  const scattered = b.op('ScatterElements', [zeros, b.reshape(node.output(1), [count]), b.reshape(dy, [count])], { axis: 0, reduction: 'add' });
+  const scattered = b.op('ScatterElements', [zeros, b.reshape(node.output(1), [count]), b.reshape(dy, [count])], {
+    axis: 0,
+    reduction: 'add',
+  });
   return [b.reshape(scattered, shape)];
 });
 
@@ -159,15 +182,29 @@ const averagePool: GradientRule<'AveragePool'> = rule((node, dy, _wanted, b) => 
   const even = count.every((v) => v === count[0]);
   const scaled = b.op('Mul', [dy, even ? b.scalar(count[0] as number) : b.constant(Tensor.float32([1, 1, ...out], count), 'pool_share')]);
   // Scatter by adding: for every offset, place the scaled gradient at its strided positions.
-  const padded = xs.slice(2).map((size, i) => Math.max(size + (w.begin[i] as number) + (w.end[i] as number), ((out[i] as number) - 1) * (w.strides[i] as number) + ((w.kernel[i] as number) - 1) * (w.dilations[i] as number) + 1));
+  const padded = xs
+    .slice(2)
+    .map((size, i) =>
+      Math.max(
+        size + (w.begin[i] as number) + (w.end[i] as number),
+        ((out[i] as number) - 1) * (w.strides[i] as number) + ((w.kernel[i] as number) - 1) * (w.dilations[i] as number) + 1,
+      ),
+    );
   const channels = xs[1] as number;
   const flat = b.reshape(scaled, [(xs[0] as number) * channels, 1, ...out]);
   const ones = b.constant(Tensor.float32([1, 1, ...w.kernel], new Float32Array(sizeOf(w.kernel)).fill(1)), 'pool_ones');
   const spread = b.op('ConvTranspose', [flat, ones], { kernel_shape: w.kernel, strides: w.strides, dilations: w.dilations });
-  const reach = out.map((size, i) => (size - 1) * (w.strides[i] as number) + ((w.kernel[i] as number) - 1) * (w.dilations[i] as number) + 1);
+  const reach = out.map(
+    (size, i) => (size - 1) * (w.strides[i] as number) + ((w.kernel[i] as number) - 1) * (w.dilations[i] as number) + 1,
+  );
   const full = b.pad(spread, [...new Array<number>(out.length + 2).fill(0), 0, 0, ...reach.map((size, i) => (padded[i] as number) - size)]);
   const axes = out.map((_, i) => i + 2);
-  const cropped = b.slice(full, axes, w.begin, w.begin.map((begin, i) => begin + (xs[i + 2] as number)));
+  const cropped = b.slice(
+    full,
+    axes,
+    w.begin,
+    w.begin.map((begin, i) => begin + (xs[i + 2] as number)),
+  );
   return [b.reshape(cropped, xs)];
 });
 
@@ -178,7 +215,9 @@ const globalAverage: GradientRule<'GlobalAveragePool'> = rule((node, dy, _wanted
 
 const globalMax: GradientRule<'GlobalMaxPool'> = rule((node, dy, _wanted, b) => {
   const x = node.input(0);
-  const axes = staticShape(x).map((_, i) => i).slice(2);
+  const axes = staticShape(x)
+    .map((_, i) => i)
+    .slice(2);
   const hit = b.toFloat(b.op('Equal', [x, node.output()]));
   return [b.op('Mul', [hit, b.op('Div', [dy, b.sum(hit, axes, true)])])];
 });
@@ -186,7 +225,9 @@ const globalMax: GradientRule<'GlobalMaxPool'> = rule((node, dy, _wanted, b) => 
 /** Inference form: y = (x - mean)·γ/√(σ²+ε) + β with constant statistics. */
 const batchNormalization: GradientRule<'BatchNormalization'> = rule((node, dy, wanted, b) => {
   const rank = staticShape(node.input(0)).length;
-  const axes = staticShape(node.input(0)).map((_, i) => i).filter((i) => i !== 1);
+  const axes = staticShape(node.input(0))
+    .map((_, i) => i)
+    .filter((i) => i !== 1);
   const channel = (value: Value) => b.reshape(value, [-1, ...new Array<number>(rank - 2).fill(1)]);
   const inverse = b.op('Reciprocal', [b.op('Sqrt', [b.op('Add', [node.input(4), b.scalar(node.attr('epsilon') as number)])])]);
   const centred = () => b.op('Mul', [b.op('Sub', [node.input(0), channel(node.input(3))]), channel(inverse)]);
@@ -264,7 +305,18 @@ const pad: GradientRule<'Pad'> = rule((node, dy, _wanted, b) => {
   if (node.attr('mode') !== 'constant' || !pads) throw new Error(`Pad ${node.name}: only constant padding has a gradient`);
   const axes = (constantInts(node.inputs[3]) ?? shape.map((_, i) => i)).map((axis) => normalised(axis, shape.length));
   const begin = axes.map((_, i) => pads[i] as number);
-  const sliced = b.slice(dy, axes, begin.map((p) => Math.max(p, 0)), axes.map((axis, i) => Math.max(begin[i] as number, 0) + (shape[axis] as number) + Math.min(begin[i] as number, 0) + Math.min(pads[axes.length + i] as number, 0)));
+  const sliced = b.slice(
+    dy,
+    axes,
+    begin.map((p) => Math.max(p, 0)),
+    axes.map(
+      (axis, i) =>
+        Math.max(begin[i] as number, 0) +
+        (shape[axis] as number) +
+        Math.min(begin[i] as number, 0) +
+        Math.min(pads[axes.length + i] as number, 0),
+    ),
+  );
   const back = new Array<number>(shape.length * 2).fill(0);
   axes.forEach((axis, i) => {
     back[axis] = Math.max(0, -(begin[i] as number));
@@ -275,7 +327,9 @@ const pad: GradientRule<'Pad'> = rule((node, dy, _wanted, b) => {
 
 const split: GradientRule<'Split'> = (node, dy, _wanted, b) => {
   const axis = normalised(node.attr('axis') as number, staticShape(node.input(0)).length);
-  const parts = node.outputs.map((value, port) => dy[port] ?? b.op('ConstantOfShape', [b.ints(staticShape(value))], { value: Tensor.float32([1], [0]) }));
+  const parts = node.outputs.map(
+    (value, port) => dy[port] ?? b.op('ConstantOfShape', [b.ints(staticShape(value))], { value: Tensor.float32([1], [0]) }),
+  );
   return [b.op('Concat', parts, { axis }), undefined];
 };
 
@@ -286,7 +340,13 @@ const gather: GradientRule<'Gather'> = rule((node, dy, _wanted, b) => {
   const indexShape = staticShape(node.input(1));
   const count = sizeOf(indexShape);
   const flat = [...shape.slice(0, axis), count, ...shape.slice(axis + 1)];
-  const spread = b.op('Expand', [b.reshape(node.input(1), flat.map((dim, i) => (i === axis ? dim : 1))), b.ints(flat)]);
+  const spread = b.op('Expand', [
+    b.reshape(
+      node.input(1),
+      flat.map((dim, i) => (i === axis ? dim : 1)),
+    ),
+    b.ints(flat),
+  ]);
   const zeros = b.op('ConstantOfShape', [b.ints(shape)], { value: Tensor.float32([1], [0]) });
   return [b.op('ScatterElements', [zeros, spread, b.reshape(dy, flat)], { axis, reduction: 'add' }), undefined];
 });
@@ -299,7 +359,8 @@ const clip: GradientRule<'Clip'> = rule((node, dy, _wanted, b) => {
   return [mask ? b.masked(dy, mask) : dy, undefined, undefined];
 });
 
-const identity = <K extends OpType>(): GradientRule<K> => rule((node, dy) => [dy, ...new Array<undefined>(Math.max(0, node.inputs.length - 1)).fill(undefined)]);
+const identity = <K extends OpType>(): GradientRule<K> =>
+  rule((node, dy) => [dy, ...new Array<undefined>(Math.max(0, node.inputs.length - 1)).fill(undefined)]);
 
 /**
  * One row an op; `null` says that there is no gradient. Formulas follow the definition of each operator in the ONNX
@@ -313,7 +374,10 @@ export const gradientRules: { readonly [K in OpType]: GradientRule<K> | null } =
   Add: broadcast((_node, dy) => [() => dy, () => dy]),
   Sub: broadcast((_node, dy, b) => [() => dy, () => b.op('Neg', [dy])]),
   Mul: broadcast((node, dy, b) => [() => b.op('Mul', [dy, node.input(1)]), () => b.op('Mul', [dy, node.input(0)])]),
-  Div: broadcast((node, dy, b) => [() => b.op('Div', [dy, node.input(1)]), () => b.op('Neg', [b.op('Div', [b.op('Mul', [dy, node.output()]), node.input(1)])])]),
+  Div: broadcast((node, dy, b) => [
+    () => b.op('Div', [dy, node.input(1)]),
+    () => b.op('Neg', [b.op('Div', [b.op('Mul', [dy, node.output()]), node.input(1)])]),
+  ]),
   Pow: broadcast((node, dy, b) => [
     () => b.op('Mul', [dy, b.op('Mul', [node.input(1), b.op('Pow', [node.input(0), b.op('Sub', [node.input(1), b.scalar(1)])])])]),
     () => b.op('Mul', [dy, b.op('Mul', [node.output(), b.op('Log', [node.input(0)])])]),
@@ -321,10 +385,19 @@ export const gradientRules: { readonly [K in OpType]: GradientRule<K> | null } =
   Min: selection(),
   Max: selection(),
   Relu: elementwise((b, dy, _x, y) => b.masked(dy, b.op('Greater', [y, b.scalar(0)]))),
-  LeakyRelu: elementwise((b, dy, x, _y, node) => b.op('Where', [b.op('Greater', [x, b.scalar(0)]), dy, b.op('Mul', [dy, b.scalar((node as Node<'LeakyRelu'>).attr('alpha') as number)])])),
+  LeakyRelu: elementwise((b, dy, x, _y, node) =>
+    b.op('Where', [
+      b.op('Greater', [x, b.scalar(0)]),
+      dy,
+      b.op('Mul', [dy, b.scalar((node as Node<'LeakyRelu'>).attr('alpha') as number)]),
+    ]),
+  ),
   PRelu: broadcast((node, dy, b) => {
     const positive = b.op('Greater', [node.input(0), b.scalar(0)]);
-    return [() => b.op('Where', [positive, dy, b.op('Mul', [dy, node.input(1)])]), () => b.op('Where', [positive, b.scalar(0), b.op('Mul', [dy, node.input(0)])])];
+    return [
+      () => b.op('Where', [positive, dy, b.op('Mul', [dy, node.input(1)])]),
+      () => b.op('Where', [positive, b.scalar(0), b.op('Mul', [dy, node.input(0)])]),
+    ];
   }),
   Clip: clip,
   Sigmoid: elementwise((b, dy, _x, y) => b.op('Mul', [dy, b.op('Mul', [y, b.op('Sub', [b.scalar(1), y])])])),
@@ -336,7 +409,11 @@ export const gradientRules: { readonly [K in OpType]: GradientRule<K> | null } =
   // y = x·clip(x/6 + 1/2, 0, 1): 0 below -3, 1 above 3, x/3 + 1/2 between.
   HardSwish: elementwise((b, dy, x) => {
     const middle = b.op('Add', [b.op('Mul', [x, b.scalar(1 / 3)]), b.scalar(0.5)]);
-    const slope = b.op('Where', [b.op('LessOrEqual', [x, b.scalar(-3)]), b.scalar(0), b.op('Where', [b.op('GreaterOrEqual', [x, b.scalar(3)]), b.scalar(1), middle])]);
+    const slope = b.op('Where', [
+      b.op('LessOrEqual', [x, b.scalar(-3)]),
+      b.scalar(0),
+      b.op('Where', [b.op('GreaterOrEqual', [x, b.scalar(3)]), b.scalar(1), middle]),
+    ]);
     return b.op('Mul', [dy, slope]);
   }),
   Softmax: softmaxFamily(false),
@@ -352,7 +429,9 @@ export const gradientRules: { readonly [K in OpType]: GradientRule<K> | null } =
   Round: null,
   Sign: null,
   // d erf(x)/dx = 2/√π · exp(-x²)
-  Erf: elementwise((b, dy, x) => b.op('Mul', [dy, b.op('Mul', [b.scalar(2 / Math.sqrt(Math.PI)), b.op('Exp', [b.op('Neg', [b.op('Mul', [x, x])])])])])),
+  Erf: elementwise((b, dy, x) =>
+    b.op('Mul', [dy, b.op('Mul', [b.scalar(2 / Math.sqrt(Math.PI)), b.op('Exp', [b.op('Neg', [b.op('Mul', [x, x])])])])]),
+  ),
   MaxPool: maxPool,
   AveragePool: averagePool,
   GlobalAveragePool: globalAverage,

@@ -10,14 +10,20 @@ export type GridEnds = (group: number) => { low: Value; high: Value };
 type Rule = GradientRule<never>;
 
 /** The gradient goes through unchanged to the first input. */
-const pass: Rule = ((node: Node, dy: readonly (Value | undefined)[]) => node.inputs.map((_, port) => (port === 0 ? dy[0] : undefined))) as unknown as Rule;
+const pass: Rule = ((node: Node, dy: readonly (Value | undefined)[]) =>
+  node.inputs.map((_, port) => (port === 0 ? dy[0] : undefined))) as unknown as Rule;
 
 /**
  * Straight-through estimator: `dx = dy` where `low ≤ x ≤ high`, 0 outside (Bengio et al. 2013, arXiv:1308.3432; clipped form of
  * Jacob et al. 2018, arXiv:1712.05877). For weights every value lies inside unless their range is clipped.
  * Behind a ReLU whose zero is the bottom of the grid both masks become one, `0 < x ≤ high`.
  */
-export function straightThrough(inserted: Inserted, plan: QuantPlan, ends: GridEnds, weightEnds: (index: number) => { low: Value; high: Value } | undefined): CustomGradients {
+export function straightThrough(
+  inserted: Inserted,
+  plan: QuantPlan,
+  ends: GridEnds,
+  weightEnds: (index: number) => { low: Value; high: Value } | undefined,
+): CustomGradients {
   const rules = new Map<Node, Rule>();
   const masked = (low: Value | undefined, high: Value): Rule =>
     ((node: Node, dy: readonly (Value | undefined)[], _wanted: readonly boolean[], b: import('../ir/builder.js').GraphBuilder) => {
@@ -32,7 +38,12 @@ export function straightThrough(inserted: Inserted, plan: QuantPlan, ends: GridE
     const relu = float.producer;
     const grid = plan.groups[point.group]?.grid;
     if (relu?.op === 'Relu' && float.readers.length === 1 && grid && !grid.symmetric) {
-      rules.set(relu, ((node: Node, dy: readonly (Value | undefined)[], _wanted: readonly boolean[], b: import('../ir/builder.js').GraphBuilder) => {
+      rules.set(relu, ((
+        node: Node,
+        dy: readonly (Value | undefined)[],
+        _wanted: readonly boolean[],
+        b: import('../ir/builder.js').GraphBuilder,
+      ) => {
         const y = node.output();
         return [b.masked(dy[0] as Value, b.op('And', [b.op('Greater', [y, b.scalar(0)]), b.op('LessOrEqual', [y, high])]))];
       }) as unknown as Rule);

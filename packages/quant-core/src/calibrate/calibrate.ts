@@ -1,5 +1,5 @@
-import { OctetError } from '../errors.js';
 import type { Engine } from '../engine/engine.js';
+import { OctetError } from '../errors.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
 import type { QuantGrid } from '../tensor/affine.js';
@@ -43,7 +43,13 @@ export async function calibrate(
   onProgress: (samples: number) => void,
 ): Promise<Map<string, CalibratedRange>> {
   const input = graph.inputs[0] as Value;
-  const program = await engine.compile(withTaps(graph, taps.map((tap) => tap.value)), { threads: 1, mode: 'train' });
+  const program = await engine.compile(
+    withTaps(
+      graph,
+      taps.map((tap) => tap.value),
+    ),
+    { threads: 1, mode: 'train' },
+  );
   const watched = taps.map((tap) => ({ ...tap, observer: createObserver(recipe), average: new MovingAverage() }));
   let samples = 0;
   try {
@@ -54,9 +60,14 @@ export async function calibrate(
         const values = tensor?.as('float32').data as Float32Array;
         const batch = extremes(values);
         if (!Number.isFinite(batch.min + batch.max)) {
-          throw new OctetError('DATASET_NOT_FINITE', `Activation ${tap.value} is not finite on calibration samples ${samples} to ${samples + (x.shape[0] as number) - 1}`, { tensor: tap.value, sample: samples }, {
-            hint: 'Check the scaling of the dataset (scale, mean, std): the float model overflows on it.',
-          });
+          throw new OctetError(
+            'DATASET_NOT_FINITE',
+            `Activation ${tap.value} is not finite on calibration samples ${samples} to ${samples + (x.shape[0] as number) - 1}`,
+            { tensor: tap.value, sample: samples },
+            {
+              hint: 'Check the scaling of the dataset (scale, mean, std): the float model overflows on it.',
+            },
+          );
         }
         tap.observer.observe(values);
         tap.average.update(batch);

@@ -1,6 +1,5 @@
-import type { Range } from '../fakequant/scales.js';
 import type { Recipe } from '../recipe.js';
-import { affineFromRange, dequantizeValue, type QuantGrid, quantizeValue } from '../tensor/affine.js';
+import { affineFromRange, dequantizeValue, type QuantGrid, quantizeValue, type Range } from '../tensor/affine.js';
 
 /** Watches the values of one activation, batch by batch, and says which range to quantize. */
 export interface RangeObserver {
@@ -212,7 +211,8 @@ class EntropyObserver implements RangeObserver {
     const oneSided = histogram.seen.min >= 0 || histogram.seen.max <= 0;
     const levels = oneSided ? grid.qmax - grid.qmin + 1 : Math.ceil((grid.qmax - grid.qmin + 1) / 2);
     const magnitude = new Float64Array(binCount);
-    for (let bin = 0; bin < binCount; bin++) magnitude[bin] = (histogram.counts[binCount + bin] as number) + (histogram.counts[binCount - 1 - bin] as number);
+    for (let bin = 0; bin < binCount; bin++)
+      magnitude[bin] = (histogram.counts[binCount + bin] as number) + (histogram.counts[binCount - 1 - bin] as number);
     let bestBins = binCount;
     let least = Number.POSITIVE_INFINITY;
     for (let bins = Math.max(levels, 64); bins <= binCount; bins += 16) {

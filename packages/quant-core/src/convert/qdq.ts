@@ -1,11 +1,11 @@
 import { beforeAbsorbed } from '../fakequant/absorb.js';
 import { clipIntegers, fillsType } from '../fakequant/insert.js';
 import { type BiasPoint, padsWithZero, type QuantPlan, type WeightPoint } from '../fakequant/plan.js';
-import { planWeights, scaleConstants, type ScaleTable } from '../fakequant/simulate.js';
-import { quantizeWeight, type WeightScales } from '../fakequant/scales.js';
+import { int32Max, quantizeBias, quantizeWeight, type WeightScales } from '../fakequant/scales.js';
+import { inputScaleOf, planWeights, type ScaleTable, scaleConstants } from '../fakequant/simulate.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
-import { type AffineParams, type QuantGrid, roundHalfEven } from '../tensor/affine.js';
+import type { AffineParams, QuantGrid } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 
 export interface Converted {
@@ -15,8 +15,6 @@ export interface Converted {
   /** Scales as written: weight scales may have been raised for a bias. */
   table: ScaleTable;
 }
-
-const int32Max = 2 ** 31 - 1;
 
 /**
  * The int8 model: weights as int8 constants, biases as int32 with scale `s_in · s_w`, QuantizeLinear/DequantizeLinear around
@@ -28,13 +26,11 @@ export function toQdq(graph: Graph, plan: QuantPlan, table: ScaleTable): Convert
   const nodes = new Map(copy.nodes.map((node) => [node.name, node]));
   const values = new Map(copy.values().map((value) => [value.name, value]));
   const biasOf = new Map(plan.biases.map((bias) => [bias.node, bias]));
-  const groupOf = new Map(plan.activations.map((point) => [point.value, point.group]));
   const weightScale = table.weights.map((scales, index) => {
     const point = plan.weights[index] as WeightPoint;
     const bias = biasOf.get(point.node);
     if (!bias) return scales;
-    const input = table.activations[groupOf.get(bias.input) as number] as AffineParams;
-    return raisedForBias(scales, biasTensor(nodes, bias), input.scale, (channel) => {
+    return raisedForBias(scales, biasTensor(nodes, bias), inputScaleOf(plan, table, bias), (channel) => {
       notes.push({ node: point.node, text: `the scale of channel ${channel} was raised so that its bias fits int32` });
     });
   });
@@ -44,8 +40,7 @@ export function toQdq(graph: Graph, plan: QuantPlan, table: ScaleTable): Convert
   });
   for (const bias of plan.biases) {
     const index = plan.weights.findIndex((point) => point.node === bias.node);
-    const input = table.activations[groupOf.get(bias.input) as number] as AffineParams;
-    writeBias(copy, nodes, bias, weightScale[index] as WeightScales, input.scale);
+    writeBias(copy, nodes, bias, weightScale[index] as WeightScales, inputScaleOf(plan, table, bias));
   }
   for (const point of plan.activations) {
     const group = plan.groups[point.group] as QuantPlan['groups'][number];
@@ -58,7 +53,8 @@ export function toQdq(graph: Graph, plan: QuantPlan, table: ScaleTable): Convert
   return { graph: copy, notes, table: { activations: table.activations, weights: weightScale } };
 }
 
-const biasTensor = (nodes: ReadonlyMap<string, Node>, bias: BiasPoint) => nodes.get(bias.node)?.input(bias.port).constant?.as('float32') as Tensor<'float32'>;
+const biasTensor = (nodes: ReadonlyMap<string, Node>, bias: BiasPoint) =>
+  nodes.get(bias.node)?.input(bias.port).constant?.as('float32') as Tensor<'float32'>;
 
 /** A bias beyond int32 raises the scale of its weights, as ONNX Runtime's own quantizer does. */
 function raisedForBias(scales: WeightScales, bias: Tensor<'float32'>, inputScale: number, note: (channel: number) => void): WeightScales {
@@ -83,24 +79,24 @@ function writeWeight(graph: Graph, node: Node, point: WeightPoint, tensor: Tenso
       : scaleConstants(graph, point.value, 'int8', scales.scale, scales.zeroPoint);
   const stored = graph.constant(`${point.value}_int8`, integers);
   const attrs = point.axis === undefined ? {} : { axis: point.axis };
-  const dequantize = graph.node('DequantizeLinear', [stored, constants.scale, constants.zeroPoint], attrs, { name: `${point.value}_dequantize` });
+  const dequantize = graph.node('DequantizeLinear', [stored, constants.scale, constants.zeroPoint], attrs, {
+    name: `${point.value}_dequantize`,
+  });
   node.setInput(point.port, dequantize.output());
 }
 
 function writeBias(graph: Graph, nodes: ReadonlyMap<string, Node>, bias: BiasPoint, weight: WeightScales, inputScale: number): void {
   const node = nodes.get(bias.node) as Node;
   const tensor = biasTensor(nodes, bias);
-  const scale = Float32Array.from(weight.scale, (s) => Math.fround(s * inputScale));
-  const integers = Int32Array.from(tensor.data, (value, channel) => {
-    const q = roundHalfEven(value / (scale[scale.length === 1 ? 0 : channel] as number));
-    return Math.max(-int32Max, Math.min(int32Max, q));
-  });
+  const { integers, scale } = quantizeBias(tensor, inputScale, weight);
   const single = scale.length === 1;
   const shape = single ? [] : [scale.length];
   const stored = graph.constant(`${bias.value}_int32`, new Tensor('int32', tensor.shape, integers));
   const scales = graph.constant(`${bias.value}_scale`, Tensor.float32(shape, scale));
   const zero = graph.constant(`${bias.value}_zero_point`, new Tensor('int32', shape, new Int32Array(scale.length)));
-  const dequantize = graph.node('DequantizeLinear', [stored, scales, zero], single ? {} : { axis: 0 }, { name: `${bias.value}_dequantize` });
+  const dequantize = graph.node('DequantizeLinear', [stored, scales, zero], single ? {} : { axis: 0 }, {
+    name: `${bias.value}_dequantize`,
+  });
   node.setInput(bias.port, dequantize.output());
 }
 
@@ -155,4 +151,5 @@ function padIntegers(graph: Graph): void {
   graph.sort();
 }
 
-const sameConstant = (a: Value | undefined, b: Value | undefined) => a?.constant !== undefined && b?.constant !== undefined && Buffer.compare(a.constant.raw, b.constant.raw) === 0;
+const sameConstant = (a: Value | undefined, b: Value | undefined) =>
+  a?.constant !== undefined && b?.constant !== undefined && Buffer.compare(a.constant.raw, b.constant.raw) === 0;

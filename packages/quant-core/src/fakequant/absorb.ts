@@ -12,7 +12,11 @@ function repeats(node: Node, grid: QuantGrid, params: AffineParams): boolean {
   const reaches = (value: number, end: number) => quantizeValue(value, params, grid.qmin, grid.qmax) === end;
   const low = node.op === 'Relu' ? 0 : bound(node, 1);
   const high = node.op === 'Relu' ? undefined : bound(node, 2);
-  return (node.op === 'Relu' || node.op === 'Clip') && (low === undefined || reaches(low, grid.qmin)) && (high === undefined || reaches(high, grid.qmax));
+  return (
+    (node.op === 'Relu' || node.op === 'Clip') &&
+    (low === undefined || reaches(low, grid.qmin)) &&
+    (high === undefined || reaches(high, grid.qmax))
+  );
 }
 
 /**

@@ -43,9 +43,12 @@ function rewrite(graph: Graph, b: GraphBuilder, { node, x, w }: Layer): void {
   const scale = b.op('Mul', [x.input(1), w.input(1)]);
   const channels = w.input(1).constant?.size ?? 1;
   const spatial = node.op === 'Conv' ? (node.input(1).shape?.length ?? 4) - 2 : 0;
-  const perChannel = (value: Value) => (channels > 1 && spatial ? b.reshape(value, [channels, ...new Array<number>(spatial).fill(1)]) : value);
+  const perChannel = (value: Value) =>
+    channels > 1 && spatial ? b.reshape(value, [channels, ...new Array<number>(spatial).fill(1)]) : value;
   const whole = bias && b.op('Round', [b.op('Div', [bias, scale])]);
-  const sum = graph.node(node.op, [integers(b, x), integers(b, w), ...(whole ? [whole] : [])], node.attrs, { name: `${node.name}_sum` }).output();
+  const sum = graph
+    .node(node.op, [integers(b, x), integers(b, w), ...(whole ? [whole] : [])], node.attrs, { name: `${node.name}_sum` })
+    .output();
   const quantizer = quantizerBehind(graph, node.output());
   if (!quantizer) {
     graph.replaceAll(node.output(), b.op('Mul', [sum, perChannel(scale)]));
@@ -67,7 +70,12 @@ function quantizerBehind(graph: Graph, value: Value): Node<'QuantizeLinear'> | u
     if (!reader) return undefined;
     if (reader.is('QuantizeLinear')) {
       const params = paramsOf(reader);
-      const grid = { dtype: reader.input(2).dtype as 'uint8' | 'int8', qmin: reader.input(2).dtype === 'int8' ? -128 : 0, qmax: reader.input(2).dtype === 'int8' ? 127 : 255, symmetric: false };
+      const grid = {
+        dtype: reader.input(2).dtype as 'uint8' | 'int8',
+        qmin: reader.input(2).dtype === 'int8' ? -128 : 0,
+        qmax: reader.input(2).dtype === 'int8' ? 127 : 255,
+        symmetric: false,
+      };
       return params && beforeAbsorbed(at, grid, params) === value ? reader : undefined;
     }
     if (!reader.is('Relu') && !reader.is('Clip')) return undefined;

@@ -31,7 +31,8 @@ export interface Inserted {
 }
 
 /** Whether the grid is all of its integer type, so that saturation alone keeps values inside. */
-export const fillsType = (grid: QuantGrid): boolean => (grid.dtype === 'uint8' ? grid.qmin === 0 && grid.qmax === 255 : grid.qmin <= -127 && grid.qmax === 127);
+export const fillsType = (grid: QuantGrid): boolean =>
+  grid.dtype === 'uint8' ? grid.qmin === 0 && grid.qmax === 255 : grid.qmin <= -127 && grid.qmax === 127;
 
 /**
  * Put a fake quant (QuantizeLinear, then a clip on the integers where the grid is narrower than its type, then
@@ -89,7 +90,10 @@ export function insertFakeQuant(graph: Graph, plan: QuantPlan, source: ScaleSour
 
 /** `min(max(q, qmin), qmax)` on the integers themselves. */
 export function clipIntegers(graph: Graph, integers: Value, grid: QuantGrid, name: string): Node<'Clip'> {
-  const make = grid.dtype === 'uint8' ? (v: number) => new Tensor('uint8', [], Uint8Array.of(v)) : (v: number) => new Tensor('int8', [], Int8Array.of(v));
+  const make =
+    grid.dtype === 'uint8'
+      ? (v: number) => new Tensor('uint8', [], Uint8Array.of(v))
+      : (v: number) => new Tensor('int8', [], Int8Array.of(v));
   const low = graph.constant(`${name}_qmin`, make(grid.qmin));
   const high = graph.constant(`${name}_qmax`, make(grid.qmax));
   return graph.node('Clip', [integers, low, high], {}, { name: `${name}_range` });

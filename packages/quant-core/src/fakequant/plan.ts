@@ -75,7 +75,8 @@ function obstacle(node: Node, choice: LayerChoice): string | undefined {
   if (weight.dtype !== 'float32') return `its weights are ${weight.dtype}`;
   if (!isFloat(node.inputs[0])) return 'its input is not float32';
   if (node.op === 'ConvTranspose') return 'ConvTranspose has no integer kernel in ONNX Runtime';
-  if (node.is('Gemm') && (node.attr('transA') || node.attr('alpha') !== 1 || node.attr('beta') !== 1)) return 'Gemm with transA, alpha or beta has no integer kernel';
+  if (node.is('Gemm') && (node.attr('transA') || node.attr('alpha') !== 1 || node.attr('beta') !== 1))
+    return 'Gemm with transA, alpha or beta has no integer kernel';
   if (node.is('MatMul') && weight.constant.shape.length !== 2) return 'its weights are not a matrix';
   const bias = node.inputs[spec(node.op).bias ?? -1];
   if (bias && !bias.constant) return 'its bias is not a constant';
@@ -119,7 +120,8 @@ function runsOnIntegers(node: Node, recipe: Recipe, quantized: (value: Value) =>
   if (facts.quantizedBinary) return data.length === 2 && data.every((value) => !value.constant && quantized(value));
   if (node.op === 'Concat') return data.length > 0 && data.every(quantized);
   if (node.is('Pad') && !padsWithZero(node)) return false;
-  if (facts.quantizedUnary || facts.sharesInputScale) return node.inputs[0] !== undefined && isFloat(node.inputs[0]) && quantized(node.inputs[0]);
+  if (facts.quantizedUnary || facts.sharesInputScale)
+    return node.inputs[0] !== undefined && isFloat(node.inputs[0]) && quantized(node.inputs[0]);
   return false;
 }
 
@@ -140,8 +142,16 @@ export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
     else seeds.set(node, choice);
   }
   if (!seeds.size) {
-    const why = float.slice(0, 3).map((f) => `${f.op} ${f.node}: ${f.reason}`).join('; ') || 'it has no Conv, Gemm or MatMul';
-    throw new OctetError('MODEL_NOTHING_TO_QUANTIZE', `No layer can be int8: ${why}`, float[0] ? { node: float[0].node, op: float[0].op } : {});
+    const why =
+      float
+        .slice(0, 3)
+        .map((f) => `${f.op} ${f.node}: ${f.reason}`)
+        .join('; ') || 'it has no Conv, Gemm or MatMul';
+    throw new OctetError(
+      'MODEL_NOTHING_TO_QUANTIZE',
+      `No layer can be int8: ${why}`,
+      float[0] ? { node: float[0].node, op: float[0].op } : {},
+    );
   }
 
   const integer = new Set<Node>(seeds.keys());
@@ -164,7 +174,8 @@ export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
   for (const node of integer) {
     if (!spec(node.op).sharesInputScale) continue;
     const data = node.op === 'Concat' ? node.inputs : node.inputs.slice(0, 1);
-    for (const value of [...data.slice(1), ...node.outputs]) if (value && isFloat(value) && points.has(value)) groups.join(data[0] as Value, value);
+    for (const value of [...data.slice(1), ...node.outputs])
+      if (value && isFloat(value) && points.has(value)) groups.join(data[0] as Value, value);
   }
   return assemble(graph, recipe, seeds, integer, points, groups, float);
 }
@@ -176,7 +187,12 @@ export function padsWithZero(node: Node<'Pad'>): boolean {
 }
 
 /** Which values carry a quantizer; the value is the set of readers, or undefined for all of them. */
-function pointsOf(graph: Graph, seeds: ReadonlyMap<Node, LayerChoice>, integer: ReadonlySet<Node>, ends: ReadonlyMap<Node, Value>): Map<Value, Set<Node> | undefined> {
+function pointsOf(
+  graph: Graph,
+  seeds: ReadonlyMap<Node, LayerChoice>,
+  integer: ReadonlySet<Node>,
+  ends: ReadonlyMap<Node, Value>,
+): Map<Value, Set<Node> | undefined> {
   const points = new Map<Value, Set<Node> | undefined>();
   const producedByInteger = new Map<Value, Node>();
   for (const [node, end] of ends) producedByInteger.set(end, node);
@@ -228,25 +244,45 @@ function assemble(
       delete (groups[group] as ActivationGroup).fixed;
     }
     const readers = points.get(value);
-    return { value: value.name, group, ...(readers ? { readers: [...readers].map((node) => node.name) } : {}), ...(repeats ? { repeats } : {}) };
+    return {
+      value: value.name,
+      group,
+      ...(readers ? { readers: [...readers].map((node) => node.name) } : {}),
+      ...(repeats ? { repeats } : {}),
+    };
   });
   const weights = [...seeds].map(([node, choice]): WeightPoint => {
     const port = spec(node.op).weight as number;
     const weight = node.input(port);
     const rank = weight.constant?.shape.length ?? 0;
     const { bits, perChannel, ...grid } = choice.weights;
-    return { node: node.name, op: node.op, value: weight.name, port, bits, grid: { dtype: grid.dtype, qmin: grid.qmin, qmax: grid.qmax, symmetric: grid.symmetric }, ...(perChannel ? { axis: channelAxis(node, rank) } : {}) };
+    return {
+      node: node.name,
+      op: node.op,
+      value: weight.name,
+      port,
+      bits,
+      grid: { dtype: grid.dtype, qmin: grid.qmin, qmax: grid.qmax, symmetric: grid.symmetric },
+      ...(perChannel ? { axis: channelAxis(node, rank) } : {}),
+    };
   });
   const biases = [...seeds.keys()].flatMap((node): BiasPoint[] => {
     const port = spec(node.op).bias;
     const bias = port === undefined ? undefined : node.inputs[port];
-    return bias && port !== undefined ? [{ node: node.name, value: bias.name, port, input: node.input(0).name, weight: node.input(spec(node.op).weight as number).name }] : [];
+    return bias && port !== undefined
+      ? [{ node: node.name, value: bias.name, port, input: node.input(0).name, weight: node.input(spec(node.op).weight as number).name }]
+      : [];
   });
   const noted = new Set(float.map((entry) => entry.node));
   for (const node of graph.nodes) {
     if (integer.has(node) || noted.has(node.name) || isAbsorbed(node, integer)) continue;
     if (!node.outputs.some(isFloat)) continue;
-    float.push({ node: node.name, op: node.opName, reason: node.op === 'Opaque' ? 'the operator is not in the list of docs/ops.md' : 'no integer kernel, or an input that is not quantized' });
+    float.push({
+      node: node.name,
+      op: node.opName,
+      reason:
+        node.op === 'Opaque' ? 'the operator is not in the list of docs/ops.md' : 'no integer kernel, or an input that is not quantized',
+    });
   }
   return { activations, groups, weights, biases, integer: [...integer].map((node) => node.name), float };
 }
@@ -255,7 +291,12 @@ function assemble(
 function isAbsorbed(node: Node, integer: ReadonlySet<Node>): boolean {
   if (!spec(node.op).absorbedByRequantization) return false;
   const before = node.input(0).producer;
-  return before !== undefined && before.op !== 'Opaque' && (integer.has(before) || isAbsorbed(before, integer)) && node.input(0).readers.length === 1;
+  return (
+    before !== undefined &&
+    before.op !== 'Opaque' &&
+    (integer.has(before) || isAbsorbed(before, integer)) &&
+    node.input(0).readers.length === 1
+  );
 }
 
 function groupOf(value: Value, recipe: Recipe): ActivationGroup {

@@ -21,10 +21,22 @@ interface ActivationChoice {
  * 2·255·63 stays below 2^15 (docs/decisions/0002-seven-bit-weights.md).
  */
 const presets: Record<Target, { weights: WeightChoice; activations: ActivationChoice }> = {
-  onnxruntime: { weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: true }, activations: { bits: 8, symmetric: false, reduceRange: false } },
-  x86: { weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: false }, activations: { bits: 8, symmetric: false, reduceRange: true } },
-  fbgemm: { weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: false }, activations: { bits: 8, symmetric: false, reduceRange: true } },
-  qnnpack: { weights: { bits: 8, perChannel: false, symmetric: true, reduceRange: false }, activations: { bits: 8, symmetric: false, reduceRange: false } },
+  onnxruntime: {
+    weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: true },
+    activations: { bits: 8, symmetric: false, reduceRange: false },
+  },
+  x86: {
+    weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: false },
+    activations: { bits: 8, symmetric: false, reduceRange: true },
+  },
+  fbgemm: {
+    weights: { bits: 8, perChannel: true, symmetric: true, reduceRange: false },
+    activations: { bits: 8, symmetric: false, reduceRange: true },
+  },
+  qnnpack: {
+    weights: { bits: 8, perChannel: false, symmetric: true, reduceRange: false },
+    activations: { bits: 8, symmetric: false, reduceRange: false },
+  },
 };
 
 export interface LayerChoice {
@@ -48,7 +60,10 @@ export function activationGrid(choice: ActivationChoice): QuantGrid {
 
 /** Glob with `*` (anything) and `?` (one character); a name without them must match whole. */
 function matches(pattern: string, name: string): boolean {
-  const source = pattern.replace(/[.+^${}()|[\]\\]/g, '\\$&').replace(/\*/g, '.*').replace(/\?/g, '.');
+  const source = pattern
+    .replace(/[.+^${}()|[\]\\]/g, '\\$&')
+    .replace(/\*/g, '.*')
+    .replace(/\?/g, '.');
   return new RegExp(`^${source}$`).test(name);
 }
 
@@ -65,18 +80,39 @@ export function layerChoice(recipe: Recipe, name: string, op: string): LayerChoi
     activations = { ...activations, ...layer.activations };
   }
   if (weights.perChannel && !weights.symmetric) {
-    throw new OctetError('CONFIG_IMPOSSIBLE', `${op} ${name}: per-channel weights must be symmetric, no int8 runtime executes them otherwise`, { node: name, op, pointer: '/quantization' }, { hint: 'Set weights.symmetric to true or weights.perChannel to false.' });
+    throw new OctetError(
+      'CONFIG_IMPOSSIBLE',
+      `${op} ${name}: per-channel weights must be symmetric, no int8 runtime executes them otherwise`,
+      { node: name, op, pointer: '/quantization' },
+      { hint: 'Set weights.symmetric to true or weights.perChannel to false.' },
+    );
   }
-  for (const [kind, choice] of [['weights', weights], ['activations', activations]] as const) {
-    if (choice.bits - (choice.reduceRange ? 1 : 0) < 2) throw new OctetError('CONFIG_IMPOSSIBLE', `${op} ${name}: ${kind} of ${choice.bits} bits cannot be reduced further`, { node: name, op, pointer: '/quantization' }, { hint: 'Set reduceRange to false or use more bits.' });
+  for (const [kind, choice] of [
+    ['weights', weights],
+    ['activations', activations],
+  ] as const) {
+    if (choice.bits - (choice.reduceRange ? 1 : 0) < 2)
+      throw new OctetError(
+        'CONFIG_IMPOSSIBLE',
+        `${op} ${name}: ${kind} of ${choice.bits} bits cannot be reduced further`,
+        { node: name, op, pointer: '/quantization' },
+        { hint: 'Set reduceRange to false or use more bits.' },
+      );
   }
-  return { skip, weights: { ...weightGrid(weights), perChannel: weights.perChannel, bits: weights.bits }, activations: { ...activationGrid(activations), bits: activations.bits } };
+  return {
+    skip,
+    weights: { ...weightGrid(weights), perChannel: weights.perChannel, bits: weights.bits },
+    activations: { ...activationGrid(activations), bits: activations.bits },
+  };
 }
 
 /** Overrides that match no layer are mistakes worth telling. */
 export function unmatchedOverrides(recipe: Recipe, layers: readonly { name: string; op: string }[]): number[] {
   return recipe.quantization.layers.flatMap((override, index) => {
-    const hit = layers.some((layer) => (override.name === undefined || matches(override.name, layer.name)) && (override.op === undefined || override.op === layer.op));
+    const hit = layers.some(
+      (layer) =>
+        (override.name === undefined || matches(override.name, layer.name)) && (override.op === undefined || override.op === layer.op),
+    );
     return hit ? [] : [index];
   });
 }

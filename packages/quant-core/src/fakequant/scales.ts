@@ -1,5 +1,5 @@
-import { type AffineParams, affineFromRange, dequantizeValue, type QuantGrid, quantizeValue } from '../tensor/affine.js';
-import { stridesOf, type Tensor } from '../tensor/tensor.js';
+import { type AffineParams, affineFromRange, dequantizeValue, type QuantGrid, quantizeValue, type Range, roundHalfEven } from '../tensor/affine.js';
+import { stridesOf, Tensor } from '../tensor/tensor.js';
 import type { ActivationGroup, ActivationPoint, WeightPoint } from './plan.js';
 
 /** Scales and zero points of one weight: one entry for each channel, or one in all. */
@@ -8,14 +8,12 @@ export interface WeightScales {
   zeroPoint: Int8Array;
 }
 
-/** A closed range of real values. */
-export interface Range {
-  min: number;
-  max: number;
-}
-
 /** Calls `visit(channel, start, length)` for every contiguous run of elements that belongs to one channel of `axis`. */
-export function forEachChannelRun(shape: readonly number[], axis: number | undefined, visit: (channel: number, start: number, length: number) => void): void {
+export function forEachChannelRun(
+  shape: readonly number[],
+  axis: number | undefined,
+  visit: (channel: number, start: number, length: number) => void,
+): void {
   const size = shape.reduce((a, b) => a * b, 1);
   if (axis === undefined) {
     visit(0, 0, size);
@@ -27,7 +25,8 @@ export function forEachChannelRun(shape: readonly number[], axis: number | undef
 }
 
 /** Number of scales a weight of `shape` has. */
-export const channelCount = (shape: readonly number[], axis: number | undefined): number => (axis === undefined ? 1 : (shape[axis] as number));
+export const channelCount = (shape: readonly number[], axis: number | undefined): number =>
+  axis === undefined ? 1 : (shape[axis] as number);
 
 /** Smallest and largest value of every channel. */
 function channelRanges(data: Float32Array, shape: readonly number[], axis: number | undefined): { min: Float64Array; max: Float64Array } {
@@ -52,7 +51,12 @@ function channelRanges(data: Float32Array, shape: readonly number[], axis: numbe
  * Scales of a weight from its values, `clip[channel]` being the share of the range that is kept (1 = all of it).
  * The one way weights get their scales: during training, for PTQ and at conversion.
  */
-export function weightScales(data: Float32Array, shape: readonly number[], point: Pick<WeightPoint, 'grid' | 'axis'>, clip?: Float32Array): WeightScales {
+export function weightScales(
+  data: Float32Array,
+  shape: readonly number[],
+  point: Pick<WeightPoint, 'grid' | 'axis'>,
+  clip?: Float32Array,
+): WeightScales {
   const { min, max } = channelRanges(data, shape, point.axis);
   const scale = new Float32Array(min.length);
   const zeroPoint = new Int8Array(min.length);
@@ -73,6 +77,32 @@ export function quantizeWeight(tensor: Tensor<'float32'>, point: Pick<WeightPoin
     for (let i = start; i < start + length; i++) out[i] = quantizeValue(tensor.data[i] as number, params, point.grid.qmin, point.grid.qmax);
   });
   return out;
+}
+
+/** Largest magnitude of a stored bias. */
+export const int32Max = 2 ** 31 - 1;
+
+/** A bias as int32, with the scales `s_in · s_w` of its channels (one in all where the weight has one). */
+export function quantizeBias(
+  bias: Tensor<'float32'>,
+  inputScale: number,
+  weight: WeightScales,
+): { integers: Int32Array; scale: Float32Array } {
+  const scale = Float32Array.from(weight.scale, (s) => s * inputScale);
+  const integers = Int32Array.from(bias.data, (value, channel) => {
+    const q = roundHalfEven(value / (scale[scale.length === 1 ? 0 : channel] as number));
+    return Math.max(-int32Max, Math.min(int32Max, q));
+  });
+  return { integers, scale };
+}
+
+/** The bias that the int8 model adds. */
+export function roundedBias(bias: Tensor<'float32'>, inputScale: number, weight: WeightScales): Tensor<'float32'> {
+  const { integers, scale } = quantizeBias(bias, inputScale, weight);
+  return Tensor.float32(
+    bias.shape,
+    Float32Array.from(integers, (q, channel) => q * (scale[scale.length === 1 ? 0 : channel] as number)),
+  );
 }
 
 /**
@@ -108,7 +138,11 @@ export function bestWeightClip(tensor: Tensor<'float32'>, point: Pick<WeightPoin
 }
 
 /** Scale and zero point of every activation group, from the ranges of its points. */
-export function activationParams(groups: readonly ActivationGroup[], points: readonly ActivationPoint[], ranges: ReadonlyMap<string, Range>): AffineParams[] {
+export function activationParams(
+  groups: readonly ActivationGroup[],
+  points: readonly ActivationPoint[],
+  ranges: ReadonlyMap<string, Range>,
+): AffineParams[] {
   return groups.map((group, index) => {
     if (group.fixed) return group.fixed;
     let min = 0;
@@ -126,5 +160,8 @@ export function activationParams(groups: readonly ActivationGroup[], points: rea
 
 /** The real values at the two ends of a grid: what lies between them passes the straight-through estimator. */
 export function gridEnds(params: AffineParams, grid: QuantGrid): Range {
-  return { min: Math.fround((grid.qmin - params.zeroPoint) * params.scale), max: Math.fround((grid.qmax - params.zeroPoint) * params.scale) };
+  return {
+    min: Math.fround((grid.qmin - params.zeroPoint) * params.scale),
+    max: Math.fround((grid.qmax - params.zeroPoint) * params.scale),
+  };
 }

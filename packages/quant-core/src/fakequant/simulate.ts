@@ -1,10 +1,10 @@
-import type { Graph, Value } from '../ir/graph.js';
+import type { Graph, Node, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import type { AffineParams } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import { insertFakeQuant } from './insert.js';
-import type { QuantPlan } from './plan.js';
-import { type WeightScales, weightScales } from './scales.js';
+import type { ActivationPoint, BiasPoint, QuantPlan } from './plan.js';
+import { roundedBias, type WeightScales, weightScales } from './scales.js';
 
 /** Scale and zero point of everything in a plan, by position in it. */
 export interface ScaleTable {
@@ -27,7 +27,13 @@ export function scalesOfWeights(graph: Graph, plan: QuantPlan, clips: ReadonlyMa
 }
 
 /** Constants for scale and zero point: a scalar each, or one entry a channel. */
-export function scaleConstants(graph: Graph, name: string, dtype: 'uint8' | 'int8', scale: Float32Array | number, zeroPoint: ArrayLike<number> | number): { scale: Value; zeroPoint: Value } {
+export function scaleConstants(
+  graph: Graph,
+  name: string,
+  dtype: 'uint8' | 'int8',
+  scale: Float32Array | number,
+  zeroPoint: ArrayLike<number> | number,
+): { scale: Value; zeroPoint: Value } {
   const single = typeof scale === 'number';
   const scales = single ? Tensor.scalar(scale) : Tensor.float32([scale.length], scale);
   const points = typeof zeroPoint === 'number' ? [zeroPoint] : Array.from(zeroPoint);
@@ -36,9 +42,26 @@ export function scaleConstants(graph: Graph, name: string, dtype: 'uint8' | 'int
   return { scale: graph.constant(`${name}_scale`, scales), zeroPoint: graph.constant(`${name}_zero_point`, zero) };
 }
 
-/** The fake-quant graph with fixed scales: what training believes the int8 model computes. */
+/** Scale of the input of the layer that a bias belongs to. */
+export function inputScaleOf(plan: QuantPlan, table: ScaleTable, bias: BiasPoint): number {
+  const point = plan.activations.find((activation) => activation.value === bias.input) as ActivationPoint;
+  return (table.activations[point.group] as AffineParams).scale;
+}
+
+/** The fake-quant graph with fixed scales and rounded biases: what the int8 model computes, in float. */
 export function simulate(graph: Graph, plan: QuantPlan, table: ScaleTable): Graph {
   const copy = graph.clone();
+  const nodes = new Map(copy.nodes.map((node) => [node.name, node]));
+  for (const bias of plan.biases) {
+    const node = nodes.get(bias.node) as Node;
+    const weight = table.weights[plan.weights.findIndex((point) => point.node === bias.node)] as WeightScales;
+    const rounded = roundedBias(
+      node.input(bias.port).constant?.as('float32') as Tensor<'float32'>,
+      inputScaleOf(plan, table, bias),
+      weight,
+    );
+    node.setInput(bias.port, copy.constant(bias.value, rounded));
+  }
   const shared = plan.groups.map((group, index) => {
     const params = table.activations[index] as AffineParams;
     return scaleConstants(copy, `group_${index}`, group.grid.dtype, params.scale, params.zeroPoint);

@@ -5,11 +5,12 @@ import { toQdq } from '../convert/qdq.js';
 import { batches } from '../data/batches.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import { activationParams, bestWeightClip, type Range } from '../fakequant/scales.js';
+import { activationParams, bestWeightClip } from '../fakequant/scales.js';
 import { planWeights, type ScaleTable, scalesOfWeights, simulate } from '../fakequant/simulate.js';
 import { writeOnnx } from '../formats/onnx/write.js';
 import type { Graph } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
+import type { Range } from '../tensor/affine.js';
 import { sizeOf } from '../tensor/tensor.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
@@ -36,14 +37,29 @@ function observedTaps(plan: QuantPlan) {
 }
 
 /** Observe the ranges of all activations on the calibration samples. */
-export async function calibrateModel(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData): Promise<Map<string, CalibratedRange>> {
+export async function calibrateModel(
+  context: Context,
+  model: PreparedModel,
+  plan: QuantPlan,
+  data: JobData,
+): Promise<Map<string, CalibratedRange>> {
   const { recipe } = context.job;
   const taps = observedTaps(plan);
   const values = new Map(model.graph.values().map((value) => [value.name, value]));
-  const perSample = taps.reduce((sum, tap) => sum + sizeOf((values.get(tap.value)?.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))), 0);
+  const perSample = taps.reduce(
+    (sum, tap) => sum + sizeOf((values.get(tap.value)?.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))),
+    0,
+  );
   const batchSize = model.locked ? (model.fixedBatch as number) : calibrationBatch(recipe.calibration.batchSize, perSample);
-  const order = model.locked ? data.calibration.subarray(0, data.calibration.length - (data.calibration.length % batchSize)) : data.calibration;
-  if (!order.length) throw new OctetError('CONFIG_IMPOSSIBLE', `The model takes ${batchSize} samples at a time, calibration has ${data.calibration.length}`, { pointer: '/calibration/samples' });
+  const order = model.locked
+    ? data.calibration.subarray(0, data.calibration.length - (data.calibration.length % batchSize))
+    : data.calibration;
+  if (!order.length)
+    throw new OctetError(
+      'CONFIG_IMPOSSIBLE',
+      `The model takes ${batchSize} samples at a time, calibration has ${data.calibration.length}`,
+      { pointer: '/calibration/samples' },
+    );
   return calibrate(model.graph, taps, batches(data.dataset, order, { batchSize, ...context.abortable }), recipe, context.engine, (done) =>
     context.progress('calibrate', done, order.length, 'samples'),
   );
@@ -52,7 +68,13 @@ export async function calibrateModel(context: Context, model: PreparedModel, pla
 /** Below 8 bits the range of weights is cut where that lowers the squared error. */
 export function weightClipsFor(graph: Graph, plan: QuantPlan): Map<string, Float32Array> {
   const tensors = planWeights(graph, plan);
-  return new Map(plan.weights.flatMap((point, index) => (point.bits < 8 && point.grid.symmetric ? [[point.value, bestWeightClip(tensors[index] as NonNullable<(typeof tensors)[number]>, point)] as const] : [])));
+  return new Map(
+    plan.weights.flatMap((point, index) =>
+      point.bits < 8 && point.grid.symmetric
+        ? [[point.value, bestWeightClip(tensors[index] as NonNullable<(typeof tensors)[number]>, point)] as const]
+        : [],
+    ),
+  );
 }
 
 /**
@@ -68,7 +90,10 @@ export async function exportCandidate(
   clips: ReadonlyMap<string, Float32Array>,
   name: string,
 ): Promise<Candidate> {
-  const wanted: ScaleTable = { activations: activationParams(plan.groups, plan.activations, ranges), weights: scalesOfWeights(float, plan, clips) };
+  const wanted: ScaleTable = {
+    activations: activationParams(plan.groups, plan.activations, ranges),
+    weights: scalesOfWeights(float, plan, clips),
+  };
   const { graph: artifact, notes, table } = toQdq(float, plan, wanted);
   for (const note of notes) context.warn('WEIGHT_SCALE_RAISED', `${note.node}: ${note.text}`, { node: note.node });
   const simulation = simulate(float, plan, table);
@@ -88,7 +113,11 @@ function checkInterface(original: Graph, artifact: Graph): void {
       const other = artifact[side][index];
       const fixed = (value.shape ?? []).every((dim, axis) => typeof dim !== 'number' || other?.shape?.[axis] === dim);
       if (other?.name !== value.name || other.dtype !== value.dtype || !fixed) {
-        throw new OctetError('PARITY_BROKEN', `The ${side.slice(0, -1)} ${value.name} (${value.dtype}, [${value.shape}]) became ${other?.name} (${other?.dtype}, [${other?.shape}])`, { tensor: value.name });
+        throw new OctetError(
+          'PARITY_BROKEN',
+          `The ${side.slice(0, -1)} ${value.name} (${value.dtype}, [${value.shape}]) became ${other?.name} (${other?.dtype}, [${other?.shape}])`,
+          { tensor: value.name },
+        );
       }
     });
   }

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
-import { OrtEngine } from '../engine/ort/ort.js';
 import type { Engine } from '../engine/engine.js';
+import { OrtEngine } from '../engine/ort/ort.js';
 import { OctetError } from '../errors.js';
 import type { PipelineEvent, QuantizeJob, Stage } from '../events.js';
 import type { Report } from '../report/schema.js';

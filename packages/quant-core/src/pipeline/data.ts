@@ -1,4 +1,4 @@
-import { type IndexedBatch, batches } from '../data/batches.js';
+import { batches, type IndexedBatch } from '../data/batches.js';
 import { type Dataset, openDataset, type Samples } from '../data/dataset.js';
 import { checkAgainstModel, checkSameClasses } from '../data/model-check.js';
 import { split } from '../data/split.js';
@@ -33,7 +33,12 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
       ...context.abortable,
       onProgress: (done, total) => context.progress('load', done, total, 'samples'),
     });
-    checkAgainstModel(dataset.summary, source.config, model.input.spec, dataset.task === 'classification' && model.width === 1 ? 2 : model.width);
+    checkAgainstModel(
+      dataset.summary,
+      source.config,
+      model.input.spec,
+      dataset.task === 'classification' && model.width === 1 ? 2 : model.width,
+    );
     return dataset;
   };
   const dataset = await open(job.dataset);
@@ -42,13 +47,28 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
     evaluation = job.evaluationDataset ? await open(job.evaluationDataset) : undefined;
     if (evaluation) {
       checkSameClasses(dataset.summary, evaluation.summary);
-      if (evaluation.task !== dataset.task) throw new OctetError('DATASET_LABELS', `The dataset is for ${dataset.task}, the evaluation dataset for ${evaluation.task}`, {}, { hint: 'Give both datasets the same kind of labels.' });
+      if (evaluation.task !== dataset.task)
+        throw new OctetError(
+          'DATASET_LABELS',
+          `The dataset is for ${dataset.task}, the evaluation dataset for ${evaluation.task}`,
+          {},
+          { hint: 'Give both datasets the same kind of labels.' },
+        );
     }
     const { labels } = dataset;
     const all = Uint32Array.from({ length: dataset.size }, (_, i) => i);
     const outer = evaluation ? { rest: all, held: new Uint32Array() } : split(dataset.size, recipe.evaluation.split, recipe.seed, labels);
-    if (outer.rest.length < 2) throw new OctetError('DATASET_EMPTY', `${dataset.size} samples are too few: after the evaluation split fewer than two are left to train on`);
-    const inner = split(outer.rest.length, recipe.training.holdout, recipe.seed + 1, labels && Int32Array.from(outer.rest, (i) => labels[i] as number));
+    if (outer.rest.length < 2)
+      throw new OctetError(
+        'DATASET_EMPTY',
+        `${dataset.size} samples are too few: after the evaluation split fewer than two are left to train on`,
+      );
+    const inner = split(
+      outer.rest.length,
+      recipe.training.holdout,
+      recipe.seed + 1,
+      labels && Int32Array.from(outer.rest, (i) => labels[i] as number),
+    );
     const of = (positions: Uint32Array) => positions.map((i) => outer.rest[i] as number);
     const train = of(inner.rest);
     const chosen = Random.for(recipe.seed, 'calibration').permutation(train.length).subarray(0, recipe.calibration.samples).sort();
@@ -75,7 +95,12 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
 }
 
 /** Batches as the evaluation wants them. */
-export async function* evaluationBatches(samples: Samples, indices: Uint32Array, batchSize: number, signal: AbortSignal | undefined): AsyncGenerator<EvaluationBatch> {
+export async function* evaluationBatches(
+  samples: Samples,
+  indices: Uint32Array,
+  batchSize: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<EvaluationBatch> {
   for await (const batch of batches(samples, indices, { batchSize, ...(signal ? { signal } : {}) })) yield forEvaluation(batch);
 }
 

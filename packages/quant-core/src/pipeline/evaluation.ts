@@ -1,16 +1,16 @@
+import type { Samples } from '../data/dataset.js';
 import type { Program } from '../engine/engine.js';
 import { type Choice, chooseBetter, type HoldoutFigures, holdoutFigures } from '../evaluate/choose.js';
 import { collectOutputs } from '../evaluate/collect.js';
-import { measureLatency } from '../evaluate/latency.js';
 import { hasInt8Dot, readCpu } from '../evaluate/cpu.js';
+import { measureLatency } from '../evaluate/latency.js';
 import { type MetricName, metricValue, resolveMetric } from '../evaluate/metrics.js';
 import type { Outputs } from '../evaluate/outputs.js';
 import { leastParity, parityOf } from '../evaluate/parity.js';
 import { inspectRuntime } from '../evaluate/runtime.js';
-import type { Samples } from '../data/dataset.js';
+import type { Stage } from '../events.js';
 import { exactArithmetic } from '../fakequant/exact.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import type { Stage } from '../events.js';
 import type { LatencyFigures, Report } from '../report/schema.js';
 import { Random } from '../tensor/random.js';
 import { sizeOf, Tensor } from '../tensor/tensor.js';
@@ -37,13 +37,18 @@ export class Evaluator {
   /** What a program says about some samples. */
   async collect(program: Program, samples: Samples, indices: Uint32Array, stage: Stage): Promise<Outputs> {
     const { context, model, data } = this;
-    const outputs = await collectOutputs(program, evaluationBatches(samples, indices, context.job.recipe.evaluation.batchSize, context.signal), { input: model.input.name, output: model.output }, {
-      task: data.task,
-      ...(this.kind ? { kind: this.kind } : {}),
-      ...(model.fixedBatch === undefined ? {} : { fixedBatch: model.fixedBatch }),
-      onProgress: (done) => context.progress(stage, done, indices.length, 'samples'),
-      ...context.abortable,
-    });
+    const outputs = await collectOutputs(
+      program,
+      evaluationBatches(samples, indices, context.job.recipe.evaluation.batchSize, context.signal),
+      { input: model.input.name, output: model.output },
+      {
+        task: data.task,
+        ...(this.kind ? { kind: this.kind } : {}),
+        ...(model.fixedBatch === undefined ? {} : { fixedBatch: model.fixedBatch }),
+        onProgress: (done) => context.progress(stage, done, indices.length, 'samples'),
+        ...context.abortable,
+      },
+    );
     this.kind = outputs.kind;
     return outputs;
   }
@@ -65,7 +70,9 @@ export class Evaluator {
    */
   async warnOfSaturation(candidate: Candidate, plan: QuantPlan, exact: Outputs, metric: MetricName): Promise<void> {
     const cpu = readCpu();
-    const full = plan.weights.filter((point) => 2 * Math.max(point.grid.qmax, -point.grid.qmin) * Math.max(...plan.groups.map((group) => group.grid.qmax)) > int16Max);
+    const full = plan.weights.filter(
+      (point) => 2 * Math.max(point.grid.qmax, -point.grid.qmin) * Math.max(...plan.groups.map((group) => group.grid.qmax)) > int16Max,
+    );
     if (!full.length || process.arch !== 'x64' || hasInt8Dot(cpu) !== false) return;
     const { engine, threads } = this.context;
     const program = await engine.load(candidate.path, { threads, mode: 'infer', saturatingIntegers: true });
@@ -87,10 +94,16 @@ export class Evaluator {
   }
 
   /** PTQ or QAT, by what each does on the held-out split of the training data. */
-  async choose(metric: MetricName, floatPath: string, ptq: Candidate, qat: Candidate | undefined): Promise<Choice & { samples: number; ptq: number; qat: number | null }> {
+  async choose(
+    metric: MetricName,
+    floatPath: string,
+    ptq: Candidate,
+    qat: Candidate | undefined,
+  ): Promise<Choice & { samples: number; ptq: number; qat: number | null }> {
     const { dataset, holdout } = this.data;
     const float = await this.collectFile(floatPath, dataset, holdout, 'evaluate');
-    const figures = async (candidate: Candidate): Promise<HoldoutFigures> => holdoutFigures(metric, await this.collectFile(candidate.path, dataset, holdout, 'evaluate'), float);
+    const figures = async (candidate: Candidate): Promise<HoldoutFigures> =>
+      holdoutFigures(metric, await this.collectFile(candidate.path, dataset, holdout, 'evaluate'), float);
     const of = { ptq: await figures(ptq), qat: qat ? await figures(qat) : null };
     return { ...chooseBetter(metric, of.ptq, of.qat), samples: holdout.length, ptq: of.ptq.metric, qat: of.qat?.metric ?? null };
   }
@@ -101,14 +114,28 @@ export class Evaluator {
     const program = await engine.compile(exactArithmetic(candidate.simulation), { threads, mode: 'train' });
     const { model } = this;
     try {
-      const simulated = await collectOutputs(program, evaluationBatches(this.data.evaluationSamples, this.data.evaluationIndices, this.context.job.recipe.evaluation.batchSize, this.context.signal), { input: model.input.name, output: model.output }, {
-        task: this.data.task,
-        kind: artifact.kind,
-        ...(model.locked ? { fixedBatch: model.fixedBatch as number } : {}),
-        ...this.context.abortable,
-      });
+      const simulated = await collectOutputs(
+        program,
+        evaluationBatches(
+          this.data.evaluationSamples,
+          this.data.evaluationIndices,
+          this.context.job.recipe.evaluation.batchSize,
+          this.context.signal,
+        ),
+        { input: model.input.name, output: model.output },
+        {
+          task: this.data.task,
+          kind: artifact.kind,
+          ...(model.locked ? { fixedBatch: model.fixedBatch as number } : {}),
+          ...this.context.abortable,
+        },
+      );
       const parity = parityOf(simulated, artifact);
-      if (parity.top1Agreement < leastParity) this.context.warn('PARITY_LOW', `Simulation and artifact agree on ${(100 * parity.top1Agreement).toFixed(2)} % of the samples only.`);
+      if (parity.top1Agreement < leastParity)
+        this.context.warn(
+          'PARITY_LOW',
+          `Simulation and artifact agree on ${(100 * parity.top1Agreement).toFixed(2)} % of the samples only.`,
+        );
       return parity;
     } finally {
       await program.dispose();
@@ -116,12 +143,20 @@ export class Evaluator {
   }
 
   /** Latency of both models and what the runtime makes of the int8 one. */
-  async speed(floatPath: string, int8Path: string): Promise<{ latency: { float: LatencyFigures; int8: LatencyFigures; threads: number }; runtime: Report['runtime'] }> {
+  async speed(
+    floatPath: string,
+    int8Path: string,
+  ): Promise<{ latency: { float: LatencyFigures; int8: LatencyFigures; threads: number }; runtime: Report['runtime'] }> {
     const { context, model } = this;
     const { engine, job } = context;
     const shape = this.data.dataset.sampleShape;
     const random = Random.for(job.recipe.seed, 'latency');
-    const feeds = (batch: number) => ({ [model.input.name]: Tensor.float32([batch, ...shape], new Float32Array(batch * sizeOf(shape)).map(() => random.uniform())) });
+    const feeds = (batch: number) => ({
+      [model.input.name]: Tensor.float32(
+        [batch, ...shape],
+        new Float32Array(batch * sizeOf(shape)).map(() => random.uniform()),
+      ),
+    });
     const options = { threads: latencyThreads, mode: 'infer' } as const;
     const [float, int8] = [await engine.load(floatPath, options), await engine.load(int8Path, options)];
     try {
@@ -135,8 +170,17 @@ export class Evaluator {
         onProgress: (done, total) => context.progress('evaluate', done, total, 'runs'),
         ...context.abortable,
       });
-      const runtime = await inspectRuntime({ engine, path: int8Path, threads: latencyThreads, feeds: feeds(model.fixedBatch ?? 1), directory: job.workDirectory });
-      return { latency: { float: floatFigures, int8: int8Figures, threads: latencyThreads }, runtime: { name: engine.name, version: engine.version, ...runtime } };
+      const runtime = await inspectRuntime({
+        engine,
+        path: int8Path,
+        threads: latencyThreads,
+        feeds: feeds(model.fixedBatch ?? 1),
+        directory: job.workDirectory,
+      });
+      return {
+        latency: { float: floatFigures, int8: int8Figures, threads: latencyThreads },
+        runtime: { name: engine.name, version: engine.version, ...runtime },
+      };
     } finally {
       await float.dispose();
       await int8.dispose();

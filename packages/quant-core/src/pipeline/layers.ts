@@ -3,8 +3,8 @@ import type { Program } from '../engine/engine.js';
 import { type LayerTap, layerErrors } from '../evaluate/layers.js';
 import { layerBytes } from '../evaluate/sizes.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import type { Graph, Node, Value } from '../ir/graph.js';
 import { extract } from '../ir/extract.js';
+import type { Graph, Node, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import type { LayerReport } from '../report/schema.js';
 import type { Candidate } from './candidates.js';
@@ -20,12 +20,19 @@ const mostLocalLayers = 200;
 /** The quantized value that a layer ends in, through absorbed activations; its own output where none is. */
 function endOf(node: Node, points: ReadonlyMap<string, unknown>): Value {
   let at = node.output();
-  while (!points.has(at.name) && at.readers.length === 1 && spec((at.readers[0] as Node).op).absorbedByRequantization) at = (at.readers[0] as Node).output();
+  while (!points.has(at.name) && at.readers.length === 1 && spec((at.readers[0] as Node).op).absorbedByRequantization)
+    at = (at.readers[0] as Node).output();
   return points.has(at.name) ? at : node.output();
 }
 
 /** One row for every layer with weights and every node that stays float, with its error on evaluation samples. */
-export async function layerRows(context: Context, model: PreparedModel, plan: QuantPlan, candidate: Candidate, data: JobData): Promise<LayerReport[]> {
+export async function layerRows(
+  context: Context,
+  model: PreparedModel,
+  plan: QuantPlan,
+  candidate: Candidate,
+  data: JobData,
+): Promise<LayerReport[]> {
   const { engine, threads } = context;
   const nodes = new Map(candidate.float.nodes.map((node) => [node.name, node]));
   const points = new Map(plan.activations.map((point) => [point.value, point]));
@@ -37,7 +44,9 @@ export async function layerRows(context: Context, model: PreparedModel, plan: Qu
   const quantTap = (end: Value) => {
     const dequantized = `${end.name}_dequantize`;
     // A quantized graph output swapped names with its dequantized value.
-    return points.has(end.name) && !candidate.simulation.outputs.some((value) => value.name === end.name) && simulated.has(dequantized) ? dequantized : end.name;
+    return points.has(end.name) && !candidate.simulation.outputs.some((value) => value.name === end.name) && simulated.has(dequantized)
+      ? dequantized
+      : end.name;
   };
   const programs: Program[] = [];
   const load = async (graph: Graph) => {
@@ -51,7 +60,8 @@ export async function layerRows(context: Context, model: PreparedModel, plan: Qu
     const local = new Map<string, Graph>();
     for (const { node, end } of layers) {
       const input = node.input(0);
-      if (locals) local.set(node.name, extract(candidate.simulation, [simulated.get(input.name) as Value], [simulated.get(quantTap(end)) as Value]));
+      if (locals)
+        local.set(node.name, extract(candidate.simulation, [simulated.get(input.name) as Value], [simulated.get(quantTap(end)) as Value]));
     }
     const fed = [...new Set(layers.map(({ node }) => node.input(0).name))];
     const float = await load(withTaps(candidate.float, [...new Set([...layers.map(({ end }) => end.name), ...(locals ? fed : [])])]));
@@ -66,7 +76,9 @@ export async function layerRows(context: Context, model: PreparedModel, plan: Qu
         floatTap: end.name,
         quantTap: quantTap(end),
         ...(params && grid ? { grid: { ...params, qmin: grid.qmin, qmax: grid.qmax } } : {}),
-        ...(own ? { local: { program: await load(own), feeds: { [own.inputs[0]?.name as string]: node.input(0).name }, output: quantTap(end) } } : {}),
+        ...(own
+          ? { local: { program: await load(own), feeds: { [own.inputs[0]?.name as string]: node.input(0).name }, output: quantTap(end) } }
+          : {}),
       });
     }
     const errors = await layerErrors({
@@ -74,7 +86,12 @@ export async function layerRows(context: Context, model: PreparedModel, plan: Qu
       quantized,
       input: model.input.name,
       layers: taps,
-      batches: evaluationBatches(data.evaluationSamples, data.evaluationIndices.subarray(0, layerSamples), context.job.recipe.evaluation.batchSize, context.signal),
+      batches: evaluationBatches(
+        data.evaluationSamples,
+        data.evaluationIndices.subarray(0, layerSamples),
+        context.job.recipe.evaluation.batchSize,
+        context.signal,
+      ),
       ...(model.locked ? { fixedBatch: model.fixedBatch as number } : {}),
       ...context.abortable,
     });
@@ -93,7 +110,15 @@ export async function layerRows(context: Context, model: PreparedModel, plan: Qu
         ...(point ? { activationBits: plan.groups[point.group]?.bits ?? 8 } : {}),
         perChannel: weight.axis !== undefined,
         ...(params ? { scale: params.scale, zeroPoint: params.zeroPoint } : {}),
-        ...(error ? { range: error.range, sqnrAccumulatedDb: error.sqnrAccumulatedDb, ...(error.sqnrLocalDb === undefined ? {} : { sqnrLocalDb: error.sqnrLocalDb }), ...(error.rmseOverScale === undefined ? {} : { rmseOverScale: error.rmseOverScale }), ...(error.clipped === undefined ? {} : { clipped: error.clipped }) } : {}),
+        ...(error
+          ? {
+              range: error.range,
+              sqnrAccumulatedDb: error.sqnrAccumulatedDb,
+              ...(error.sqnrLocalDb === undefined ? {} : { sqnrLocalDb: error.sqnrLocalDb }),
+              ...(error.rmseOverScale === undefined ? {} : { rmseOverScale: error.rmseOverScale }),
+              ...(error.clipped === undefined ? {} : { clipped: error.clipped }),
+            }
+          : {}),
         channelSpread: scales.reduce((a, v) => Math.max(a, v), 0) / scales.reduce((a, v) => Math.min(a, v), Number.POSITIVE_INFINITY),
         floatBytes: floatBytes.get(node.name) ?? 0,
         int8Bytes: int8Bytes.get(node.name) ?? 0,
@@ -107,9 +132,22 @@ export async function layerRows(context: Context, model: PreparedModel, plan: Qu
 
 const parametersOf = (node: Node) => node.inputs.reduce((sum, value) => sum + (value?.constant?.size ?? 0), 0);
 
-function floatRows(plan: QuantPlan, nodes: ReadonlyMap<string, Node>, floatBytes: ReadonlyMap<string, number>, int8Bytes: ReadonlyMap<string, number>): LayerReport[] {
+function floatRows(
+  plan: QuantPlan,
+  nodes: ReadonlyMap<string, Node>,
+  floatBytes: ReadonlyMap<string, number>,
+  int8Bytes: ReadonlyMap<string, number>,
+): LayerReport[] {
   return plan.float.map(({ node: name, op, reason }) => {
     const node = nodes.get(name);
-    return { name, op, precision: 'float', reason, parameters: node ? parametersOf(node) : 0, floatBytes: floatBytes.get(name) ?? 0, int8Bytes: int8Bytes.get(name) ?? 0 };
+    return {
+      name,
+      op,
+      precision: 'float',
+      reason,
+      parameters: node ? parametersOf(node) : 0,
+      floatBytes: floatBytes.get(name) ?? 0,
+      int8Bytes: int8Bytes.get(name) ?? 0,
+    };
   });
 }

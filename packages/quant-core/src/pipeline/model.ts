@@ -1,5 +1,4 @@
-import { buildTrainingStep } from '../train/step.js';
-import { parameterLayout } from '../train/parameters.js';
+import type { SampleSpec } from '../data/materialise.js';
 import type { Engine } from '../engine/engine.js';
 import { OctetError } from '../errors.js';
 import type { Limits, ModelSummary } from '../events.js';
@@ -9,11 +8,12 @@ import { type ModelSource, readModel } from '../formats/read.js';
 import type { Graph, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import { spec } from '../ir/ops.js';
-import type { SampleSpec } from '../data/materialise.js';
 import { normalise } from '../normalise/index.js';
 import { rebatch } from '../normalise/rebatch.js';
 import { defaultRecipe, type Recipe } from '../recipe.js';
 import { logitsOf } from '../train/loss.js';
+import { parameterLayout } from '../train/parameters.js';
+import { buildTrainingStep } from '../train/step.js';
 
 /** A model as every later stage wants it. */
 export interface PreparedModel {
@@ -42,7 +42,11 @@ const quantizedOp = /^(QuantizeLinear|DequantizeLinear|DynamicQuantizeLinear|QLi
 export async function prepareModel(path: string, limits: Limits, engine: Engine): Promise<PreparedModel> {
   const { graph: original, source } = await readModel(path, limits);
   const quantized = original.nodes.find((node) => quantizedOp.test(node.opName));
-  if (quantized) throw new OctetError('MODEL_ALREADY_QUANTIZED', `The model holds ${quantized.opName} ${quantized.name}: it is quantized already`, { node: quantized.name, op: quantized.opName });
+  if (quantized)
+    throw new OctetError('MODEL_ALREADY_QUANTIZED', `The model holds ${quantized.opName} ${quantized.name}: it is quantized already`, {
+      node: quantized.name,
+      op: quantized.opName,
+    });
   inferShapes(original);
   const input = onlyInput(original);
   const output = onlyOutput(original);
@@ -80,21 +84,35 @@ async function evaluate(graph: Graph, engine: Engine) {
 function onlyInput(graph: Graph): Value {
   const [input, ...more] = graph.inputs;
   if (!input || more.length) {
-    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `The model has ${graph.inputs.length} inputs${more.length ? ` (${graph.inputs.map((value) => value.name).join(', ')})` : ''}; one is wanted`, input ? { tensor: input.name } : {});
+    throw new OctetError(
+      'MODEL_INPUTS_UNSUPPORTED',
+      `The model has ${graph.inputs.length} inputs${more.length ? ` (${graph.inputs.map((value) => value.name).join(', ')})` : ''}; one is wanted`,
+      input ? { tensor: input.name } : {},
+    );
   }
-  if (input.dtype !== 'float32') throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Input ${input.name} is ${input.dtype}, float32 is wanted`, { tensor: input.name });
-  if (!input.shape?.length) throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Input ${input.name} has no batch dimension`, { tensor: input.name });
+  if (input.dtype !== 'float32')
+    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Input ${input.name} is ${input.dtype}, float32 is wanted`, { tensor: input.name });
+  if (!input.shape?.length)
+    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Input ${input.name} has no batch dimension`, { tensor: input.name });
   return input;
 }
 
 function onlyOutput(graph: Graph): Value {
   const [output, ...more] = graph.outputs;
   if (!output || more.length) {
-    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `The model has ${graph.outputs.length} outputs (${graph.outputs.map((value) => value.name).join(', ')}); one is wanted`, more[0] ? { tensor: more[0].name } : {}, {
-      hint: 'Export the model with the one output that the labels are for.',
-    });
+    throw new OctetError(
+      'MODEL_INPUTS_UNSUPPORTED',
+      `The model has ${graph.outputs.length} outputs (${graph.outputs.map((value) => value.name).join(', ')}); one is wanted`,
+      more[0] ? { tensor: more[0].name } : {},
+      {
+        hint: 'Export the model with the one output that the labels are for.',
+      },
+    );
   }
-  if (output.dtype !== undefined && output.dtype !== 'float32') throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Output ${output.name} is ${output.dtype}, float32 is wanted`, { tensor: output.name });
+  if (output.dtype !== undefined && output.dtype !== 'float32')
+    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Output ${output.name} is ${output.dtype}, float32 is wanted`, {
+      tensor: output.name,
+    });
   return output;
 }
 
@@ -102,18 +120,34 @@ function onlyOutput(graph: Graph): Value {
 export function restoreBatch(graph: Graph, model: Pick<PreparedModel, 'fixedBatch' | 'locked' | 'batchSymbol'>): Graph {
   if (model.fixedBatch === undefined || model.locked) return graph;
   for (const value of [...graph.inputs, ...graph.outputs]) {
-    if (value.type?.shape) value.type = { ...value.type, shape: value.type.shape.map((dim) => (dim === model.batchSymbol ? (model.fixedBatch as number) : dim)) };
+    if (value.type?.shape)
+      value.type = {
+        ...value.type,
+        shape: value.type.shape.map((dim) => (dim === model.batchSymbol ? (model.fixedBatch as number) : dim)),
+      };
   }
   return graph;
 }
 
 /** The plan for a recipe, with overrides that match nothing refused. */
 export function planFor(model: PreparedModel, recipe: Recipe): QuantPlan {
-  const lost = unmatchedOverrides(recipe, model.graph.nodes.map((node) => ({ name: node.name, op: node.op })));
+  const lost = unmatchedOverrides(
+    recipe,
+    model.graph.nodes.map((node) => ({ name: node.name, op: node.op })),
+  );
   if (lost[0] !== undefined) {
-    throw new OctetError('CONFIG_IMPOSSIBLE', `quantization.layers[${lost[0]}] matches no layer of the model`, { pointer: `/quantization/layers/${lost[0]}` }, {
-      hint: `Names of layers are those of the file, such as ${model.graph.nodes.filter((node) => spec(node.op).weight !== undefined).slice(0, 3).map((node) => `"${node.name}"`).join(', ')}; "*" stands for anything.`,
-    });
+    throw new OctetError(
+      'CONFIG_IMPOSSIBLE',
+      `quantization.layers[${lost[0]}] matches no layer of the model`,
+      { pointer: `/quantization/layers/${lost[0]}` },
+      {
+        hint: `Names of layers are those of the file, such as ${model.graph.nodes
+          .filter((node) => spec(node.op).weight !== undefined)
+          .slice(0, 3)
+          .map((node) => `"${node.name}"`)
+          .join(', ')}; "*" stands for anything.`,
+      },
+    );
   }
   return planQuantization(model.graph, recipe);
 }
@@ -159,7 +193,11 @@ export async function summarise(path: string, limits: Limits, engine: Engine): P
     nodes: source.nodes,
     parameters: original.constants().reduce((sum, value) => sum + (value.dtype === 'float32' ? (value.constant?.size ?? 0) : 0), 0),
     bytes: source.bytes,
-    quantizable: plan.weights.map((point) => ({ node: point.node, op: point.op, parameters: nodes.get(point.node)?.input(point.port).constant?.size ?? 0 })),
+    quantizable: plan.weights.map((point) => ({
+      node: point.node,
+      op: point.op,
+      parameters: nodes.get(point.node)?.input(point.port).constant?.size ?? 0,
+    })),
     float: plan.float.map((entry) => ({ ...entry })),
     trainable,
   };

@@ -36,7 +36,17 @@ export async function provenanceOf(context: Context, data: JobData, artifactPath
   const { job, engine, seconds } = context;
   const { recipe } = job;
   const evaluation = job.evaluationDataset;
-  const command = ['octet quantize', basename(job.modelPath), '--data', basename(job.dataset.path), ...(evaluation ? ['--eval', basename(evaluation.path)] : []), '--config', 'config.json', '-o', basename(artifactPath)].join(' ');
+  const command = [
+    'octet quantize',
+    basename(job.modelPath),
+    '--data',
+    basename(job.dataset.path),
+    ...(evaluation ? ['--eval', basename(evaluation.path)] : []),
+    '--config',
+    'config.json',
+    '-o',
+    basename(artifactPath),
+  ].join(' ');
   return {
     modelSha256: await sha256(job.modelPath),
     datasetSha256: await sha256(job.dataset.path),

@@ -7,25 +7,39 @@ import type { QuantPlan } from '../fakequant/plan.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
 import { decodeCheckpoint, encodeCheckpoint } from '../train/checkpoint.js';
-import { type LossSpec, logitsOf } from '../train/loss.js';
+import { type LossSpec, logitsOf, type OutputForm } from '../train/loss.js';
 import { parameterLayout, unpackParameters } from '../train/parameters.js';
-import { train, type TrainResult } from '../train/train.js';
+import { type TrainResult, train } from '../train/train.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import type { PreparedModel } from './model.js';
 
-/** The loss a recipe and a dataset ask for. Throws CONFIG_IMPOSSIBLE where they contradict each other. */
-export function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined): LossSpec {
+/**
+ * The loss a recipe and a dataset ask for; `form` is what the model's output of `width` numbers a sample holds.
+ * Throws CONFIG_IMPOSSIBLE where they contradict each other.
+ */
+export function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined, form: OutputForm): LossSpec {
   const { loss, distillation } = recipe.training;
   const { temperature, weight } = distillation;
-  const refuse = (why: string) => new OctetError('CONFIG_IMPOSSIBLE', `training.loss "${loss}" is impossible: ${why}`, { pointer: '/training/loss' }, { hint: 'Leave training.loss at "auto", or send a dataset with the labels it needs.' });
-  if (loss === 'distillation' || (loss === 'auto' && task === 'unlabelled')) return { kind: task === 'regression' ? 'mse' : 'distillation', distillationWeight: 1, temperature };
+  const refuse = (why: string) =>
+    new OctetError(
+      'CONFIG_IMPOSSIBLE',
+      `training.loss "${loss}" is impossible: ${why}`,
+      { pointer: '/training/loss' },
+      { hint: 'Leave training.loss at "auto", or send a dataset with the labels it needs.' },
+    );
+  // A single output is the logit of a yes, where anything says so; else a value.
+  const binary = width === 1 && (task === 'classification' || form === 'probabilities');
+  if (loss === 'distillation' || (loss === 'auto' && task === 'unlabelled')) {
+    const kind = binary ? 'binary_cross_entropy' : task === 'regression' || width === 1 ? 'mse' : 'distillation';
+    return { kind, distillationWeight: 1, temperature };
+  }
   if (loss === 'mse' || (loss === 'auto' && task === 'regression')) {
     if (task !== 'regression') throw refuse('the dataset has no target values');
     return { kind: 'mse', distillationWeight: weight, temperature };
   }
   if (task !== 'classification') throw refuse('the dataset has no class labels');
-  if (width === 1) return { kind: 'binary_cross_entropy', distillationWeight: 0, temperature };
+  if (binary) return { kind: 'binary_cross_entropy', distillationWeight: weight, temperature };
   return { kind: 'cross_entropy', distillationWeight: weight, temperature };
 }
 
@@ -40,11 +54,24 @@ function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, da
 }
 
 /** Train with fake quant and return the best epoch, its weights in a graph of their own. */
-export async function trainModel(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData, calibrated: ReadonlyMap<string, CalibratedRange>, weightClips: ReadonlyMap<string, Float32Array>): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
+export async function trainModel(
+  context: Context,
+  model: PreparedModel,
+  plan: QuantPlan,
+  data: JobData,
+  calibrated: ReadonlyMap<string, CalibratedRange>,
+  weightClips: ReadonlyMap<string, Float32Array>,
+): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
   const { job, engine, threads } = context;
-  const loss = lossFor(job.recipe, data.task, model.width);
-  const logits = logitsOf(model.graph.outputs[0] as Value).logits;
-  if (model.width === undefined) throw new OctetError('MODEL_NOT_TRAINABLE', `Output ${model.output} has no fixed width: [${logits.shape}]`, { tensor: model.output }, { hint: 'Export the model with a fixed number of outputs.' });
+  const { logits, form } = logitsOf(model.graph.outputs[0] as Value);
+  const loss = lossFor(job.recipe, data.task, model.width, form);
+  if (model.width === undefined)
+    throw new OctetError(
+      'MODEL_NOT_TRAINABLE',
+      `Output ${model.output} has no fixed width: [${logits.shape}]`,
+      { tensor: model.output },
+      { hint: 'Export the model with a fixed number of outputs.' },
+    );
   const steps = train({
     graph: model.graph,
     batchSymbol: model.batchSymbol,
@@ -72,7 +99,13 @@ export async function trainModel(context: Context, model: PreparedModel, plan: Q
       return { ...next.value, graph, loss };
     }
     const event = next.value;
-    if (event.kind === 'step') context.progress('train', event.step, event.total, 'steps', { epoch: event.epoch + 1, loss: event.loss, learningRate: event.learningRate, samplesPerSecond: event.samplesPerSecond });
+    if (event.kind === 'step')
+      context.progress('train', event.step, event.total, 'steps', {
+        epoch: event.epoch + 1,
+        loss: event.loss,
+        learningRate: event.learningRate,
+        samplesPerSecond: event.samplesPerSecond,
+      });
     if (event.kind === 'epoch') context.emit({ type: 'epoch', ...event.record });
     if (event.kind === 'checkpoint') {
       const path = join(job.workDirectory, 'checkpoint.bin');

@@ -8,6 +8,12 @@ export interface QuantGrid {
   symmetric: boolean;
 }
 
+/** A closed range of real values. */
+export interface Range {
+  min: number;
+  max: number;
+}
+
 export interface AffineParams {
   scale: number;
   zeroPoint: number;

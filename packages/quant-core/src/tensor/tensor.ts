@@ -60,7 +60,11 @@ export class Tensor<D extends DType = DType> {
   }
 
   static int64(shape: readonly number[], values: readonly number[]): Tensor<'int64'> {
-    return new Tensor('int64', shape, BigInt64Array.from(values, (v) => BigInt(v)));
+    return new Tensor(
+      'int64',
+      shape,
+      BigInt64Array.from(values, (v) => BigInt(v)),
+    );
   }
 
   /** A float32 scalar (shape `[]`). */

@@ -26,7 +26,14 @@ export function cut(x: Tensor<'float32'>, count: number): Tensor<'float32'>[] {
 }
 
 /** Run a program over the parts of a batch and put the rows of one result together again. */
-export async function runShards(program: ShardedProgram, input: string, x: Tensor<'float32'>, output: string, shards: number, feeds: Record<string, Tensor> = {}): Promise<Float32Array> {
+export async function runShards(
+  program: ShardedProgram,
+  input: string,
+  x: Tensor<'float32'>,
+  output: string,
+  shards: number,
+  feeds: Record<string, Tensor> = {},
+): Promise<Float32Array> {
   const results = await program.run(cut(x, shards).map((part) => ({ ...feeds, [input]: part })));
   const parts = results.map((result) => result[output]?.as('float32').data as Float32Array);
   if (parts.length === 1) return parts[0] as Float32Array;
@@ -40,7 +47,12 @@ export async function runShards(program: ShardedProgram, input: string, x: Tenso
 }
 
 /** The feeds of each shard of a training batch: samples, one-hot labels or values, the teacher's outputs. */
-export function shardFeeds(spec: BatchFeedSpec, { x, labels, values }: Batch, teacher: Float32Array | undefined, shards: number): Record<string, Tensor>[] {
+export function shardFeeds(
+  spec: BatchFeedSpec,
+  { x, labels, values }: Batch,
+  teacher: Float32Array | undefined,
+  shards: number,
+): Record<string, Tensor>[] {
   const { loss, width } = spec;
   const shapeOf = (count: number) => (loss.kind === 'mse' ? [count, ...spec.outputShape] : [count, width]);
   let at = 0;
@@ -50,7 +62,10 @@ export function shardFeeds(spec: BatchFeedSpec, { x, labels, values }: Batch, te
     at += count;
     const feeds: Record<string, Tensor> = { [spec.input]: part };
     if (loss.distillationWeight < 1) {
-      feeds[lossFeeds.target] = loss.kind === 'mse' ? rows(values as Tensor<'float32'>, from, at).reshape(shapeOf(count)) : oneHot(labels as Int32Array, from, at, width);
+      feeds[lossFeeds.target] =
+        loss.kind === 'mse'
+          ? rows(values as Tensor<'float32'>, from, at).reshape(shapeOf(count))
+          : oneHot(labels as Int32Array, from, at, width);
     }
     if (teacher) feeds[lossFeeds.teacher] = Tensor.float32(shapeOf(count), teacher.subarray(from * width, at * width));
     return feeds;

@@ -33,7 +33,12 @@ const magic = 'OCTETCP1';
 
 /** Serialize: magic, length of a JSON header, the header, then the arrays one after the other (little-endian). */
 export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
-  const arrays: (Float32Array | Float64Array)[] = [checkpoint.parameters, ...checkpoint.optimizer, checkpoint.averageMin, checkpoint.averageMax];
+  const arrays: (Float32Array | Float64Array)[] = [
+    checkpoint.parameters,
+    ...checkpoint.optimizer,
+    checkpoint.averageMin,
+    checkpoint.averageMax,
+  ];
   if (checkpoint.best) arrays.push(checkpoint.best.parameters, checkpoint.best.averageMin, checkpoint.best.averageMax);
   const header = JSON.stringify({
     fingerprint: checkpoint.fingerprint,
@@ -48,7 +53,12 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
   const head = Buffer.from(header);
   const size = Buffer.alloc(4);
   size.writeUInt32LE(head.length);
-  return Buffer.concat([Buffer.from(magic), size, head, ...arrays.map((array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength))]);
+  return Buffer.concat([
+    Buffer.from(magic),
+    size,
+    head,
+    ...arrays.map((array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength)),
+  ]);
 }
 
 interface Header {
@@ -65,7 +75,8 @@ interface Header {
 /** Read what `encodeCheckpoint` wrote. Throws CHECKPOINT_MISMATCH when the bytes are something else. */
 export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (buffer.length < 12 || buffer.toString('latin1', 0, 8) !== magic) throw new OctetError('CHECKPOINT_MISMATCH', 'The file is not a checkpoint of Octet');
+  if (buffer.length < 12 || buffer.toString('latin1', 0, 8) !== magic)
+    throw new OctetError('CHECKPOINT_MISMATCH', 'The file is not a checkpoint of Octet');
   const start = 12 + buffer.readUInt32LE(8);
   let header: Header;
   try {
@@ -74,9 +85,14 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
     throw new OctetError('CHECKPOINT_MISMATCH', 'The header of the checkpoint is damaged', {}, { cause: error });
   }
   const arrays = header.lengths.length;
-  const doubles = new Set([1 + header.optimizers, 2 + header.optimizers, ...(header.best ? [4 + header.optimizers, 5 + header.optimizers] : [])]);
+  const doubles = new Set([
+    1 + header.optimizers,
+    2 + header.optimizers,
+    ...(header.best ? [4 + header.optimizers, 5 + header.optimizers] : []),
+  ]);
   const total = header.lengths.reduce((sum, length, index) => sum + length * (doubles.has(index) ? 8 : 4), start);
-  if (total !== buffer.length) throw new OctetError('CHECKPOINT_MISMATCH', `The checkpoint holds ${buffer.length} bytes, its header says ${total}`);
+  if (total !== buffer.length)
+    throw new OctetError('CHECKPOINT_MISMATCH', `The checkpoint holds ${buffer.length} bytes, its header says ${total}`);
   let at = start;
   const take = <T>(make: (buffer: ArrayBuffer) => T, length: number, bytesEach: number): T => {
     const slice = new Uint8Array(buffer.subarray(at, at + length * bytesEach));
@@ -99,6 +115,13 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
     optimizer: list.slice(1, 1 + n) as Float32Array[],
     averageMin: list[1 + n] as Float64Array,
     averageMax: list[2 + n] as Float64Array,
-    best: header.best ? { ...header.best, parameters: list[3 + n] as Float32Array, averageMin: list[4 + n] as Float64Array, averageMax: list[5 + n] as Float64Array } : undefined,
+    best: header.best
+      ? {
+          ...header.best,
+          parameters: list[3 + n] as Float32Array,
+          averageMin: list[4 + n] as Float64Array,
+          averageMax: list[5 + n] as Float64Array,
+        }
+      : undefined,
   };
 }

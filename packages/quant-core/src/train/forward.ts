@@ -1,7 +1,7 @@
-import { GraphBuilder } from '../ir/builder.js';
 import { type Inserted, insertFakeQuant } from '../fakequant/insert.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { channelCount } from '../fakequant/scales.js';
+import { GraphBuilder } from '../ir/builder.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { ParameterLayout } from './parameters.js';
 
@@ -46,7 +46,11 @@ export function parameterise(graph: Graph, layout: ParameterLayout, plan: QuantP
   const flat = graph.input(feedNames.parameters, { dtype: 'float32', shape: [layout.size] });
   const constants = new Map(graph.constants().map((value) => [value.name, value]));
   for (const node of body) for (const value of node.inputs) if (value?.constant) constants.set(value.name, value);
-  const pieces = parts(b, flat, layout.slots.map((slot) => slot.size));
+  const pieces = parts(
+    b,
+    flat,
+    layout.slots.map((slot) => slot.size),
+  );
   const parameters = layout.slots.map((slot, index) => {
     const constant = constants.get(slot.name) as Value;
     const tensor = b.op('Reshape', [pieces[index], b.ints(slot.shape)], {}, `${slot.name}_trained`);
@@ -60,7 +64,8 @@ export function parameterise(graph: Graph, layout: ParameterLayout, plan: QuantP
   let weightScale: Value[] = [];
   if (plan) {
     const groups = plan.groups.map(() => 1);
-    const vector = (name: string, dtype: 'float32' | 'uint8', sizes: readonly number[]) => parts(b, graph.input(name, { dtype, shape: [sizes.reduce((x, y) => x + y, 0)] }), sizes);
+    const vector = (name: string, dtype: 'float32' | 'uint8', sizes: readonly number[]) =>
+      parts(b, graph.input(name, { dtype, shape: [sizes.reduce((x, y) => x + y, 0)] }), sizes);
     const scale = vector(feedNames.activationScale, 'float32', groups);
     const zeroPoint = vector(feedNames.activationZeroPoint, 'uint8', groups);
     if (gridEnds) {
@@ -68,7 +73,9 @@ export function parameterise(graph: Graph, layout: ParameterLayout, plan: QuantP
       high = vector(feedNames.activationHigh, 'float32', groups);
     }
     const slots = new Map(layout.slots.map((slot, index) => [slot.name, index]));
-    const sizes = plan.weights.map((point) => channelCount((layout.slots[slots.get(point.value) as number] as { shape: readonly number[] }).shape, point.axis));
+    const sizes = plan.weights.map((point) =>
+      channelCount((layout.slots[slots.get(point.value) as number] as { shape: readonly number[] }).shape, point.axis),
+    );
     const total = sizes.reduce((x, y) => x + y, 0);
     weightScale = parts(b, graph.input(feedNames.weightScale, { dtype: 'float32', shape: [total] }), sizes);
     const weightZeroPoint = parts(b, graph.input(feedNames.weightZeroPoint, { dtype: 'int8', shape: [total] }), sizes);

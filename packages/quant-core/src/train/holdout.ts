@@ -44,15 +44,16 @@ export class HoldoutScore {
       const own = targets.values ? meanSquare(z, targets.values.data.subarray(row * this.width, (row + 1) * this.width)) : 0;
       return (1 - share) * own + (share && teacher ? share * meanSquare(z, teacher) : 0);
     }
+    const t = this.spec.temperature;
     if (this.spec.kind === 'binary_cross_entropy') {
-      const y = (targets.labels?.[row] as number) > 0 ? 1 : 0;
       const v = z[0] as number;
-      return Math.max(v, 0) - v * y + Math.log1p(Math.exp(-Math.abs(v)));
+      const own = targets.labels && share < 1 ? binaryCrossEntropy(v, (targets.labels[row] as number) > 0 ? 1 : 0) : 0;
+      const soft = teacher && share > 0 ? binaryCrossEntropy(v / t, 1 / (1 + Math.exp(-(teacher[0] as number) / t))) : 0;
+      return (1 - share) * own + share * t * t * soft;
     }
     let loss = 0;
     if (targets.labels && share < 1) loss += (1 - share) * -logSoftmax(z, 1)[targets.labels[row] as number]!;
     if (teacher && share > 0) {
-      const t = this.spec.temperature;
       const own = logSoftmax(z, t);
       logSoftmax(teacher, t).forEach((logP, i) => {
         loss -= share * t * t * Math.exp(logP) * (own[i] as number);
@@ -63,7 +64,10 @@ export class HoldoutScore {
 
   private rowRight(z: Float32Array, row: number, targets: BatchTargets, teacher: Float32Array | undefined): number {
     if (this.spec.kind === 'mse') return 0;
-    if (this.spec.kind === 'binary_cross_entropy') return ((z[0] as number) > 0 ? 1 : 0) === ((targets.labels?.[row] as number) > 0 ? 1 : 0) ? 1 : 0;
+    if (this.spec.kind === 'binary_cross_entropy') {
+      const truth = targets.labels ? targets.labels[row] : teacher?.[0];
+      return (z[0] as number) > 0 === (truth as number) > 0 ? 1 : 0;
+    }
     const truth = targets.labels ? (targets.labels[row] as number) : teacher ? largest(teacher) : -1;
     return largest(z) === truth ? 1 : 0;
   }
@@ -75,6 +79,9 @@ function largest(z: Float32Array): number {
   for (let i = 1; i < z.length; i++) if ((z[i] as number) > (z[best] as number)) best = i;
   return best;
 }
+
+/** Of a logit, against the probability `y` of class 1. */
+const binaryCrossEntropy = (z: number, y: number) => Math.max(z, 0) - z * y + Math.log1p(Math.exp(-Math.abs(z)));
 
 function logSoftmax(z: Float32Array, temperature: number): Float64Array {
   const scaled = Float64Array.from(z, (v) => v / temperature);

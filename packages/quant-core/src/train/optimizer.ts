@@ -9,7 +9,8 @@ export interface OptimizerSpec {
 }
 
 /** State vectors of an optimizer, each as long as the parameters. */
-export const optimizerState = (kind: OptimizerSpec['kind']): readonly string[] => (kind === 'sgd' ? ['octet_momentum'] : ['octet_moment1', 'octet_moment2']);
+export const optimizerState = (kind: OptimizerSpec['kind']): readonly string[] =>
+  kind === 'sgd' ? ['octet_momentum'] : ['octet_moment1', 'octet_moment2'];
 
 /** Scalars fed at every step. */
 export const optimizerFeeds = { learningRate: 'octet_learning_rate', correction2: 'octet_correction2' } as const;
@@ -29,7 +30,14 @@ export function learningRateFeeds(spec: OptimizerSpec, learningRate: number, t: 
  * One update of the flat parameter vector: `g' = clip(g) + λ·w`; SGD `v = μ·v + g'`, `w = w - lr·v` (PyTorch's form);
  * Adam after Kingma and Ba 2014, arXiv:1412.6980. Returns the new parameters and the new state.
  */
-export function update(b: GraphBuilder, spec: OptimizerSpec, parameters: Value, gradient: Value, state: readonly Value[], feeds: Record<string, Value>): { parameters: Value; state: Value[] } {
+export function update(
+  b: GraphBuilder,
+  spec: OptimizerSpec,
+  parameters: Value,
+  gradient: Value,
+  state: readonly Value[],
+  feeds: Record<string, Value>,
+): { parameters: Value; state: Value[] } {
   let g = gradient;
   if (spec.clipGradient !== undefined) {
     const norm = b.op('Sqrt', [b.op('ReduceSumSquare', [g], { keepdims: 0 })]);

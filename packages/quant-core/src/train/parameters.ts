@@ -1,5 +1,5 @@
-import { spec } from '../ir/ops.js';
 import type { Graph, Value } from '../ir/graph.js';
+import { spec } from '../ir/ops.js';
 import { Tensor } from '../tensor/tensor.js';
 
 /** One trained tensor inside the flat parameter vector. */

@@ -17,7 +17,13 @@ export const rangeTestSteps = (stepsPerEpoch: number): number => Math.max(10, Ma
  * by orders of magnitude in the rate they bear, which is why no constant would do.
  * `step` runs one training step from the weights it is given; nothing it does is kept.
  */
-export async function findLearningRate(optimizer: Recipe['training']['optimizer'], lowestBits: number, steps: number, start: Weights, step: (index: number, weights: Weights, rate: number) => Promise<StepResult>): Promise<number> {
+export async function findLearningRate(
+  optimizer: Recipe['training']['optimizer'],
+  lowestBits: number,
+  steps: number,
+  start: Weights,
+  step: (index: number, weights: Weights, rate: number) => Promise<StepResult>,
+): Promise<number> {
   const [low, high] = range[optimizer];
   const rateAt = (index: number) => low * (high / low) ** (index / (steps - 1));
   let weights = start;

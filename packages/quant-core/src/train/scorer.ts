@@ -5,10 +5,10 @@ import type { Graph, Value } from '../ir/graph.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { runShards } from './batch.js';
 import { HoldoutScore } from './holdout.js';
-import { logitsOf } from './loss.js';
+import type { TrainInput } from './input.js';
+import { type LossKind, lossOutput } from './loss.js';
 import type { ParameterLayout } from './parameters.js';
 import { buildForward } from './step.js';
-import type { TrainInput } from './train.js';
 
 /** Forward passes beside the training step: the teacher's logits, and the score on the held-out split. */
 export class Scorer {
@@ -22,11 +22,17 @@ export class Scorer {
 
   static async create(input: TrainInput, layout: ParameterLayout, shards: number, inputName: string): Promise<Scorer> {
     const { engine, threads } = input;
-    const forward = buildForward(input.graph, layout, input.plan);
+    const forward = buildForward(input.graph, layout, input.plan, input.loss.kind);
     const compile = (graph: Graph) => engine.compileSharded(graph, { threads, shards });
     const program = await compile(forward.graph);
-    const teacher = input.loss.distillationWeight > 0 ? floatLogits(input.graph) : undefined;
-    return new Scorer(input, shards, inputName, { program, output: forward.output }, teacher && { program: await compile(teacher.graph), output: teacher.output });
+    const teacher = input.loss.distillationWeight > 0 ? floatModel(input.graph, input.loss.kind) : undefined;
+    return new Scorer(
+      input,
+      shards,
+      inputName,
+      { program, output: forward.output },
+      teacher && { program: await compile(teacher.graph), output: teacher.output },
+    );
   }
 
   /** Logits (or values) of the float model for a batch; undefined when the loss does not distil. */
@@ -41,15 +47,26 @@ export class Scorer {
     const options = { batchSize: input.recipe.training.batchSize, ...(input.signal ? { signal: input.signal } : {}) };
     for await (const { x, labels, values } of batches(input.samples, input.holdoutIndices, options)) {
       const teacher = await this.teach(x);
-      score.add(await this.rows(this.forward, x, feeds), { ...(labels ? { labels } : {}), ...(values ? { values } : {}), ...(teacher ? { teacher } : {}) });
+      score.add(await this.rows(this.forward, x, feeds), {
+        ...(labels ? { labels } : {}),
+        ...(values ? { values } : {}),
+        ...(teacher ? { teacher } : {}),
+      });
     }
     return score;
   }
 
-  private async rows({ program, output }: { program: ShardedProgram; output: string }, x: Tensor<'float32'>, feeds: Record<string, Tensor>): Promise<Float32Array> {
+  private async rows(
+    { program, output }: { program: ShardedProgram; output: string },
+    x: Tensor<'float32'>,
+    feeds: Record<string, Tensor>,
+  ): Promise<Float32Array> {
     const { fixedBatch } = this.input;
     if (fixedBatch === undefined) return runShards(program, this.inputName, x, output, this.shards, feeds);
-    const single: Program = { run: async (own) => (await program.run([{ ...feeds, ...own }]))[0] as Record<string, Tensor>, dispose: () => program.dispose() };
+    const single: Program = {
+      run: async (own) => (await program.run([{ ...feeds, ...own }]))[0] as Record<string, Tensor>,
+      dispose: () => program.dispose(),
+    };
     return (await runRows(single, this.inputName, x, [output], fixedBatch))[output] as Float32Array;
   }
 
@@ -59,11 +76,11 @@ export class Scorer {
   }
 }
 
-/** The float model up to its logits. */
-function floatLogits(source: Graph): { graph: Graph; output: string } {
+/** The float model up to what the loss is taken of. */
+function floatModel(source: Graph, kind: LossKind): { graph: Graph; output: string } {
   const map = new Map<Value, Value>();
   const graph = source.clone(map);
-  const logits = map.get(logitsOf(source.outputs[0] as Value).logits) as Value;
+  const logits = map.get(lossOutput(source.outputs[0] as Value, kind)) as Value;
   graph.outputs.splice(0, graph.outputs.length, logits);
   return { graph, output: logits.name };
 }

@@ -1,7 +1,8 @@
 import type { CalibratedRange } from '../calibrate/calibrate.js';
 import { averagingConstant, withZero } from '../calibrate/observers.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import { activationParams, gridEnds, type Range, weightScales } from '../fakequant/scales.js';
+import { activationParams, gridEnds, weightScales } from '../fakequant/scales.js';
+import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import { feedNames } from './forward.js';
 import { type ParameterLayout, viewOf } from './parameters.js';
@@ -46,7 +47,15 @@ export class QuantState {
 
   /** The ranges that are quantized now, by activation. */
   ranges(): Map<string, Range> {
-    return new Map(this.observed.map((name, i) => [name, { min: (this.averageMin[i] as number) * (this.keepMin[i] as number), max: (this.averageMax[i] as number) * (this.keepMax[i] as number) }]));
+    return new Map(
+      this.observed.map((name, i) => [
+        name,
+        {
+          min: (this.averageMin[i] as number) * (this.keepMin[i] as number),
+          max: (this.averageMax[i] as number) * (this.keepMax[i] as number),
+        },
+      ]),
+    );
   }
 
   /** Scale and zero point of every activation group, with the ends of its grid. */
@@ -57,7 +66,11 @@ export class QuantState {
     const vector = (values: number[]) => Tensor.float32([values.length], values);
     return {
       [feedNames.activationScale]: vector(params.map((p) => p.scale)),
-      [feedNames.activationZeroPoint]: new Tensor('uint8', [params.length], Uint8Array.from(params, (p) => p.zeroPoint)),
+      [feedNames.activationZeroPoint]: new Tensor(
+        'uint8',
+        [params.length],
+        Uint8Array.from(params, (p) => p.zeroPoint),
+      ),
       [feedNames.activationLow]: vector(ends.map((e) => e.min)),
       [feedNames.activationHigh]: vector(ends.map((e) => e.max)),
     };

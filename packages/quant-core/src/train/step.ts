@@ -6,7 +6,7 @@ import type { Graph, Value } from '../ir/graph.js';
 import { bindDims, inferShapes } from '../ir/infer.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type Forward, parameterise } from './forward.js';
-import { buildLoss, type LossSpec, logitsOf } from './loss.js';
+import { buildLoss, type LossKind, type LossSpec, lossOutput } from './loss.js';
 import type { ParameterLayout } from './parameters.js';
 
 export interface StepSpec {
@@ -57,7 +57,15 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
   const forward = parameterise(graph, spec.layout, spec.plan, true);
   inferShapes(graph);
   const { b } = forward;
-  const custom = forward.inserted && spec.plan ? straightThrough(forward.inserted, spec.plan, (group) => ({ low: forward.low[group] as Value, high: forward.high[group] as Value }), (index) => weightEnds(forward, spec, index)) : undefined;
+  const custom =
+    forward.inserted && spec.plan
+      ? straightThrough(
+          forward.inserted,
+          spec.plan,
+          (group) => ({ low: forward.low[group] as Value, high: forward.high[group] as Value }),
+          (index) => weightEnds(forward, spec, index),
+        )
+      : undefined;
   const loss = buildLoss(graph, b, spec.loss);
   inferShapes(graph);
   const gradients = differentiate(graph, loss, forward.parameters, custom);
@@ -81,8 +89,24 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
   const observed = spec.observe && forward.inserted && spec.plan ? observedActivations(forward.inserted.activations, spec.plan) : [];
   if (observed.length) {
     const one = (value: Value) => b.reshape(value, [1]);
-    publish(b.op('Concat', observed.map(({ float }) => (nonNegative(float) ? b.constant(Tensor.float32([1], [0])) : one(b.op('ReduceMin', [float], { keepdims: 0 })))), { axis: 0 }), stepOutputs.minimum);
-    publish(b.op('Concat', observed.map(({ float }) => one(b.op('ReduceMax', [float], { keepdims: 0 }))), { axis: 0 }), stepOutputs.maximum);
+    publish(
+      b.op(
+        'Concat',
+        observed.map(({ float }) =>
+          nonNegative(float) ? b.constant(Tensor.float32([1], [0])) : one(b.op('ReduceMin', [float], { keepdims: 0 })),
+        ),
+        { axis: 0 },
+      ),
+      stepOutputs.minimum,
+    );
+    publish(
+      b.op(
+        'Concat',
+        observed.map(({ float }) => one(b.op('ReduceMax', [float], { keepdims: 0 }))),
+        { axis: 0 },
+      ),
+      stepOutputs.maximum,
+    );
   }
   inferShapes(graph);
   return { graph, observed: observed.map(({ point }) => point.value) };
@@ -101,11 +125,11 @@ function weightEnds(forward: Forward, spec: StepSpec, index: number): { low: Val
 }
 
 /** The forward half alone, over any batch size: outputs the logits (or values) that the loss is taken of. */
-export function buildForward(graph: Graph, layout: ParameterLayout, plan: QuantPlan | undefined): { graph: Graph; output: string } {
+export function buildForward(graph: Graph, layout: ParameterLayout, plan: QuantPlan | undefined, kind: LossKind): { graph: Graph; output: string } {
   const copy = graph.clone();
   parameterise(copy, layout, plan, false);
-  const logits = logitsOf(copy.outputs[0] as Value).logits;
-  copy.outputs.splice(0, copy.outputs.length, logits);
+  const output = lossOutput(copy.outputs[0] as Value, kind);
+  copy.outputs.splice(0, copy.outputs.length, output);
   inferShapes(copy);
-  return { graph: copy, output: logits.name };
+  return { graph: copy, output: output.name };
 }

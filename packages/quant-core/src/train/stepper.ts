@@ -68,7 +68,15 @@ export class Stepper {
   }
 
   /** One step on a batch: `number` counts from 1. */
-  async step(batch: Batch, teacher: Float32Array | undefined, weights: Weights, scales: Record<string, Tensor>, learningRate: number, number: number, observe: boolean): Promise<StepResult> {
+  async step(
+    batch: Batch,
+    teacher: Float32Array | undefined,
+    weights: Weights,
+    scales: Record<string, Tensor>,
+    learningRate: number,
+    number: number,
+    observe: boolean,
+  ): Promise<StepResult> {
     const { shards } = this.spec;
     const program = await this.compiled(observe && this.observed.length > 0);
     const shared = { ...scales, [feedNames.parameters]: vector(weights.parameters) };
@@ -78,7 +86,9 @@ export class Stepper {
       [updateNames.parameters]: vector(weights.parameters),
       ...Object.fromEntries(parts.map((part, shard) => [updateNames.gradient(shard), part[stepOutputs.gradient] as Tensor])),
       ...Object.fromEntries(this.stateNames.map((name, i) => [name, vector(weights.optimizer[i] as Float32Array)])),
-      ...Object.fromEntries(Object.entries(learningRateFeeds(this.optimizer, learningRate, number)).map(([name, value]) => [name, Tensor.scalar(value)])),
+      ...Object.fromEntries(
+        Object.entries(learningRateFeeds(this.optimizer, learningRate, number)).map(([name, value]) => [name, Tensor.scalar(value)]),
+      ),
     });
     const data = (name: string) => results[name]?.data as Float32Array;
     return {

@@ -5,44 +5,22 @@ import { shuffled } from '../data/split.js';
 import type { Engine } from '../engine/engine.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import type { Range } from '../fakequant/scales.js';
 import type { Graph } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
+import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { BatchFeedSpec } from './batch.js';
 import type { Checkpoint, EpochRecord } from './checkpoint.js';
 import { feedNames } from './forward.js';
+import type { TrainInput } from './input.js';
 import type { LossSpec } from './loss.js';
 import type { OptimizerSpec } from './optimizer.js';
 import { packParameters, parameterLayout } from './parameters.js';
 import { findLearningRate, rangeTestSteps } from './rangeTest.js';
 import { learningRateAt } from './schedule.js';
-import { QuantState } from './state.js';
 import { Scorer } from './scorer.js';
+import { QuantState } from './state.js';
 import { Stepper, shardsFor, type Weights } from './stepper.js';
-
-export interface TrainInput {
-  /** Normalised float graph with one input and a symbolic batch. */
-  graph: Graph;
-  batchSymbol: string;
-  /** Batch size the graph insists on, if it does. */
-  fixedBatch?: number;
-  plan: QuantPlan;
-  recipe: Recipe;
-  loss: LossSpec;
-  /** Width of the logits (or values) of one sample. */
-  width: number;
-  samples: Samples;
-  trainIndices: Uint32Array;
-  holdoutIndices: Uint32Array;
-  calibrated: ReadonlyMap<string, CalibratedRange>;
-  weightClips: ReadonlyMap<string, Float32Array>;
-  engine: Engine;
-  threads: number;
-  fingerprint: string;
-  checkpoint?: Checkpoint;
-  signal?: AbortSignal;
-}
 
 export type TrainEvent =
   | { kind: 'step'; step: number; total: number; epoch: number; loss: number; learningRate: number; samplesPerSecond: number }
@@ -84,25 +62,60 @@ function keepBest(history: EpochRecord[], record: EpochRecord, before: Checkpoin
 export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, TrainResult> {
   const { recipe, plan, engine, threads, trainIndices, fingerprint, checkpoint: resumed } = input;
   const { training } = recipe;
-  if (resumed && resumed.fingerprint !== fingerprint) throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint was written by a job with another model, dataset or configuration');
+  if (resumed && resumed.fingerprint !== fingerprint)
+    throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint was written by a job with another model, dataset or configuration');
   const layout = parameterLayout(input.graph);
   const batch = input.fixedBatch ?? Math.min(training.batchSize, trainIndices.length);
   const shards = input.fixedBatch === undefined ? shardsFor(batch) : 1;
   const stepsPerEpoch = Math.floor(trainIndices.length / batch);
-  if (!stepsPerEpoch) throw new OctetError('CONFIG_IMPOSSIBLE', `The model takes ${batch} samples at a time, there are ${trainIndices.length} to train on`, { pointer: '/training/batchSize' });
+  if (!stepsPerEpoch)
+    throw new OctetError('CONFIG_IMPOSSIBLE', `The model takes ${batch} samples at a time, there are ${trainIndices.length} to train on`, {
+      pointer: '/training/batchSize',
+    });
   const total = stepsPerEpoch * training.epochs;
   const frozenAt = Math.min(total, Math.round(training.freezeObserversAfter * stepsPerEpoch));
-  const optimizer: OptimizerSpec = { kind: training.optimizer, momentum: training.momentum, weightDecay: training.weightDecay, ...(training.clipGradient === undefined ? {} : { clipGradient: training.clipGradient }) };
+  const optimizer: OptimizerSpec = {
+    kind: training.optimizer,
+    momentum: training.momentum,
+    weightDecay: training.weightDecay,
+    ...(training.clipGradient === undefined ? {} : { clipGradient: training.clipGradient }),
+  };
   const feeds = feedSpec(input);
-  const stepper = await Stepper.create(engine, threads, { graph: input.graph, batch, shards, batchSymbol: input.batchSymbol, layout, plan, loss: input.loss, clipWeights: input.weightClips.size > 0 }, optimizer, feeds);
+  const stepper = await Stepper.create(
+    engine,
+    threads,
+    {
+      graph: input.graph,
+      batch,
+      shards,
+      batchSymbol: input.batchSymbol,
+      layout,
+      plan,
+      loss: input.loss,
+      clipWeights: input.weightClips.size > 0,
+    },
+    optimizer,
+    feeds,
+  );
   const quant = new QuantState(plan, layout, stepper.observed, input.calibrated, input.weightClips);
   if (resumed) quant.restore(resumed.averageMin, resumed.averageMax);
-  let weights: Weights = resumed ? { parameters: resumed.parameters, optimizer: resumed.optimizer } : { parameters: packParameters(input.graph, layout), optimizer: stepper.initialState() };
+  let weights: Weights = resumed
+    ? { parameters: resumed.parameters, optimizer: resumed.optimizer }
+    : { parameters: packParameters(input.graph, layout), optimizer: stepper.initialState() };
   const history: EpochRecord[] = structuredClone(resumed?.history ?? []);
   let best = resumed?.best;
   let lossSum = resumed?.lossSum ?? 0;
   const ranges = () => ({ averageMin: quant.averageMin.slice(), averageMax: quant.averageMax.slice() });
-  const snapshot = (step: number): Checkpoint => ({ fingerprint, learningRate: base, step, lossSum, ...weights, ...ranges(), history: structuredClone(history), best });
+  const snapshot = (step: number): Checkpoint => ({
+    fingerprint,
+    learningRate: base,
+    step,
+    lossSum,
+    ...weights,
+    ...ranges(),
+    history: structuredClone(history),
+    best,
+  });
 
   let base = resumed?.learningRate ?? (training.learningRate === 'auto' ? Number.NaN : training.learningRate);
   const rateAt = (step: number) => learningRateAt(training, base, step, total, stepsPerEpoch);
@@ -113,23 +126,45 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     if (Number.isNaN(base)) {
       const order = shuffled(trainIndices, recipe.seed, rangeTestEpoch);
       const scales = (of: Weights) => ({ ...activationFeeds, ...quant.weightFeeds(of.parameters) });
-      base = await findLearningRate(training.optimizer, lowestBits(plan), rangeTestSteps(stepsPerEpoch), weights, async (index, at, rate) => {
-        const from = (index % stepsPerEpoch) * batch;
-        const data = await input.samples.batch(order.subarray(from, from + batch));
-        return stepper.step(data, await scorer.teach(data.x), at, scales(at), rate, index + 1, frozenAt > 0);
-      });
+      base = await findLearningRate(
+        training.optimizer,
+        lowestBits(plan),
+        rangeTestSteps(stepsPerEpoch),
+        weights,
+        async (index, at, rate) => {
+          const from = (index % stepsPerEpoch) * batch;
+          const data = await input.samples.batch(order.subarray(from, from + batch));
+          return stepper.step(data, await scorer.teach(data.x), at, scales(at), rate, index + 1, frozenAt > 0);
+        },
+      );
     }
     for (let step = resumed?.step ?? 0; step < total; ) {
       const epoch = Math.floor(step / stepsPerEpoch);
       const order = shuffled(trainIndices, recipe.seed, epoch).subarray((step % stepsPerEpoch) * batch, stepsPerEpoch * batch);
       const epochStarted = performance.now();
-      for await (const data of batches(input.samples, order, { batchSize: batch, dropLast: true, ...(input.signal ? { signal: input.signal } : {}) })) {
+      for await (const data of batches(input.samples, order, {
+        batchSize: batch,
+        dropLast: true,
+        ...(input.signal ? { signal: input.signal } : {}),
+      })) {
         const started = performance.now();
         const learningRate = rateAt(step);
-        const result = await stepper.step(data, await scorer.teach(data.x), weights, { ...activationFeeds, ...quant.weightFeeds(weights.parameters) }, learningRate, step + 1, step < frozenAt);
+        const result = await stepper.step(
+          data,
+          await scorer.teach(data.x),
+          weights,
+          { ...activationFeeds, ...quant.weightFeeds(weights.parameters) },
+          learningRate,
+          step + 1,
+          step < frozenAt,
+        );
         step++;
         if (!Number.isFinite(result.loss)) {
-          throw new OctetError('TRAIN_DIVERGED', `The loss is ${result.loss} at step ${step} of ${total} (epoch ${epoch + 1}, learning rate ${learningRate.toPrecision(3)})`, { pointer: '/training/learningRate' });
+          throw new OctetError(
+            'TRAIN_DIVERGED',
+            `The loss is ${result.loss} at step ${step} of ${total} (epoch ${epoch + 1}, learning rate ${learningRate.toPrecision(3)})`,
+            { pointer: '/training/learningRate' },
+          );
         }
         weights = result.weights;
         if (result.observed) {
@@ -142,9 +177,22 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         yield { kind: 'step', step, total, epoch, loss: result.loss, learningRate, samplesPerSecond: clock.samples / clock.seconds };
         if (step % checkpointEvery === 0 && step % stepsPerEpoch !== 0) yield { kind: 'checkpoint', checkpoint: snapshot(step) };
       }
-      const score = await scorer.score({ ...evaluationFeeds(activationFeeds), ...quant.weightFeeds(weights.parameters), [feedNames.parameters]: Tensor.float32([layout.size], weights.parameters) });
-      const record: EpochRecord = { epoch: epoch + 1, loss: lossSum / stepsPerEpoch, holdoutLoss: score.loss, holdoutMetric: score.metric, learningRate: rateAt(step - 1), seconds: (performance.now() - epochStarted) / 1000, best: false };
-      if (keepBest(history, record, best)) best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters: weights.parameters, ...ranges() };
+      const score = await scorer.score({
+        ...evaluationFeeds(activationFeeds),
+        ...quant.weightFeeds(weights.parameters),
+        [feedNames.parameters]: Tensor.float32([layout.size], weights.parameters),
+      });
+      const record: EpochRecord = {
+        epoch: epoch + 1,
+        loss: lossSum / stepsPerEpoch,
+        holdoutLoss: score.loss,
+        holdoutMetric: score.metric,
+        learningRate: rateAt(step - 1),
+        seconds: (performance.now() - epochStarted) / 1000,
+        best: false,
+      };
+      if (keepBest(history, record, best))
+        best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters: weights.parameters, ...ranges() };
       lossSum = 0;
       yield { kind: 'epoch', record: history.at(-1) as EpochRecord };
       yield { kind: 'checkpoint', checkpoint: snapshot(step) };

@@ -1,7 +1,7 @@
-import { GraphBuilder } from '../../ir/builder.js';
 import { attributeProtos } from '../../formats/onnx/attributes.js';
 import { OnnxNode } from '../../formats/onnx/origin.js';
 import { type AttributeProto, attributeTypes } from '../../formats/onnx/schema.js';
+import { GraphBuilder } from '../../ir/builder.js';
 import type { Graph, Node, Value } from '../../ir/graph.js';
 import type { Attrs } from '../../ir/ops.js';
 
@@ -26,8 +26,15 @@ interface Sizes {
 }
 
 /** `[O, I, kh, kw]` → blocks of output and input channels, as the kernel wants its weights. */
-function reorderWeights(b: GraphBuilder, weights: Value, { out, in: channels, kernel: [h, w] }: Sizes, block: number, depthwise: boolean): Value {
-  const split = (shape: number[], perm: number[]) => b.reshape(b.op('Transpose', [b.reshape(weights, shape)], { perm }), [out, channels, h as number, w as number]);
+function reorderWeights(
+  b: GraphBuilder,
+  weights: Value,
+  { out, in: channels, kernel: [h, w] }: Sizes,
+  block: number,
+  depthwise: boolean,
+): Value {
+  const split = (shape: number[], perm: number[]) =>
+    b.reshape(b.op('Transpose', [b.reshape(weights, shape)], { perm }), [out, channels, h as number, w as number]);
   if (depthwise || channels < block) return split([out / block, block, channels, h as number, w as number], [0, 2, 3, 4, 1]);
   return split([out / block, block, channels / block, block, h as number, w as number], [0, 2, 4, 5, 3, 1]);
 }
@@ -60,8 +67,20 @@ export function lowerToBlocked(graph: Graph, block: number): void {
     const input = small ? x : internal(graph, 'ReorderInput', [x], [], `${node.name}_reorder_input`);
     const blocked = reorderWeights(b, weights, { out: out as number, in: channels as number, kernel }, block, depthwise);
     const attrs: Attrs<'Conv'> = { ...node.attrs, kernel_shape: kernel };
-    const result = internal(graph, 'Conv', [input, blocked, ...(bias ? [bias] : [])], attributeProtos('Conv', attrs as never), `${node.name}_blocked`);
-    const plain = internal(graph, 'ReorderOutput', [result], [{ name: 'channels', type: attributeTypes.int, i: out as number }], `${node.name}_reorder_output`);
+    const result = internal(
+      graph,
+      'Conv',
+      [input, blocked, ...(bias ? [bias] : [])],
+      attributeProtos('Conv', attrs as never),
+      `${node.name}_blocked`,
+    );
+    const plain = internal(
+      graph,
+      'ReorderOutput',
+      [result],
+      [{ name: 'channels', type: attributeTypes.int, i: out as number }],
+      `${node.name}_reorder_output`,
+    );
     plain.type = node.output().type;
     graph.replaceAll(node.output(), plain);
     graph.remove(node);

@@ -24,7 +24,10 @@ function convolution(): Graph {
  */
 export async function probeBlock(ort: typeof Ort, options: Ort.InferenceSession.SessionOptions): Promise<number | undefined> {
   const fill = (size: number, factor: number) => Float32Array.from({ length: size }, (_, i) => ((i * factor) % 17) - 8);
-  const feeds = { x: new ort.Tensor('float32', fill(channels * 25, 7), shape), w: new ort.Tensor('float32', fill(channels * channels * 9, 5), [channels, channels, 3, 3]) };
+  const feeds = {
+    x: new ort.Tensor('float32', fill(channels * 25, 7), shape),
+    w: new ort.Tensor('float32', fill(channels * channels * 9, 5), [channels, channels, 3, 3]),
+  };
   const run = async (graph: Graph) => {
     const session = await ort.InferenceSession.create(writeOnnx(graph), options);
     try {

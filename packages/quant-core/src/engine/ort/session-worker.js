@@ -15,7 +15,9 @@ async function answer(request) {
     session = await ort.InferenceSession.create(request.bytes, request.options);
     return { results: {}, transfer: [] };
   }
-  const feeds = Object.fromEntries(Object.entries(request.feeds).map(([name, { dtype, shape, data }]) => [name, new ort.Tensor(dtype, data, shape)]));
+  const feeds = Object.fromEntries(
+    Object.entries(request.feeds).map(([name, { dtype, shape, data }]) => [name, new ort.Tensor(dtype, data, shape)]),
+  );
   const outputs = await session.run(feeds);
   const results = {};
   const transfer = [];

@@ -12,6 +12,8 @@ class SessionThread {
   private readonly worker = new Worker(new URL('./session-worker.js', import.meta.url), { execArgv: [] });
   private readonly waiting = new Map<number, { resolve: (results: Plain) => void; reject: (error: Error) => void }>();
   private lastId = 0;
+  /** Why the thread is gone. */
+  private ended: Error | undefined;
 
   constructor() {
     this.worker.on('message', ({ id, results, error }: { id: number; results: Plain; error?: string }) => {
@@ -25,11 +27,13 @@ class SessionThread {
   }
 
   private fail(error: Error): void {
+    this.ended ??= error;
     for (const waiter of this.waiting.values()) waiter.reject(error);
     this.waiting.clear();
   }
 
   request(message: Record<string, unknown>): Promise<Plain> {
+    if (this.ended) return Promise.reject(this.ended);
     const id = ++this.lastId;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
@@ -45,9 +49,11 @@ class SessionThread {
 /** A view is copied first: a structured clone would take all of its buffer along. */
 const compact = (data: Tensor['data']) => (data.byteLength === data.buffer.byteLength ? data : data.slice());
 
-const plain = (feeds: Feeds) => Object.fromEntries(Object.entries(feeds).map(([name, { dtype, shape, data }]) => [name, { dtype, shape, data: compact(data) }]));
+const plain = (feeds: Feeds) =>
+  Object.fromEntries(Object.entries(feeds).map(([name, { dtype, shape, data }]) => [name, { dtype, shape, data: compact(data) }]));
 
-const tensors = (results: Plain) => Object.fromEntries(Object.entries(results).map(([name, { dtype, shape, data }]) => [name, new Tensor(dtype, shape, data)]));
+const tensors = (results: Plain) =>
+  Object.fromEntries(Object.entries(results).map(([name, { dtype, shape, data }]) => [name, new Tensor(dtype, shape, data)]));
 
 /** Shards spread over worker threads, one single-threaded session each. */
 export class ThreadedShards implements ShardedProgram {
@@ -67,7 +73,9 @@ export class ThreadedShards implements ShardedProgram {
 
   async run(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
     const { threads } = this;
-    const all = await Promise.all(shards.map((feeds, i) => (threads[i % threads.length] as SessionThread).request({ kind: 'run', feeds: plain(feeds) })));
+    const all = await Promise.all(
+      shards.map((feeds, i) => (threads[i % threads.length] as SessionThread).request({ kind: 'run', feeds: plain(feeds) })),
+    );
     return all.map(tensors);
   }
 

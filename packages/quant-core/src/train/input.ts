@@ -1,0 +1,32 @@
+import type { CalibratedRange } from '../calibrate/calibrate.js';
+import type { Samples } from '../data/dataset.js';
+import type { Engine } from '../engine/engine.js';
+import type { QuantPlan } from '../fakequant/plan.js';
+import type { Graph } from '../ir/graph.js';
+import type { Recipe } from '../recipe.js';
+import type { Checkpoint } from './checkpoint.js';
+import type { LossSpec } from './loss.js';
+
+/** Everything a training run depends on. */
+export interface TrainInput {
+  /** Normalised float graph with one input and a symbolic batch. */
+  graph: Graph;
+  batchSymbol: string;
+  /** Batch size the graph insists on, if it does. */
+  fixedBatch?: number;
+  plan: QuantPlan;
+  recipe: Recipe;
+  loss: LossSpec;
+  /** Width of the logits (or values) of one sample. */
+  width: number;
+  samples: Samples;
+  trainIndices: Uint32Array;
+  holdoutIndices: Uint32Array;
+  calibrated: ReadonlyMap<string, CalibratedRange>;
+  weightClips: ReadonlyMap<string, Float32Array>;
+  engine: Engine;
+  threads: number;
+  fingerprint: string;
+  checkpoint?: Checkpoint;
+  signal?: AbortSignal;
+}
