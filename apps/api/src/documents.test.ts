@@ -14,6 +14,13 @@ it('openapi.json is what the routes say', async () => {
     Object.values(path),
   );
   expect(operations.filter((operation) => operation.operationId === undefined || operation.summary === undefined)).toEqual([]);
+  expect(new Set(operations.map((operation) => operation.operationId)).size).toBe(operations.length);
+  expect(Object.keys(document.components.schemas).sort()).toEqual(
+    expect.arrayContaining(['Dataset', 'Job', 'JobRequest', 'Model', 'Problem']),
+  );
+  for (const [, reference = ''] of JSON.stringify(document).matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g))
+    expect(document.components.schemas).toHaveProperty(reference);
+  expect(document.components.schemas.JobRequest.required).toEqual(['model', 'dataset']);
   await expect(`${JSON.stringify(document, null, 2)}\n`).toMatchFileSnapshot('../openapi.json');
 });
 

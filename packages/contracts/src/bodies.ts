@@ -40,7 +40,7 @@ export const ProblemSchema = Type.Object(
     errors: Type.Array(FieldErrorSchema),
     requestId: Type.String(),
   },
-  { description: 'application/problem+json' },
+  { title: 'Problem', description: 'application/problem+json' },
 );
 export type Problem = Static<typeof ProblemSchema>;
 
@@ -76,7 +76,7 @@ export const ModelSchema = Type.Object(
     summary: ModelSummarySchema,
     createdAt: Time,
   },
-  { description: 'An uploaded float model.' },
+  { title: 'Model', description: 'An uploaded float model.' },
 );
 export type Model = Static<typeof ModelSchema>;
 
@@ -107,7 +107,7 @@ export const DatasetSchema = Type.Object(
     summary: DatasetSummarySchema,
     createdAt: Time,
   },
-  { description: 'An uploaded dataset.' },
+  { title: 'Dataset', description: 'An uploaded dataset.' },
 );
 export type Dataset = Static<typeof DatasetSchema>;
 
@@ -123,7 +123,7 @@ export const JobErrorSchema = Type.Object(
     stage: Nullable(Type.String({ description: 'Stage in which the job failed.' })),
     logTail: Nullable(Type.String({ description: 'Last lines of the log of the job process.' })),
   },
-  { description: 'Why the job failed.' },
+  { title: 'JobError', description: 'Why the job failed.' },
 );
 export type JobError = Static<typeof JobErrorSchema>;
 
@@ -164,7 +164,7 @@ export const JobResultSchema = Type.Object(
     int8P50Ms: Type.Number(),
     evaluationSamples: Count,
   },
-  { description: 'Key figures of the accuracy report.' },
+  { title: 'JobResult', description: 'Key figures of the accuracy report.' },
 );
 export type JobResult = Static<typeof JobResultSchema>;
 
@@ -196,7 +196,7 @@ export const JobSchema = Type.Object(
     stateTimes,
     links: Type.Record(Type.String(), Type.String()),
   },
-  { description: 'A quantization job.' },
+  { title: 'Job', description: 'A quantization job.' },
 );
 export type JobBody = Static<typeof JobSchema>;
 
@@ -208,7 +208,7 @@ export const EventSchema = Type.Object(
     data: Type.Record(Type.String(), Type.Unknown()),
     createdAt: Time,
   },
-  { description: 'Something that happened to a job.' },
+  { title: 'Event', description: 'Something that happened to a job.' },
 );
 export type EventBody = Static<typeof EventSchema>;
 export type EventType = EventBody['type'];
@@ -227,7 +227,7 @@ export const ArtifactSchema = Type.Object(
     sha256: Type.String(),
     createdAt: Time,
   },
-  { description: 'A file that a job made.' },
+  { title: 'Artifact', description: 'A file that a job made.' },
 );
 export type Artifact = Static<typeof ArtifactSchema>;
 

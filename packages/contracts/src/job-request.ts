@@ -30,7 +30,7 @@ export const MetadataSchema = Type.Record(Type.String({ minLength: 1, maxLength:
 /** All that a job can be told besides its model and data: the config part of a one-shot request. */
 export const JobSettingsSchema = Type.Object(
   { ...RecipeSchema.properties, limits: JobLimitsSchema, metadata: MetadataSchema },
-  { additionalProperties: false },
+  { title: 'JobSettings', additionalProperties: false },
 );
 
 /** The body of POST /v1/jobs. */
@@ -46,7 +46,7 @@ export const JobRequestSchema = Type.Object(
     ),
     ...JobSettingsSchema.properties,
   },
-  { additionalProperties: false },
+  { title: 'JobRequest', additionalProperties: false },
 );
 
 export type JobLimits = Static<typeof JobLimitsSchema>;
