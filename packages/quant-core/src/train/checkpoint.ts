@@ -1,14 +1,18 @@
+import Type, { type Static } from 'typebox';
+import Value from 'typebox/value';
 import { OctetError } from '../errors.js';
 
-export interface EpochRecord {
-  epoch: number;
-  loss: number;
-  holdoutLoss: number;
-  holdoutMetric: number;
-  learningRate: number;
-  seconds: number;
-  best: boolean;
-}
+const EpochRecordSchema = Type.Object({
+  epoch: Type.Integer(),
+  loss: Type.Number(),
+  holdoutLoss: Type.Number(),
+  holdoutMetric: Type.Number(),
+  learningRate: Type.Number(),
+  seconds: Type.Number(),
+  best: Type.Boolean(),
+});
+
+export type EpochRecord = Static<typeof EpochRecordSchema>;
 
 /** Everything a training run needs to go on and give the same bytes as if it had never stopped. */
 export interface Checkpoint {
@@ -61,15 +65,29 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
   ]);
 }
 
-interface Header {
-  fingerprint: string;
-  learningRate: number;
-  step: number;
-  lossSum: number;
-  history: EpochRecord[];
-  optimizers: number;
-  best: { epoch: number; holdoutLoss: number } | null;
-  lengths: number[];
+const count = Type.Integer({ minimum: 0 });
+
+const HeaderSchema = Type.Object({
+  fingerprint: Type.String(),
+  learningRate: Type.Number(),
+  step: count,
+  lossSum: Type.Number(),
+  history: Type.Array(EpochRecordSchema),
+  optimizers: Type.Integer({ minimum: 0, maximum: 16 }),
+  best: Type.Union([Type.Object({ epoch: Type.Integer(), holdoutLoss: Type.Number() }), Type.Null()]),
+  lengths: Type.Array(count),
+});
+
+function readHeader(text: string): Static<typeof HeaderSchema> {
+  let header: unknown;
+  try {
+    header = JSON.parse(text);
+  } catch (error) {
+    throw new OctetError('CHECKPOINT_MISMATCH', 'The header of the checkpoint is damaged', {}, { cause: error });
+  }
+  if (!Value.Check(HeaderSchema, header) || header.lengths.length !== 3 + header.optimizers + (header.best ? 3 : 0))
+    throw new OctetError('CHECKPOINT_MISMATCH', 'The header of the checkpoint is not that of this version of Octet');
+  return header;
 }
 
 /** Read what `encodeCheckpoint` wrote. Throws CHECKPOINT_MISMATCH when the bytes are something else. */
@@ -78,12 +96,7 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
   if (buffer.length < 12 || buffer.toString('latin1', 0, 8) !== magic)
     throw new OctetError('CHECKPOINT_MISMATCH', 'The file is not a checkpoint of Octet');
   const start = 12 + buffer.readUInt32LE(8);
-  let header: Header;
-  try {
-    header = JSON.parse(buffer.toString('utf8', 12, start)) as Header;
-  } catch (error) {
-    throw new OctetError('CHECKPOINT_MISMATCH', 'The header of the checkpoint is damaged', {}, { cause: error });
-  }
+  const header = readHeader(buffer.toString('utf8', 12, start));
   const arrays = header.lengths.length;
   const doubles = new Set([
     1 + header.optimizers,

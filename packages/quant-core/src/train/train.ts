@@ -1,19 +1,13 @@
-import type { CalibratedRange } from '../calibrate/calibrate.js';
 import { batches } from '../data/batches.js';
-import type { Samples } from '../data/dataset.js';
 import { shuffled } from '../data/split.js';
-import type { Engine } from '../engine/engine.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import type { Graph } from '../ir/graph.js';
-import type { Recipe } from '../recipe.js';
 import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { BatchFeedSpec } from './batch.js';
 import type { Checkpoint, EpochRecord } from './checkpoint.js';
 import { feedNames } from './forward.js';
 import type { TrainInput } from './input.js';
-import type { LossSpec } from './loss.js';
 import type { OptimizerSpec } from './optimizer.js';
 import { packParameters, parameterLayout } from './parameters.js';
 import { findLearningRate, rangeTestSteps } from './rangeTest.js';
@@ -48,7 +42,7 @@ const rangeTestEpoch = -1;
 
 /** The best epoch so far; `history` marks it. */
 function keepBest(history: EpochRecord[], record: EpochRecord, before: Checkpoint['best']): boolean {
-  const better = Number.isFinite(record.holdoutLoss) && (!before || record.holdoutLoss < before.holdoutLoss);
+  const better = !before || record.holdoutLoss < before.holdoutLoss;
   if (better) for (const entry of history) entry.best = false;
   history.push({ ...record, best: better });
   return better;
@@ -182,6 +176,12 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         ...quant.weightFeeds(weights.parameters),
         [feedNames.parameters]: Tensor.float32([layout.size], weights.parameters),
       });
+      // Parameters that are no numbers never come back to be some: the checkpoint before is the last good one.
+      if (!Number.isFinite(score.loss)) {
+        throw new OctetError('TRAIN_DIVERGED', `The held-out loss is ${score.loss} after epoch ${epoch + 1} (step ${step} of ${total})`, {
+          pointer: '/training/learningRate',
+        });
+      }
       const record: EpochRecord = {
         epoch: epoch + 1,
         loss: lossSum / stepsPerEpoch,
@@ -201,7 +201,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     await stepper.dispose();
     await scorer.dispose();
   }
-  if (!best) throw new OctetError('TRAIN_DIVERGED', 'No epoch has a finite held-out loss', { pointer: '/training/learningRate' });
+  if (!best) throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint has finished all epochs, and holds the result of none');
   quant.restore(best.averageMin, best.averageMax);
   return {
     parameters: best.parameters,

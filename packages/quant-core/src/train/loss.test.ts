@@ -1,0 +1,218 @@
+import { describe, expect, it } from 'vitest';
+import { differentiate } from '../autodiff/build.js';
+import { gradientError } from '../autodiff/testing/gradcheck.js';
+import { GraphBuilder } from '../ir/builder.js';
+import { Graph, type Value } from '../ir/graph.js';
+import { inferShapes } from '../ir/infer.js';
+import { graphOf, runGraph } from '../normalise/testing/oracle.js';
+import { Tensor } from '../tensor/tensor.js';
+import { type BatchTargets, HoldoutScore } from './holdout.js';
+import { buildLoss, type LossSpec, logitsOf, lossFeeds, lossOutput } from './loss.js';
+
+interface Figures {
+  loss: number;
+  gradient: number[];
+}
+
+/** Loss and gradient by the outputs, run by ONNX Runtime. */
+async function lossOf(spec: LossSpec, z: Tensor, feeds: { target?: Tensor; teacher?: Tensor }): Promise<Figures> {
+  const graph = new Graph('loss');
+  const b = new GraphBuilder(graph);
+  const input = graph.input('z', { dtype: 'float32', shape: z.shape });
+  graph.outputs.push(input);
+  const loss = buildLoss(graph, b, spec);
+  inferShapes(graph);
+  const gradients = differentiate(graph, loss, [input]);
+  graph.outputs.splice(0, 1, b.op('Identity', [loss], {}, 'loss'), b.op('Identity', [gradients.get(input)], {}, 'gradient'));
+  inferShapes(graph);
+  const given = {
+    ...(feeds.target ? { [lossFeeds.target]: feeds.target } : {}),
+    ...(feeds.teacher ? { [lossFeeds.teacher]: feeds.teacher } : {}),
+  };
+  const results = await runGraph(graph, { z, ...given });
+  const [first, second] = Object.values(results);
+  return { loss: (first as Tensor<'float32'>).data[0] as number, gradient: [...((second as Tensor<'float32'>).data ?? [])] };
+}
+
+const z = Tensor.float32([2, 3], [1.5, -0.5, 0.25, -2, 3, 0.5]);
+const t = Tensor.float32([2, 3], [0.5, 1, -1, 2, -1, 0]);
+const labels = Int32Array.of(2, 1);
+const oneHot = Tensor.float32([2, 3], [0, 0, 1, 0, 1, 0]);
+const b = Tensor.float32([4, 1], [1.5, -0.5, 30, -30]);
+const tb = Tensor.float32([4, 1], [0.5, -1, 2, 0]);
+
+interface Case {
+  what: string;
+  spec: LossSpec;
+  z: Tensor<'float32'>;
+  target?: Tensor<'float32'>;
+  teacher?: Tensor<'float32'>;
+  truth: BatchTargets;
+  loss: number;
+  gradient: number[];
+}
+
+const spec = (kind: LossSpec['kind'], distillationWeight = 0, temperature = 2): LossSpec => ({ kind, distillationWeight, temperature });
+
+/** Wanted: torch.nn.functional (PyTorch 1.13.0, CPU); distillation is `-Σ softmax(t/T)·log_softmax(z/T)`, the mean over samples, times T². */
+const cases: Case[] = [
+  {
+    what: 'cross-entropy',
+    spec: spec('cross_entropy'),
+    z,
+    target: oneHot,
+    truth: { labels },
+    loss: 0.843524635,
+    gradient: [0.351656973, 0.0475915894, -0.3992486, 0.0030941423, -0.0407885313, 0.0376943722],
+  },
+  {
+    what: 'distillation alone',
+    spec: spec('distillation', 1),
+    z,
+    teacher: t,
+    truth: { teacher: t.data },
+    loss: 6.78117657,
+    gradient: [0.162654072, -0.27253437, 0.109880269, -0.568553925, 0.590434611, -0.0218808334],
+  },
+  {
+    what: 'cross-entropy with distillation',
+    spec: spec('cross_entropy', 0.3),
+    z,
+    target: oneHot,
+    teacher: t,
+    truth: { labels, teacher: t.data },
+    loss: 2.62482023,
+    gradient: [0.294956088, -0.0484462045, -0.246509939, -0.168400288, 0.148578435, 0.0198218152],
+  },
+  {
+    what: 'mean squared error',
+    spec: spec('mse'),
+    z,
+    target: t,
+    truth: { values: t },
+    loss: 6.17708349,
+    gradient: [0.333333343, -0.5, 0.416666687, -1.33333337, 1.33333337, 0.166666672],
+  },
+  {
+    what: 'mean squared error with distillation',
+    spec: spec('mse', 0.25),
+    z,
+    target: t,
+    teacher: Tensor.zeros('float32', [2, 3]),
+    truth: { values: t, teacher: new Float32Array(6) },
+    loss: 5.29166651,
+    gradient: [0.375, -0.416666657, 0.333333343, -1.16666663, 1.25, 0.166666672],
+  },
+  {
+    what: 'binary cross-entropy, also far out',
+    spec: spec('binary_cross_entropy'),
+    z: b,
+    target: Tensor.float32([4, 1], [1, 1, 0, 0]),
+    truth: { labels: Int32Array.of(1, 1, 0, 0) },
+    loss: 7.79387283,
+    gradient: [-0.04560638964176178, -0.15561482310295105, 0.25, 2.3394058974615488e-14],
+  },
+  {
+    what: 'distillation of a single logit',
+    spec: spec('binary_cross_entropy', 1),
+    z: b,
+    teacher: tb,
+    truth: { teacher: tb.data },
+    loss: 12.9196854,
+    gradient: [0.0585010946, 0.0301414132, 0.134470522, -0.249999851],
+  },
+];
+
+describe.each(cases)('$what', (one) => {
+  it('has the loss and the gradient that PyTorch finds', async () => {
+    const { loss, gradient } = await lossOf(one.spec, one.z, {
+      ...(one.target ? { target: one.target } : {}),
+      ...(one.teacher ? { teacher: one.teacher } : {}),
+    });
+    expect(Math.abs(loss - one.loss)).toBeLessThan(2e-6 * (1 + Math.abs(one.loss)));
+    one.gradient.forEach((wanted, i) => {
+      expect(Math.abs((gradient[i] as number) - wanted)).toBeLessThan(1e-6);
+    });
+  });
+
+  it('is the same on the held-out split', () => {
+    const score = new HoldoutScore(one.spec, one.z.shape[1] as number);
+    score.add(one.z.data, one.truth);
+    expect(Math.abs(score.loss - one.loss)).toBeLessThan(2e-6 * (1 + Math.abs(one.loss)));
+  });
+});
+
+it.each(['cross_entropy', 'binary_cross_entropy', 'mse', 'distillation'] as const)('%s agrees with finite differences', async (kind) => {
+  const shape = kind === 'binary_cross_entropy' ? [4, 1] : [4, 3];
+  const feeds: Record<string, Tensor<'float32'>> = {
+    [lossFeeds.target]: Tensor.float32(
+      shape,
+      Array.from({ length: shape[0]! * shape[1]! }, (_, i) => (i % 4 === 1 ? 1 : 0)),
+    ),
+    [lossFeeds.teacher]: Tensor.float32(
+      shape,
+      Array.from({ length: shape[0]! * shape[1]! }, (_, i) => ((i * 5) % 7) - 3),
+    ),
+  };
+  const body = (builder: GraphBuilder, [leaf]: Value[]): Value => {
+    const { graph } = builder;
+    graph.outputs.push(leaf as Value);
+    const before = graph.inputs.length;
+    const loss = buildLoss(graph, builder, spec(kind, kind === 'distillation' ? 1 : 0.3));
+    graph.outputs.length = 0;
+    // Targets and teacher are data: constants here.
+    for (const input of graph.inputs.splice(before)) input.constant = feeds[input.name];
+    return loss;
+  };
+  expect(await gradientError([{ shape }], body)).toBeLessThan(5e-3);
+});
+
+describe('the held-out metric', () => {
+  it('is the share of right classes, by the labels or else by the float model', () => {
+    const score = new HoldoutScore(spec('cross_entropy'), 3);
+    score.add(z.data, { labels });
+    expect(score.metric).toBe(0.5);
+    const taught = new HoldoutScore(spec('distillation', 1), 3);
+    taught.add(z.data, { teacher: t.data });
+    expect(taught.metric).toBe(0);
+  });
+
+  it('of a single logit goes by its sign', () => {
+    const score = new HoldoutScore(spec('binary_cross_entropy'), 1);
+    score.add(b.data, { labels: Int32Array.of(1, 1, 0, 0) });
+    expect(score.metric).toBe(0.5);
+    const taught = new HoldoutScore(spec('binary_cross_entropy', 1), 1);
+    taught.add(b.data, { teacher: tb.data });
+    expect(taught.metric).toBe(1);
+  });
+
+  it('of values falls as the loss grows', () => {
+    const score = new HoldoutScore(spec('mse'), 3);
+    score.add(z.data, { values: t });
+    expect(score.metric).toBe(-score.loss);
+  });
+});
+
+describe('what the loss is taken of', () => {
+  const of = (tail: string) => {
+    const graph = graphOf(`graph g (x: float32[N, 4]) opset 18\nh = Gemm(x, w=float32[4, 3]#) @fc\n${tail}\nreturn y`);
+    return graph.outputs[0] as Value;
+  };
+
+  it.each([
+    ['y = Softmax(h)', 'h', 'probabilities'],
+    ['y = Sigmoid(h)', 'h', 'probabilities'],
+    ['y = LogSoftmax(h)', 'h', 'log_probabilities'],
+    ['s = Softmax(h)\ny = Flatten(s)', 'h', 'probabilities'],
+    ['y = Flatten(h)', 'y', 'logits'],
+    ['y = Tanh(h)', 'y', 'logits'],
+  ])('%s', (tail, logits, form) => {
+    expect(logitsOf(of(tail)).logits.name).toBe(logits);
+    expect(logitsOf(of(tail)).form).toBe(form);
+  });
+
+  it('values are the output itself, also behind a Sigmoid', () => {
+    expect(lossOutput(of('y = Sigmoid(h)'), 'mse').name).toBe('y');
+    expect(lossOutput(of('y = Sigmoid(h)'), 'cross_entropy').name).toBe('h');
+  });
+});
