@@ -59,7 +59,7 @@ export function convGradient(node: Node<'Conv'>, dy: Value, wanted: readonly boo
   const spatial = ys.slice(2).map((_, axis) => axis + 2);
   return [
     wanted[0] ? inputGradient(dy, w, xs, ws, ys, window, group, b) : undefined,
-    wanted[1] ? weightGradient(x, dy, xs, ws, ys, window, group, b) : undefined,
+    wanted[1] ? weightGradient(x, dy, xs, ys, window, group, b) : undefined,
     wanted[2] ? b.sum(dy, [0, ...spatial]) : undefined,
   ];
 }
@@ -123,16 +123,7 @@ function inputGradient(
  * dw. For each kernel offset: a shifted window of the padded input times dy, summed over positions and batch.
  * With stride 1 the padded image is flattened first, so that every shifted window is one contiguous slice.
  */
-function weightGradient(
-  x: Value,
-  dy: Value,
-  xs: number[],
-  ws: number[],
-  ys: number[],
-  window: Window,
-  group: number,
-  b: GraphBuilder,
-): Value {
+function weightGradient(x: Value, dy: Value, xs: number[], ys: number[], window: Window, group: number, b: GraphBuilder): Value {
   const { kernel, strides } = window;
   const [n, c] = xs as [number, number];
   const o = ys[1] as number;

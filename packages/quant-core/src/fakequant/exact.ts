@@ -1,6 +1,7 @@
 import { GraphBuilder } from '../ir/builder.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
+import { deadCode } from '../normalise/deadCode.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { beforeAbsorbed } from './absorb.js';
 
@@ -26,7 +27,7 @@ export function exactArithmetic(simulation: Graph): Graph {
     if (x?.is('DequantizeLinear') && w?.is('DequantizeLinear')) rewrite(graph, b, { node: node as unknown as Node, x, w });
   }
   graph.sort();
-  inferShapes(graph);
+  deadCode.run(graph, inferShapes(graph));
   return graph;
 }
 

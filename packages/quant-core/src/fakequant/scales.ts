@@ -1,4 +1,12 @@
-import { type AffineParams, affineFromRange, dequantizeValue, type QuantGrid, quantizeValue, type Range, roundHalfEven } from '../tensor/affine.js';
+import {
+  type AffineParams,
+  affineFromRange,
+  dequantizeValue,
+  type QuantGrid,
+  quantizeValue,
+  type Range,
+  roundHalfEven,
+} from '../tensor/affine.js';
 import { stridesOf, Tensor } from '../tensor/tensor.js';
 import type { ActivationGroup, ActivationPoint, WeightPoint } from './plan.js';
 

@@ -55,7 +55,7 @@ export function parameterise(graph: Graph, layout: ParameterLayout, plan: QuantP
     const constant = constants.get(slot.name) as Value;
     const tensor = b.op('Reshape', [pieces[index], b.ints(slot.shape)], {}, `${slot.name}_trained`);
     tensor.type = { dtype: 'float32', shape: slot.shape };
-    for (const node of [...constant.readers]) node.inputs.forEach((value, port) => value === constant && node.setInput(port, tensor));
+    graph.replaceAll(constant, tensor);
     return tensor;
   });
   let inserted: Inserted | undefined;

@@ -125,7 +125,12 @@ function weightEnds(forward: Forward, spec: StepSpec, index: number): { low: Val
 }
 
 /** The forward half alone, over any batch size: outputs the logits (or values) that the loss is taken of. */
-export function buildForward(graph: Graph, layout: ParameterLayout, plan: QuantPlan | undefined, kind: LossKind): { graph: Graph; output: string } {
+export function buildForward(
+  graph: Graph,
+  layout: ParameterLayout,
+  plan: QuantPlan | undefined,
+  kind: LossKind,
+): { graph: Graph; output: string } {
   const copy = graph.clone();
   parameterise(copy, layout, plan, false);
   const output = lossOutput(copy.outputs[0] as Value, kind);

@@ -28,9 +28,11 @@ export function buildUpdate(spec: OptimizerSpec, size: number, shards: number): 
   const sum = parts.reduce((total, part) => b.op('Add', [total, part]));
   const gradient = shards === 1 ? sum : b.op('Mul', [sum, b.scalar(1 / shards)]);
   const next = update(b, spec, parameters, gradient, state, feeds);
-  const publish = (value: Value, name: string) => graph.outputs.push(graph.node('Identity', [value], {}, { outputNames: [name] }).output());
+  const publish = (value: Value, name: string) => {
+    graph.outputs.push(graph.node('Identity', [value], {}, { outputNames: [name] }).output());
+  };
   publish(next.parameters, updateNames.newParameters);
-  next.state.forEach((value, index) => publish(value, updateNames.newState(names[index] as string)));
+  for (const [index, value] of next.state.entries()) publish(value, updateNames.newState(names[index] as string));
   inferShapes(graph);
   return graph;
 }

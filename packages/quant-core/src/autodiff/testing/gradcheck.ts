@@ -54,7 +54,7 @@ export async function gradientError(
   const feeds = () => Object.fromEntries(values.map((value, i) => [`leaf${i}`, value]));
   const results = Object.values(await backward.run(feeds()));
   // Summed in double precision: the float32 sum of a loss would drown small differences.
-  const lossOf = async () => (Object.values(await plain.run(feeds()))[0]?.data as Float32Array).reduce((sum, v) => sum + v, 0);
+  const lossOf = async () => ((Object.values(await plain.run(feeds()))[0] as Tensor).data as Float32Array).reduce((sum, v) => sum + v, 0);
   let worst = 0;
   for (const [i, value] of values.entries()) {
     const analytic = results[i]?.as('float32') as Tensor<'float32'>;
