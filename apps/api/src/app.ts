@@ -5,6 +5,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
 import type { ApiConfig } from './config.js';
 import { acceptMultipart } from './http/intake.js';
 import { announceClosing } from './http/signals.js';
+import { Staging } from './http/staging.js';
 import { guard } from './plugins/guard.js';
 import { requireKeys } from './plugins/keys.js';
 import { describeApi } from './plugins/openapi.js';
@@ -71,5 +72,6 @@ export async function createApi({ store, queue, config, log }: ApiParts): Promis
   await app.register(pageRoutes);
   for (const group of [modelRoutes, datasetRoutes, jobRoutes, eventRoutes, resultRoutes]) await app.register(group, { context });
   refuseOtherMethods(app, routes);
+  app.addHook('onReady', () => Staging.sweep(config.tempDirectory));
   return app;
 }

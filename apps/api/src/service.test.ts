@@ -1,4 +1,7 @@
+import { mkdir, mkdtemp, readdir, rm, utimes } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startApi, type TestApi } from '../../../tests/support/api.js';
@@ -74,6 +77,27 @@ describe('the service', () => {
     });
     expect(text).toContain('400');
     expect(text).toContain('application/problem+json');
+  });
+
+  it('lets pages of other sites change nothing', async () => {
+    const foreign = await api.app.inject({
+      method: 'POST',
+      url: '/v1/jobs',
+      headers: { 'sec-fetch-site': 'cross-site', origin: 'https://example.org' },
+    });
+    expect(foreign.json()).toMatchObject({ status: 403, code: 'CROSS_SITE' });
+    const own = await api.app.inject({ method: 'POST', url: '/v1/jobs', headers: { 'sec-fetch-site': 'same-origin' } });
+    expect(own.json()).toMatchObject({ code: 'BODY_EMPTY' });
+  });
+
+  it('clears away at the start what dead processes left', async () => {
+    const tempDirectory = await mkdtemp(join(tmpdir(), 'octet-test-left-'));
+    for (const name of ['octet-upload-old', 'octet-upload-new', 'other']) await mkdir(join(tempDirectory, name));
+    for (const name of ['octet-upload-old', 'other']) await utimes(join(tempDirectory, name), 0, 0);
+    const other = await startApi({ tempDirectory });
+    expect((await readdir(tempDirectory)).sort()).toEqual(['octet-upload-new', 'other']);
+    await other.close();
+    await rm(tempDirectory, { recursive: true });
   });
 
   it('sends headers that keep pages to themselves', async () => {

@@ -33,6 +33,12 @@ export const serviceCatalogue = {
     hint: 'Send "Authorization: Bearer <key>".',
     retryable: false,
   },
+  CROSS_SITE: {
+    title: 'A page of another site may not do this',
+    status: 403,
+    hint: 'Send the request from a program, or from a page of this service; or give the service keys (OCTET_API_KEYS).',
+    retryable: false,
+  },
   NOT_FOUND: {
     title: 'There is no such thing here',
     status: 404,

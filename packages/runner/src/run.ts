@@ -50,7 +50,9 @@ export async function runJobProcess<C extends Command>(options: RunOptions<C>): 
   const stop = (why: Error) => {
     if (reason !== undefined || outcome !== undefined) return;
     reason = why;
-    run.stop();
+    // An inspection has nothing to put in order; its files lie in the caller's directory.
+    if (command === 'quantize') run.stop();
+    else run.kill();
   };
   child.on('message', (message: JobMessage) => {
     if (message.kind === 'event') {

@@ -1,10 +1,13 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ServiceError } from '@octet/contracts';
+
+const prefix = 'octet-upload-';
+const abandonedMs = 86_400_000;
 
 /** An upload that lies on disk, complete. */
 export interface StagedFile {
@@ -30,7 +33,7 @@ export class Staging {
 
   static async open(parent: string): Promise<Staging> {
     await mkdir(parent, { recursive: true });
-    return new Staging(await mkdtemp(join(parent, 'octet-upload-')));
+    return new Staging(await mkdtemp(join(parent, prefix)));
   }
 
   /**
@@ -75,8 +78,18 @@ export class Staging {
     return { path, bytes, sha256: hash.digest('hex'), fileName: baseName(fileName) };
   }
 
+  /** Remove what processes left behind that died before they could: directories that nobody has written to for a day. */
+  static async sweep(parent: string): Promise<void> {
+    const names = await readdir(parent).catch(() => []);
+    for (const name of names.filter((one) => one.startsWith(prefix))) {
+      const path = join(parent, name);
+      const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Number.POSITIVE_INFINITY }));
+      if (Date.now() - mtimeMs > abandonedMs) await rm(path, { recursive: true, force: true }).catch(() => undefined);
+    }
+  }
+
   async discard(): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true });
+    await rm(this.directory, { recursive: true, force: true, maxRetries: 3 });
   }
 }
 

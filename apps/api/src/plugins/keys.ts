@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { ServiceError } from '@octet/contracts';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -18,7 +18,10 @@ const sha256 = (text: string): Buffer => createHash('sha256').update(text).diges
 export function requireKeys(app: FastifyInstance, keys: readonly string[]): void {
   const hashes = keys.map(sha256);
   app.decorateRequest('apiKeyName', undefined);
-  if (hashes.length === 0) return;
+  if (hashes.length === 0) {
+    app.addHook('onRequest', async (request) => refuseOtherSites(request));
+    return;
+  }
   app.addHook('onRequest', async (request, reply) => {
     if (!(request.routeOptions.url ?? request.url).startsWith('/v1')) return;
     const [, sent = ''] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
@@ -34,4 +37,14 @@ export function requireKeys(app: FastifyInstance, keys: readonly string[]): void
     }
     request.apiKeyName = hash.toString('hex', 0, 6);
   });
+}
+
+/**
+ * Without keys the address of a request is its only proof, and a browser sends requests of any page from the same address: a foreign
+ * page may not change anything here. Programs do not send the header.
+ */
+function refuseOtherSites(request: FastifyRequest): void {
+  const site = request.headers['sec-fetch-site'];
+  if ((site !== 'cross-site' && site !== 'same-site') || request.method === 'GET' || request.method === 'HEAD') return;
+  throw new ServiceError('CROSS_SITE', `${request.method} was sent by a page of another site (${request.headers.origin ?? 'unknown'}).`);
 }

@@ -21,6 +21,8 @@ import { requireSense } from './fit.js';
 /** A lost notification is noticed after so long. */
 const lookAgainMs = 5_000;
 const eventBatch = 500;
+/** Lists give the place in the queue of so many jobs; GET of one job always does. */
+const positionsShown = 1_000;
 
 /** Jobs: the only place where the store and the queue meet. */
 export class JobService {
@@ -77,7 +79,9 @@ export class JobService {
 
   async list(filter: JobFilter): Promise<Page<JobBody>> {
     const page = await this.#store.jobs.list(filter);
-    return { items: await Promise.all(page.items.map((job) => this.#body(job))), nextCursor: page.nextCursor };
+    const waiting = page.items.some((job) => job.state === 'queued') ? await this.#store.jobs.listQueued(positionsShown) : [];
+    const positions = new Map(waiting.map((job, i) => [job.id, i + 1]));
+    return { items: page.items.map((job) => body(job, positions.get(job.id) ?? null)), nextCursor: page.nextCursor };
   }
 
   /** Ask for the end of a job; its worker hears of it from the store. @throws ServiceError NOT_FOUND; CONFLICT when it has finished */
@@ -168,19 +172,8 @@ export class JobService {
     }
   }
 
-  async #body(record: JobRecord, reused = false): Promise<JobBody> {
-    const { revision: _revision, fingerprint: _fingerprint, workerId: _workerId, ...job } = record;
-    const self = `/v1/jobs/${job.id}`;
-    const links = {
-      self,
-      events: `${self}/events`,
-      artifacts: `${self}/artifacts`,
-      ...(isTerminal(job.state) ? {} : { cancel: `${self}/cancel` }),
-      ...(hasResult(job.state)
-        ? { model: `${self}/model`, accuracyDiff: `${self}/accuracy-diff`, report: `${self}/accuracy-diff.md` }
-        : {}),
-    };
-    return { ...job, reused, queuePosition: job.state === 'queued' ? await this.#store.jobs.queuePosition(job.id) : null, links };
+  async #body(job: JobRecord, reused = false): Promise<JobBody> {
+    return body(job, job.state === 'queued' ? await this.#store.jobs.queuePosition(job.id) : null, reused);
   }
 
   /** A resource that the body names: when it is not there, the body is wrong, not the path. */
@@ -193,4 +186,17 @@ export class JobService {
       throw error;
     }
   }
+}
+
+function body(record: JobRecord, queuePosition: number | null, reused = false): JobBody {
+  const { revision: _revision, fingerprint: _fingerprint, workerId: _workerId, ...job } = record;
+  const self = `/v1/jobs/${job.id}`;
+  const links = {
+    self,
+    events: `${self}/events`,
+    artifacts: `${self}/artifacts`,
+    ...(isTerminal(job.state) ? {} : { cancel: `${self}/cancel` }),
+    ...(hasResult(job.state) ? { model: `${self}/model`, accuracyDiff: `${self}/accuracy-diff`, report: `${self}/accuracy-diff.md` } : {}),
+  };
+  return { ...job, reused, queuePosition, links };
 }

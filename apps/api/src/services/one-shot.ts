@@ -49,7 +49,7 @@ export function readOneShot({ files, texts }: Intake): OneShot {
   };
 }
 
-/** Takes in model and data and submits the job; when anything fails nothing of it is left. */
+/** Takes in model and data and submits the job; when anything fails, or an earlier job answers, nothing new is left. */
 export async function submitOneShot(
   { uploads, jobs, log }: { uploads: UploadService; jobs: JobService; log: FastifyBaseLogger },
   shot: OneShot,
@@ -66,19 +66,26 @@ export async function submitOneShot(
   requireSense(recipeOf(shot.settings), model.summary, data, evaluationData);
 
   const undo: (() => Promise<void>)[] = [];
+  const takeBack = async () => {
+    for (const step of undo)
+      await step().catch((cause: unknown) => log.warn({ err: cause }, 'an upload that nobody needs could not be removed'));
+  };
   try {
     const modelRow: Model = await uploads.storeModel(model, undefined);
     undo.push(() => uploads.deleteModel(modelRow.id));
     const datasetRow: Dataset = await uploads.storeDataset(dataset, shot.datasetConfig, undefined);
     undo.push(() => uploads.deleteDataset(datasetRow.id));
-    const request = { ...shot.settings, model: modelRow.id, dataset: datasetRow.id };
-    if (evaluation === undefined) return await jobs.create(request, reuse);
-    const evaluationRow: Dataset = await uploads.storeDataset(evaluation, shot.evaluationConfig, undefined);
-    undo.push(() => uploads.deleteDataset(evaluationRow.id));
-    return await jobs.create({ ...request, evaluationDataset: evaluationRow.id }, reuse);
+    let evaluationDataset: string | undefined;
+    if (evaluation !== undefined) {
+      const evaluationRow: Dataset = await uploads.storeDataset(evaluation, shot.evaluationConfig, undefined);
+      undo.push(() => uploads.deleteDataset(evaluationRow.id));
+      evaluationDataset = evaluationRow.id;
+    }
+    const job = await jobs.create({ ...shot.settings, model: modelRow.id, dataset: datasetRow.id, evaluationDataset }, reuse);
+    if (job.reused) await takeBack();
+    return job;
   } catch (error) {
-    for (const step of undo)
-      await step().catch((cause: unknown) => log.warn({ err: cause }, 'a part of a refused request could not be removed'));
+    await takeBack();
     throw error;
   }
 }
