@@ -23,7 +23,8 @@ export function images(count: number, task: Samples['task'] = 'classification'):
     const left = i % 8 < 4;
     return 0.5 * random.normal() + (left === (labels[Math.floor(i / pixels)] === 0) ? 1 : 0);
   });
-  const left = (sample: number) => x.subarray(sample * pixels, (sample + 1) * pixels).reduce((sum, v, i) => sum + (i % 8 < 4 ? v : 0), 0) / 32;
+  const left = (sample: number) =>
+    x.subarray(sample * pixels, (sample + 1) * pixels).reduce((sum, v, i) => sum + (i % 8 < 4 ? v : 0), 0) / 32;
   return {
     size: count,
     task,
@@ -31,7 +32,10 @@ export function images(count: number, task: Samples['task'] = 'classification'):
     batch: async (indices) => {
       const chosen = Array.from(indices);
       return {
-        x: Tensor.float32([chosen.length, 1, 8, 8], Float32Array.from(chosen.flatMap((i) => [...x.subarray(i * pixels, (i + 1) * pixels)]))),
+        x: Tensor.float32(
+          [chosen.length, 1, 8, 8],
+          Float32Array.from(chosen.flatMap((i) => [...x.subarray(i * pixels, (i + 1) * pixels)])),
+        ),
         ...(task === 'classification' ? { labels: Int32Array.from(chosen, (i) => labels[i] as number) } : {}),
         ...(task === 'regression' ? { values: Tensor.float32([chosen.length, 1], chosen.map(left)) } : {}),
       };
@@ -55,7 +59,11 @@ export function smallNet(outputs = 2, tail = ''): Graph {
     ${tail ? `${tail}\n    return y` : 'return h'}`);
   for (const value of graph.constants()) {
     const size = sizes[value.name];
-    if (size && value.constant) value.constant = Tensor.float32(value.constant.shape, (value.constant.data as Float32Array).map((v) => v * size));
+    if (size && value.constant)
+      value.constant = Tensor.float32(
+        value.constant.shape,
+        (value.constant.data as Float32Array).map((v) => v * size),
+      );
   }
   return graph;
 }
@@ -71,7 +79,13 @@ export interface Options {
 }
 
 /** A training job on 64 images, 16 of them held out, three epochs of batches of 16. */
-export async function jobOf({ graph = smallNet(), samples = images(64), training = {}, quantization = {}, input = {} }: Options = {}): Promise<TrainInput> {
+export async function jobOf({
+  graph = smallNet(),
+  samples = images(64),
+  training = {},
+  quantization = {},
+  input = {},
+}: Options = {}): Promise<TrainInput> {
   const base = defaultRecipe();
   const recipe: Recipe = {
     ...base,
@@ -81,7 +95,9 @@ export async function jobOf({ graph = smallNet(), samples = images(64), training
   const plan = planQuantization(graph, recipe);
   const all = Uint32Array.from({ length: samples.size }, (_, i) => i);
   const [trainIndices, holdoutIndices] = [all.subarray(0, samples.size - 16), all.subarray(samples.size - 16)];
-  const taps = plan.activations.flatMap((point) => (point.repeats || plan.groups[point.group]!.fixed ? [] : [{ value: point.value, grid: plan.groups[point.group]!.grid }]));
+  const taps = plan.activations.flatMap((point) =>
+    point.repeats || plan.groups[point.group]!.fixed ? [] : [{ value: point.value, grid: plan.groups[point.group]!.grid }],
+  );
   const calibrated = await calibrate(graph, taps, batches(samples, trainIndices, { batchSize: 16 }), recipe, engine, () => undefined);
   return {
     graph,

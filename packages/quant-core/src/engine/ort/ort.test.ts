@@ -1,0 +1,160 @@
+import { describe, expect, it } from 'vitest';
+import { failure } from '../../data/testing/files.js';
+import { Graph } from '../../ir/graph.js';
+import { inferShapes } from '../../ir/infer.js';
+import type { Attrs } from '../../ir/ops.js';
+import { difference, graphOf, runGraph } from '../../normalise/testing/oracle.js';
+import { Random } from '../../tensor/random.js';
+import { sizeOf, Tensor } from '../../tensor/tensor.js';
+import { lowerToBlocked } from './blocked.js';
+import { OrtEngine } from './ort.js';
+
+const engine = new OrtEngine();
+
+function randomTensor(shape: readonly number[], seed: number): Tensor<'float32'> {
+  const random = new Random(seed);
+  return Tensor.float32(
+    shape,
+    Float32Array.from({ length: sizeOf(shape) }, () => random.normal()),
+  );
+}
+
+/** A Conv whose weights (and bias) are inputs, as in a training step. */
+function convolution(x: readonly number[], w: readonly number[], attrs: Attrs<'Conv'>, bias = true): Graph {
+  const graph = new Graph('conv');
+  const inputs = [graph.input('x', { dtype: 'float32', shape: x }), graph.input('w', { dtype: 'float32', shape: w })];
+  if (bias) inputs.push(graph.input('b', { dtype: 'float32', shape: [w[0] as number] }));
+  graph.outputs.push(graph.node('Conv', inputs, attrs, { outputNames: ['y'] }).output());
+  inferShapes(graph);
+  return graph;
+}
+
+const feedsOf = (graph: Graph) =>
+  Object.fromEntries(graph.inputs.map((value, i) => [value.name, randomTensor(value.shape as number[], i + 1)]));
+
+const internalOps = (graph: Graph) =>
+  graph.nodes.filter((node) => node.opaque?.domain === 'com.microsoft.nchwc').map((node) => node.opName);
+
+const sixteen = [2, 16, 7, 6];
+
+describe('convolutions of a training graph', () => {
+  it.each([
+    ['3x3', sixteen, [32, 16, 3, 3], { pads: [1, 1, 1, 1] }, true],
+    ['3x3 without bias', sixteen, [16, 16, 3, 3], {}, false],
+    ['stride 2, uneven pads', sixteen, [16, 16, 3, 3], { strides: [2, 2], pads: [0, 1, 1, 0] }, true],
+    ['dilated', sixteen, [16, 16, 3, 2], { dilations: [2, 2], pads: [2, 1, 2, 1] }, true],
+    ['5x5', sixteen, [16, 16, 5, 5], { pads: [2, 2, 2, 2] }, true],
+    ['first layer: 3 channels', [2, 3, 8, 8], [16, 3, 3, 3], { pads: [1, 1, 1, 1] }, true],
+    ['first layer: 1 channel', [2, 1, 8, 8], [16, 1, 3, 3], {}, true],
+    ['depthwise', sixteen, [16, 1, 3, 3], { group: 16, pads: [1, 1, 1, 1] }, true],
+    ['depthwise, stride 2', sixteen, [16, 1, 3, 3], { group: 16, strides: [2, 2], pads: [1, 1, 1, 1] }, false],
+    ['VALID', sixteen, [16, 16, 3, 3], { auto_pad: 'VALID' }, true],
+  ] as const)('%s: the blocked kernel computes what the plain one does', async (_what, x, w, attrs, bias) => {
+    const graph = convolution(x, w, { kernel_shape: w.slice(2), ...attrs } as Attrs<'Conv'>, bias);
+    const feeds = feedsOf(graph);
+    const wanted = await runGraph(graph, feeds);
+    const program = await engine.compile(graph, { threads: 1, mode: 'train' });
+    expect(difference(wanted, await program.run(feeds))).toBeLessThan(1e-5);
+    await program.dispose();
+    for (const block of [8, 16]) {
+      const lowered = graph.clone();
+      lowerToBlocked(lowered, block);
+      expect(internalOps(lowered)).toContain('Conv');
+      expect(internalOps(lowered)).toContain('ReorderOutput');
+      expect(lowered.outputs.map((value) => value.name)).toEqual(['y']);
+    }
+    expect(graph.nodes.map((node) => node.op)).toEqual(['Conv']);
+  });
+
+  it.each([
+    ['1x1', sixteen, [16, 16, 1, 1], {}],
+    ['groups that are no depthwise', sixteen, [16, 4, 3, 3], { group: 4 }],
+    ['output channels that fill no block', sixteen, [12, 16, 3, 3], {}],
+    ['input channels that fill no block', [2, 12, 7, 6], [16, 12, 3, 3], {}],
+    ['one dimension', [2, 16, 9], [16, 16, 3], {}],
+    ['two outputs a channel', sixteen, [32, 1, 3, 3], { group: 16 }],
+    ['SAME_UPPER', sixteen, [16, 16, 3, 3], { auto_pad: 'SAME_UPPER' }],
+  ] as const)('%s stays with the plain kernel', async (_what, x, w, attrs) => {
+    const graph = convolution(x, w, { kernel_shape: w.slice(2), ...attrs } as Attrs<'Conv'>);
+    const lowered = graph.clone();
+    lowerToBlocked(lowered, 16);
+    expect(internalOps(lowered)).toEqual([]);
+    const feeds = feedsOf(graph);
+    const program = await engine.compile(graph, { threads: 1, mode: 'train' });
+    expect(difference(await runGraph(graph, feeds), await program.run(feeds))).toBeLessThan(1e-5);
+    await program.dispose();
+  });
+
+  it('with constant weights is left to the runtime', () => {
+    const graph = graphOf('graph g (x: float32[N, 16, 7, 7]) opset 18\ny = Conv(x, w=float32[16, 16, 3, 3]#)\nreturn y');
+    lowerToBlocked(graph, 16);
+    expect(internalOps(graph)).toEqual([]);
+  });
+});
+
+describe('shards', () => {
+  /** Something whose sums have an order: a convolution and a product. */
+  const graph = () => {
+    const g = convolution(sixteen, [16, 16, 3, 3], { pads: [1, 1, 1, 1], kernel_shape: [3, 3] });
+    const flat = g.node('Flatten', [g.outputs[0]]).output();
+    const v = g.input('v', { dtype: 'float32', shape: [16 * 42, 5] });
+    g.outputs.splice(0, 1, g.node('MatMul', [flat, v], {}, { outputNames: ['z'] }).output());
+    inferShapes(g);
+    return g;
+  };
+  const parts = (count: number) => Array.from({ length: count }, (_, i) => ({ ...feedsOf(graph()), x: randomTensor(sixteen, 100 + i) }));
+  const bits = (results: readonly Record<string, Tensor>[]) =>
+    results.map((result) => Buffer.from((result.z as Tensor).raw).toString('hex'));
+
+  it('on threads have the bits of shards one after the other, in order', async () => {
+    const feeds = parts(5);
+    const sequential = await engine.compileSharded(graph(), { threads: 1, shards: 5 });
+    const wanted = bits(await sequential.run(feeds));
+    await sequential.dispose();
+    expect(new Set(wanted).size).toBe(5);
+    for (const threads of [2, 8]) {
+      const threaded = await engine.compileSharded(graph(), { threads, shards: 5 });
+      expect(bits(await threaded.run(feeds))).toEqual(wanted);
+      expect(bits(await threaded.run([...feeds].reverse()))).toEqual([...wanted].reverse());
+      await threaded.dispose();
+    }
+  });
+
+  it('leave what they are fed alone, also views of a larger array', async () => {
+    const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 2 });
+    const feeds = parts(2);
+    const whole = new Float32Array([...(feeds[0]?.x as Tensor<'float32'>).data, ...(feeds[1]?.x as Tensor<'float32'>).data]);
+    const half = whole.length / 2;
+    const views = feeds.map((feed, i) => ({ ...feed, x: Tensor.float32(sixteen, whole.subarray(i * half, (i + 1) * half)) }));
+    expect(bits(await threaded.run(views))).toEqual(bits(await threaded.run(feeds)));
+    expect(whole.byteLength).toBe(2 * half * 4);
+    await threaded.dispose();
+  });
+
+  it('report what the runtime says, and go on', async () => {
+    const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 2 });
+    const [good] = parts(1) as [Record<string, Tensor>];
+    const error = await failure('MODEL_RUN_FAILED', () => threaded.run([good, { ...good, x: randomTensor([2, 16, 3, 3], 1) }]));
+    expect(error.message).toContain('x');
+    expect(await threaded.run([good])).toHaveLength(1);
+    await threaded.dispose();
+  });
+
+  it('refuse work when their threads are gone', async () => {
+    const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 2 });
+    await threaded.dispose();
+    await expect(threaded.run(parts(2))).rejects.toThrow();
+  });
+
+  it('of a graph that cannot be compiled leave no thread behind', async () => {
+    const broken = graph();
+    const node = broken.nodes.find((one) => one.op === 'MatMul');
+    node?.setInput(1, broken.input('narrow', { dtype: 'float32', shape: [3, 5] }));
+    await failure('MODEL_RUN_FAILED', () => engine.compileSharded(broken, { threads: 2, shards: 2 }));
+  });
+});
+
+it('says which file it could not load, in the words of the runtime', async () => {
+  const error = await failure('MODEL_RUN_FAILED', () => engine.load('nowhere.onnx', { threads: 1, mode: 'infer' }));
+  expect(error.message).toContain('nowhere.onnx');
+});
