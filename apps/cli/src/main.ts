@@ -1,9 +1,6 @@
 import { CommanderError } from 'commander';
-import { Interrupted } from './errors.js';
 import { exitCodes } from './exit-codes.js';
-import { renderTrouble, troubleJson } from './output/trouble.js';
 import { createProgram, type Work } from './program.js';
-import { exitCodeOf } from './signals.js';
 
 /** Runs one command line and gives its exit code: 0 ok, 1 error, 2 gate failed, 128 and more when stopped by a signal. */
 async function main(argv: string[]): Promise<number> {
@@ -19,13 +16,9 @@ async function main(argv: string[]): Promise<number> {
     return (await work?.()) ?? exitCodes.ok;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode;
-    if (json) process.stdout.write(troubleJson(error));
-    if (error instanceof Interrupted) {
-      process.stderr.write(`octet: ${error.message}\n`);
-      return exitCodeOf(error.signal);
-    }
-    process.stderr.write(renderTrouble(error));
-    return exitCodes.error;
+    // Loaded when needed: help and version need nothing but the names of the commands.
+    const { tellError } = await import('./output/trouble.js');
+    return tellError(error, json);
   }
 }
 

@@ -1,4 +1,3 @@
-import { RecipeSchema } from '@octet/quant-core';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { RecipeFlags } from './recipe.js';
 
@@ -52,27 +51,22 @@ export function assignment(text: string, previous: [string, unknown][] = []): [s
 const learningRate = (text: string) => (text === 'auto' ? text : number(text));
 const repeated = (text: string, previous: string[] = []) => [...previous, text];
 
-const { method, target } = RecipeSchema.properties;
-const { observer, samples } = RecipeSchema.properties.calibration.properties;
-const { epochs, batchSize, optimizer } = RecipeSchema.properties.training.properties;
-const defaultOf = (schema: object): string => ('default' in schema ? String(schema.default) : '');
-
 /** Adds the options that make up a recipe; a value beyond its range is refused later, with the field named. */
 export function recipeOptions(command: Command): Command {
   return command
     .optionsGroup('Recipe (each sets a field of docs/configuration.md; flags win over --config):')
     .option('-c, --config <file>', 'JSON file with any of the fields, or the JSON itself')
-    .option('--method <method>', `qat or ptq (default: ${defaultOf(method)})`)
-    .option('--target <preset>', `onnxruntime, x86, fbgemm or qnnpack (default: ${defaultOf(target)})`)
-    .option('--epochs <n>', `epochs of training (default: ${defaultOf(epochs)})`, wholeNumber)
-    .option('--batch-size <n>', `samples of a training step (default: ${defaultOf(batchSize)})`, wholeNumber)
+    .option('--method <method>', 'qat or ptq (default: qat)')
+    .option('--target <preset>', 'onnxruntime, x86, fbgemm or qnnpack (default: onnxruntime)')
+    .option('--epochs <n>', 'epochs of training (default: 3)', wholeNumber)
+    .option('--batch-size <n>', 'samples of a training step (default: 64)', wholeNumber)
     .option('--learning-rate <rate>', 'a number, or auto (default: auto)', learningRate)
-    .option('--optimizer <name>', `sgd or adam (default: ${defaultOf(optimizer)})`)
+    .option('--optimizer <name>', 'sgd or adam (default: sgd)')
     .option('--bits <w[,a]>', 'bits of weights, and of activations (default: 8,8)', bits)
     .addOption(new Option('--per-tensor', 'one scale for each weight tensor').conflicts('perChannel'))
     .option('--per-channel', 'one scale for each output channel of the weights')
-    .option('--observer <name>', `how ranges are found (default: ${defaultOf(observer)})`)
-    .option('--calibration-samples <n>', `samples to find ranges with (default: ${defaultOf(samples)})`, wholeNumber)
+    .option('--observer <name>', 'how ranges are found (default: histogram)')
+    .option('--calibration-samples <n>', 'samples to find ranges with (default: 512)', wholeNumber)
     .option('--skip <glob>', 'leave layers with such names in float; may be repeated', repeated)
     .option('--metric <name>', 'metric to judge by (default: auto)')
     .option('--max-drop <points>', 'fail with exit code 2 when more points of the metric are lost', number)

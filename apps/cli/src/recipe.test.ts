@@ -39,6 +39,26 @@ describe('flags', () => {
     expect(datasetConfig).toEqual({});
   });
 
+  it('state the defaults of the recipe in their help', async () => {
+    const { settings } = await plan();
+    const help = recipeOptions(new Command()).helpInformation().replace(/\s+/g, ' ');
+    const defaults = Object.fromEntries(
+      [...help.matchAll(/--([a-z-]+) <[^>]*> [^-]*?\(default: ([^)]*)\)/g)].map(([, name, value]) => [name, value]),
+    );
+    expect(defaults).toMatchObject({
+      method: settings.method,
+      target: settings.target,
+      epochs: String(settings.training.epochs),
+      'batch-size': String(settings.training.batchSize),
+      'learning-rate': String(settings.training.learningRate),
+      optimizer: settings.training.optimizer,
+      observer: settings.calibration.observer,
+      'calibration-samples': String(settings.calibration.samples),
+      metric: settings.evaluation.metric,
+      seed: String(settings.seed),
+    });
+  });
+
   it('set the fields that their help names', async () => {
     const args =
       '--method ptq --target qnnpack --epochs 7 --batch-size 32 --learning-rate 0.01 --optimizer adam --bits 4,8 --per-tensor --observer minmax --calibration-samples 99';

@@ -227,7 +227,8 @@ describe('following a job', () => {
   it('goes on after the last event seen when the stream breaks', async () => {
     const { client, log } = await serve((_request, response, count) => {
       stream(response);
-      if (count === 1) return response.write([event(1), event(2), 'id: 3\ndata: {"ha'].join(''), () => setTimeout(() => response.destroy(), 20));
+      if (count === 1)
+        return response.write([event(1), event(2), 'id: 3\ndata: {"ha'].join(''), () => setTimeout(() => response.destroy(), 20));
       return response.end(event(3) + end);
     });
     expect(await follow(client)).toEqual({ last: job('succeeded'), seen: [1, 2, 3], states: [] });

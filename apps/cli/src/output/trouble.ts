@@ -1,8 +1,21 @@
 import type { ErrorPlace } from '@octet/quant-core';
-import { troubleOf } from '../errors.js';
+import { Interrupted, troubleOf } from '../errors.js';
+import { exitCodes } from '../exit-codes.js';
+import { exitCodeOf } from '../signals.js';
 import { printable, wrap } from './text.js';
 
 const width = 100;
+
+/** Tells a person of an error, and with --json a program too; gives the exit code. */
+export function tellError(error: unknown, json: boolean): number {
+  if (json) process.stdout.write(troubleJson(error));
+  if (error instanceof Interrupted) {
+    process.stderr.write(`octet: ${error.message}\n`);
+    return exitCodeOf(error.signal);
+  }
+  process.stderr.write(renderTrouble(error));
+  return exitCodes.error;
+}
 
 /** An error for people: what it is, where, why, and the way out. The stack is shown only when DEBUG is set. */
 export function renderTrouble(error: unknown, environment: NodeJS.ProcessEnv = process.env): string {

@@ -1,5 +1,9 @@
-import sharp, { type Sharp } from 'sharp';
+import { createRequire } from 'node:module';
+import type { Sharp, default as sharp } from 'sharp';
 import { OctetError } from '../errors.js';
+
+/** Loaded with the first image: whoever only speaks of datasets needs no decoder. */
+const require = createRequire(import.meta.url);
 
 /** Largest image file, packed or not. */
 export const mostImageBytes = 64 * 1024 * 1024;
@@ -26,9 +30,10 @@ function open(data: Buffer, name: string, limitInputPixels = mostPixels): Sharp 
   if (!signatures.some((matches) => matches(data))) {
     throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a JPEG, PNG, WebP, GIF or TIFF image.`, { file: name });
   }
-  sharp.concurrency(1);
-  sharp.cache(false);
-  return sharp(data, { failOn: 'error', limitInputPixels, ignoreIcc: true }).removeAlpha().toColourspace('srgb');
+  const decoder = require('sharp') as typeof sharp;
+  decoder.concurrency(1);
+  decoder.cache(false);
+  return decoder(data, { failOn: 'error', limitInputPixels, ignoreIcc: true }).removeAlpha().toColourspace('srgb');
 }
 
 function unreadable(name: string, error: unknown): OctetError {
