@@ -6,8 +6,9 @@ import { type RunningWorker, startWorker } from '@octet/worker';
 import { pino } from 'pino';
 import Value from 'typebox/value';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { startApi, type TestApi } from '../../../tests/support/api.js';
+import { form, startApi, type TestApi } from '../../../tests/support/api.js';
 import { storeUploads } from '../../../tests/support/fixtures.js';
+import { classifier, points } from '../../../tests/support/samples.js';
 
 /** Jobs over HTTP with a real queue, worker and job process; the commands of the process are those of tests/support/job-commands.ts. */
 
@@ -136,6 +137,19 @@ describe('a job that succeeds', () => {
     const last = (await get(`/v1/jobs/${job.id}/events`)).items.at(-1).seq;
     const answer = await call('GET', `/v1/jobs/${job.id}/events`, { accept: 'text/event-stream', 'last-event-id': String(last) });
     expect(answer.status).toBe(204);
+  });
+});
+
+describe('a one-shot job that was done before', () => {
+  it('is answered by the finished job, and leaves no second copy of its uploads', async () => {
+    const send = async () =>
+      (await fetch(`${api.url}/v1/jobs`, { method: 'POST', body: form({ model: classifier(), dataset: points() }) })).json();
+    const count = async () => (await get('/v1/models?limit=200')).items.length + (await get('/v1/datasets?limit=200')).items.length;
+    const first = await finished((await send()).id);
+    expect(first).toMatchObject({ state: 'succeeded' });
+    const before = await count();
+    expect(await send()).toMatchObject({ id: first.id, reused: true });
+    expect(await count()).toBe(before);
   });
 });
 
