@@ -1,3 +1,4 @@
+import * as ort from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { failure } from '../../data/testing/files.js';
 import { Graph } from '../../ir/graph.js';
@@ -8,6 +9,7 @@ import { Random } from '../../tensor/random.js';
 import { sizeOf, Tensor } from '../../tensor/tensor.js';
 import { lowerToBlocked } from './blocked.js';
 import { OrtEngine } from './ort.js';
+import { probeBlock } from './probe.js';
 
 const engine = new OrtEngine();
 
@@ -32,12 +34,19 @@ function convolution(x: readonly number[], w: readonly number[], attrs: Attrs<'C
 const feedsOf = (graph: Graph) =>
   Object.fromEntries(graph.inputs.map((value, i) => [value.name, randomTensor(value.shape as number[], i + 1)]));
 
+/** The block size of the processor that runs the test. */
+const blockHere = () => probeBlock(ort, { intraOpNumThreads: 1, logSeverityLevel: 3 });
+
 const internalOps = (graph: Graph) =>
   graph.nodes.filter((node) => node.opaque?.domain === 'com.microsoft.nchwc').map((node) => node.opName);
 
 const sixteen = [2, 16, 7, 6];
 
 describe('convolutions of a training graph', () => {
+  it.runIf(process.arch === 'x64')('find the blocked kernels of every x86 processor', async () => {
+    expect([8, 16]).toContain(await blockHere());
+  });
+
   it.each([
     ['3x3', sixteen, [32, 16, 3, 3], { pads: [1, 1, 1, 1] }, true],
     ['3x3 without bias', sixteen, [16, 16, 3, 3], {}, false],
@@ -56,6 +65,12 @@ describe('convolutions of a training graph', () => {
     const program = await engine.compile(graph, { threads: 1, mode: 'train' });
     expect(difference(wanted, await program.run(feeds))).toBeLessThan(1e-5);
     await program.dispose();
+    const block = await blockHere();
+    if (block !== undefined) {
+      const lowered = graph.clone();
+      lowerToBlocked(lowered, block);
+      expect(difference(wanted, await runGraph(lowered, feeds))).toBeLessThan(1e-5);
+    }
     for (const block of [8, 16]) {
       const lowered = graph.clone();
       lowerToBlocked(lowered, block);
@@ -123,7 +138,7 @@ describe('shards', () => {
   it('leave what they are fed alone, also views of a larger array', async () => {
     const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 2 });
     const feeds = parts(2);
-    const whole = new Float32Array([...(feeds[0]?.x as Tensor<'float32'>).data, ...(feeds[1]?.x as Tensor<'float32'>).data]);
+    const whole = Float32Array.from(feeds.flatMap((feed) => [...feed.x.data]));
     const half = whole.length / 2;
     const views = feeds.map((feed, i) => ({ ...feed, x: Tensor.float32(sixteen, whole.subarray(i * half, (i + 1) * half)) }));
     expect(bits(await threaded.run(views))).toEqual(bits(await threaded.run(feeds)));
