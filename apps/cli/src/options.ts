@@ -3,7 +3,7 @@ import type { RecipeFlags } from './recipe.js';
 
 /** Options that several commands share, and how their values are read. */
 
-export function wholeNumber(text: string): number {
+function wholeNumber(text: string): number {
   const value = Number(text);
   if (!/^-?\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('It must be a whole number.');
   return value;
@@ -21,21 +21,21 @@ export function portNumber(text: string): number {
   return value;
 }
 
-export function number(text: string): number {
+function number(text: string): number {
   const value = Number(text);
   if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('It must be a number.');
   return value;
 }
 
 /** "8" or "4,8": bits of weights, and of activations. */
-export function bits(text: string): NonNullable<RecipeFlags['bits']> {
+function bits(text: string): NonNullable<RecipeFlags['bits']> {
   const match = /^(\d+)(?:,(\d+))?$/.exec(text);
   if (match === null) throw new InvalidArgumentError('It must be the bits of weights, or weights,activations, such as 4,8.');
   return { weights: Number(match[1]), ...(match[2] === undefined ? {} : { activations: Number(match[2]) }) };
 }
 
 /** "training.schedule=step" with a JSON value, or a plain text. */
-export function assignment(text: string, previous: [string, unknown][] = []): [string, unknown][] {
+function assignment(text: string, previous: [string, unknown][] = []): [string, unknown][] {
   const at = text.indexOf('=');
   if (at < 1) throw new InvalidArgumentError('It must be field=value, such as training.schedule=step.');
   const raw = text.slice(at + 1);

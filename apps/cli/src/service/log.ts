@@ -43,7 +43,7 @@ function readableLines(destination: { write(text: string): unknown }): Writable 
 }
 
 /** One line for people; a request is one line when it is answered, and none when it comes in. */
-export function readable(line: Line): string | undefined {
+function readable(line: Line): string | undefined {
   if (line.req !== undefined && line.res === undefined && line.err === undefined && line.level <= pino.levels.values.info!)
     return undefined;
   const time = new Date(line.time).toTimeString().slice(0, 8);

@@ -7,7 +7,7 @@ import { type GradientRule, gradientRules } from './rules.js';
 export type CustomGradients = ReadonlyMap<Node, GradientRule<never>>;
 
 /** Values that depend on one of `roots`. */
-export function reachableFrom(graph: Graph, roots: Iterable<Value>): Set<Value> {
+function reachableFrom(graph: Graph, roots: Iterable<Value>): Set<Value> {
   const reached = new Set<Value>(roots);
   for (const node of graph.nodes) {
     if (node.inputs.some((value) => value && reached.has(value))) for (const value of node.outputs) reached.add(value);

@@ -69,7 +69,7 @@ async function gradient(
   graph.outputs.splice(0, graph.outputs.length, result);
   inferShapes(graph);
   const row = Tensor.float32([1, x.length], x);
-  const feeds = weight
+  const feeds: Record<string, Tensor> = weight
     ? {
         x: Tensor.float32(
           [1, x.length],

@@ -208,7 +208,7 @@ describe('what is written', () => {
     expect(Array.from(constantOf(graph, 'b1_int32').data as Int32Array)).toEqual(
       Array.from(bias, (v, i) => roundHalfEven(v / (scale[i] as number))),
     );
-    expect(new Set(constantOf(graph, 'b1_zero_point').data)).toEqual(new Set([0]));
+    expect(new Set(constantOf(graph, 'b1_zero_point').data as Int32Array)).toEqual(new Set([0]));
   });
 
   it('a larger weight scale where the bias would not fit int32, with a note', async () => {

@@ -46,14 +46,14 @@ export interface LayerChoice {
 }
 
 /** The integer grid of weights: symmetric is `-(2^(b-1)-1) … 2^(b-1)-1`, so that int8 is -127..127. */
-export function weightGrid(choice: WeightChoice): QuantGrid {
+function weightGrid(choice: WeightChoice): QuantGrid {
   const bits = choice.bits - (choice.reduceRange ? 1 : 0);
   const top = 2 ** (bits - 1) - 1;
   return { dtype: 'int8', qmin: choice.symmetric ? -top : -top - 1, qmax: top, symmetric: choice.symmetric };
 }
 
 /** The integer grid of activations: uint8, `0 … 2^b-1`. */
-export function activationGrid(choice: ActivationChoice): QuantGrid {
+function activationGrid(choice: ActivationChoice): QuantGrid {
   const bits = choice.bits - (choice.reduceRange ? 1 : 0);
   return { dtype: 'uint8', qmin: 0, qmax: 2 ** bits - 1, symmetric: choice.symmetric };
 }

@@ -17,7 +17,7 @@ export interface WeightScales {
 }
 
 /** Calls `visit(channel, start, length)` for every contiguous run of elements that belongs to one channel of `axis`. */
-export function forEachChannelRun(
+function forEachChannelRun(
   shape: readonly number[],
   axis: number | undefined,
   visit: (channel: number, start: number, length: number) => void,

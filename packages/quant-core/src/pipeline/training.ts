@@ -18,7 +18,7 @@ import type { PreparedModel } from './model.js';
  * The loss a recipe and a dataset ask for; `form` is what the model's output of `width` numbers a sample holds.
  * Throws CONFIG_IMPOSSIBLE where they contradict each other.
  */
-export function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined, form: OutputForm): LossSpec {
+function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined, form: OutputForm): LossSpec {
   const { loss, distillation } = recipe.training;
   const { temperature, weight } = distillation;
   const refuse = (why: string) =>

@@ -19,7 +19,7 @@ function rows(tensor: Tensor<'float32'>, from: number, to: number): Tensor<'floa
 }
 
 /** Cut a batch into `count` parts whose sizes differ by one at most; fewer where there are fewer samples. */
-export function cut(x: Tensor<'float32'>, count: number): Tensor<'float32'>[] {
+function cut(x: Tensor<'float32'>, count: number): Tensor<'float32'>[] {
   const n = x.shape[0] as number;
   const parts = Math.min(count, n);
   return Array.from({ length: parts }, (_, i) => rows(x, Math.floor((i * n) / parts), Math.floor(((i + 1) * n) / parts)));

@@ -34,7 +34,7 @@ export interface TrainingStep {
 }
 
 /** Activations whose range is looked at: those that do not merely repeat the range of another member of their group. */
-export function observedActivations(inserted: readonly InsertedActivation[], plan: QuantPlan): InsertedActivation[] {
+function observedActivations(inserted: readonly InsertedActivation[], plan: QuantPlan): InsertedActivation[] {
   return inserted.filter(({ point }) => !plan.groups[point.group]?.fixed && !point.repeats);
 }
 

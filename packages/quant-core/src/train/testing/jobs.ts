@@ -11,7 +11,7 @@ import { Tensor } from '../../tensor/tensor.js';
 import type { TrainInput } from '../input.js';
 import { type TrainEvent, type TrainResult, train } from '../train.js';
 
-export const engine = new OrtEngine();
+const engine = new OrtEngine();
 
 const pixels = 64;
 
