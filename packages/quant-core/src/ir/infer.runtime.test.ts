@@ -17,7 +17,7 @@ const chance = (random: Random): boolean => random.below(2) === 0;
 const ints = (graph: Graph, values: number[]): Value => graph.constant('i', Tensor.ints(values));
 
 /** Attributes of a sliding window on `axes` axes. */
-function windowAttrs(random: Random, axes: number) {
+function windowAttrs(random: Random, axes: number): { strides: number[]; dilations: number[]; pads?: number[]; auto_pad?: string } {
   const autoPad = random.below(4);
   return {
     strides: some(random, axes, 1, 3),

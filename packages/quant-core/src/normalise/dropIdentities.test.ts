@@ -47,7 +47,7 @@ it.each([
   ['b = Add(a, c=float32[1, 1, 1, 1, 1]{0})'],
   ['b = Clip(a, lo=float32[]{-inf}, hi=float32[]{6})'],
   ['b = MaxPool(a) {kernel_shape=[1, 1], strides=[2, 2]}'],
-])('keeps %s', (line, shape) => expectUntouched(around(line, shape), dropIdentities));
+])('keeps %s', (...[line, shape]) => expectUntouched(around(line, shape), dropIdentities));
 
 it('keeps an identity that stands between an input or constant and an output', () => {
   expectUntouched('graph g (x: float32[N]) opset 18\ny = Identity(x)\nz = Identity(c=float32[]{1})\nreturn y, z', dropIdentities);
