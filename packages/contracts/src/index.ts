@@ -4,7 +4,7 @@ export { type IdKind, idPattern, newId } from './ids.js';
 export * from './job-request.js';
 export * from './queue-payload.js';
 export * from './status.js';
-export { fieldErrors, parseAgainst } from './validate.js';
+export { describe as describeSchema, fieldErrors, parseAgainst } from './validate.js';
 export {
   checkAgainstModel,
   checkSameClasses,

@@ -67,7 +67,7 @@ function literals(schema: TSchema): unknown[] {
 }
 
 /** A schema in words: `"qat" or "ptq"`, `a whole number from 1 to 1000`. */
-function describe(schema: TSchema | undefined): string {
+export function describe(schema: TSchema | undefined): string {
   if (schema === undefined) return 'something else';
   if (Type.IsLiteral(schema)) return JSON.stringify(schema.const);
   if (Type.IsEnum(schema)) return listed(schema.enum.map((value) => JSON.stringify(value)));
