@@ -1,3 +1,4 @@
+import { OctetError } from '../errors.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { Graph, Node, Value } from './graph.js';
 import type { Attrs, OpType } from './ops.js';
@@ -5,7 +6,12 @@ import type { Attrs, OpType } from './ops.js';
 /** Static shape of a value; throws when it has a symbolic dimension (training steps are compiled for one batch size). */
 export function staticShape(value: Value): number[] {
   const shape = value.shape;
-  if (!shape || shape.some((dim) => typeof dim !== 'number')) throw new Error(`${value.name} has no static shape`);
+  if (!shape || shape.some((dim) => typeof dim !== 'number')) {
+    throw new OctetError('MODEL_NOT_TRAINABLE', `The size of ${value.name} cannot be told before the model runs`, {
+      tensor: value.name,
+      ...(value.producer ? { node: value.producer.name, op: value.producer.opName } : {}),
+    });
+  }
   return shape as number[];
 }
 

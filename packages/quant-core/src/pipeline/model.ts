@@ -152,12 +152,39 @@ export function planFor(model: PreparedModel, recipe: Recipe): QuantPlan {
   return planQuantization(model.graph, recipe);
 }
 
-/** Check, by building a training step for one sample, that every trained layer can be reached from the loss. */
+/** What the dimensions that a model leaves open, apart from the batch, are for samples of a shape. */
+export function openSizes(model: PreparedModel, sample: readonly number[]): Record<string, number> {
+  const open = model.graph.inputs[0]?.shape?.slice(1) ?? [];
+  return Object.fromEntries(open.flatMap((dim, axis) => (typeof dim === 'string' ? [[dim, sample[axis] as number]] : [])));
+}
+
+/** Sizes of images to try a model with that takes any: no dataset is known yet. */
+const trialSizes = [224, 96, 32, 8];
+
+/**
+ * Check, by building a training step for one sample, that every trained layer can be reached from the loss.
+ * Throws MODEL_NOT_TRAINABLE naming the node that is in the way, MODEL_SHAPE when no size of image fits.
+ */
 export function checkTrainable(model: PreparedModel, plan: QuantPlan): void {
+  const rank = model.input.spec.shape.length;
+  for (const [trial, size] of trialSizes.entries()) {
+    const sizes = openSizes(model, new Array<number>(rank).fill(size));
+    try {
+      buildTrialStep(model, plan, sizes);
+      return;
+    } catch (error) {
+      const last = trial === trialSizes.length - 1 || !Object.keys(sizes).length;
+      if (last || !(error instanceof OctetError) || error.code !== 'MODEL_SHAPE') throw error;
+    }
+  }
+}
+
+function buildTrialStep(model: PreparedModel, plan: QuantPlan, sizes: Record<string, number>): void {
   buildTrainingStep({
     graph: model.graph,
     batch: model.locked ? (model.fixedBatch as number) : 1,
     batchSymbol: model.batchSymbol,
+    sizes,
     layout: parameterLayout(model.graph),
     plan,
     loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },

@@ -12,13 +12,13 @@ import { parameterLayout, unpackParameters } from '../train/parameters.js';
 import { type TrainResult, train } from '../train/train.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
-import type { PreparedModel } from './model.js';
+import { openSizes, type PreparedModel } from './model.js';
 
 /**
  * The loss a recipe and a dataset ask for; `form` is what the model's output of `width` numbers a sample holds.
  * Throws CONFIG_IMPOSSIBLE where they contradict each other.
  */
-function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined, form: OutputForm): LossSpec {
+export function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined, form: OutputForm): LossSpec {
   const { loss, distillation } = recipe.training;
   const { temperature, weight } = distillation;
   const refuse = (why: string) =>
@@ -75,6 +75,7 @@ export async function trainModel(
   const steps = train({
     graph: model.graph,
     batchSymbol: model.batchSymbol,
+    sizes: openSizes(model, data.dataset.sampleShape),
     ...(model.locked ? { fixedBatch: model.fixedBatch as number } : {}),
     plan,
     recipe: job.recipe,

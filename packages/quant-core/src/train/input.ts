@@ -12,6 +12,8 @@ export interface TrainInput {
   /** Normalised float graph with one input and a symbolic batch. */
   graph: Graph;
   batchSymbol: string;
+  /** Sizes of the other dimensions that the graph leaves open. */
+  sizes?: Readonly<Record<string, number>>;
   /** Batch size the graph insists on, if it does. */
   fixedBatch?: number;
   plan: QuantPlan;

@@ -15,6 +15,8 @@ export interface StepSpec {
   /** Samples of one run: the batch, or one shard of it. */
   batch: number;
   batchSymbol: string;
+  /** Sizes of the other dimensions that the model leaves open, such as those of its images. */
+  sizes?: Readonly<Record<string, number>>;
   layout: ParameterLayout;
   /** Absent: a float training step. */
   plan?: QuantPlan;
@@ -53,7 +55,7 @@ function nonNegative(value: Value): boolean {
  */
 export function buildTrainingStep(spec: StepSpec): TrainingStep {
   const graph = spec.graph.clone();
-  bindDims(graph, { [spec.batchSymbol]: spec.batch });
+  bindDims(graph, { ...spec.sizes, [spec.batchSymbol]: spec.batch });
   const forward = parameterise(graph, spec.layout, spec.plan, true);
   inferShapes(graph);
   const { b } = forward;

@@ -83,6 +83,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       batch,
       shards,
       batchSymbol: input.batchSymbol,
+      ...(input.sizes ? { sizes: input.sizes } : {}),
       layout,
       plan,
       loss: input.loss,

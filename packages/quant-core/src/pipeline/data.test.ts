@@ -1,0 +1,119 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { failure } from '../data/testing/files.js';
+import type { QuantizeJob } from '../events.js';
+import { defaultRecipe, type Recipe } from '../recipe.js';
+import { images, smallNet } from '../train/testing/jobs.js';
+import { Context } from './context.js';
+import { type JobData, loadData } from './data.js';
+import { prepareModel } from './model.js';
+import { quickRecipe, Workshop } from './testing/jobs.js';
+import { lossFor } from './training.js';
+
+let shop: Workshop;
+beforeAll(async () => {
+  shop = await Workshop.open();
+});
+afterAll(() => shop.close());
+
+async function load<T>(count: number, recipe: Recipe, use: (data: JobData) => T, rest: Partial<QuantizeJob> = {}): Promise<T> {
+  const job = shop.job(await shop.model(smallNet()), await shop.npz(images(count)), recipe, { workDirectory: shop.directory, ...rest });
+  const context = new Context(job, {});
+  const data = await loadData(context, await prepareModel(job.modelPath, job.limits, context.engine));
+  try {
+    return use(data);
+  } finally {
+    await data.close();
+  }
+}
+
+const sorted = (...parts: Uint32Array[]) => parts.flatMap((part) => [...part]).sort((a, b) => a - b);
+
+describe('what samples are for', () => {
+  it('evaluation, held-out and training samples never overlap, and are all there is', async () => {
+    for (const seed of [0, 1, 4_294_967_295]) {
+      await load(101, { ...quickRecipe(), seed }, (data) => {
+        expect(sorted(data.train, data.holdout, data.evaluationIndices)).toEqual(Array.from({ length: 101 }, (_, i) => i));
+        expect(data.evaluationIndices).toHaveLength(20);
+        expect(data.holdout).toHaveLength(8);
+        expect(new Set([...data.calibration].filter((i) => data.train.includes(i))).size).toBe(data.calibration.length);
+        expect(data.calibration).toHaveLength(64);
+        for (const part of [data.holdout, data.evaluationIndices]) {
+          const ones = part.filter((i) => data.dataset.labels?.[i] === 1).length;
+          expect(Math.abs(ones - part.length / 2)).toBeLessThanOrEqual(1);
+        }
+      });
+    }
+  });
+
+  it('is the same for a seed, and another for another one', async () => {
+    const parts = (seed: number) =>
+      load(100, { ...quickRecipe(), seed }, ({ train, holdout, calibration }) =>
+        [train, holdout, calibration].map((part) => [...part].join()),
+      );
+    expect(await parts(3)).toEqual(await parts(3));
+    expect(await parts(3)).not.toEqual(await parts(4));
+  });
+
+  it('an evaluation dataset leaves the whole of the other one to train on', async () => {
+    const evaluationDataset = { path: await shop.npz(images(30)), config: {} };
+    await load(
+      100,
+      quickRecipe(),
+      (data) => {
+        expect(sorted(data.train, data.holdout)).toHaveLength(100);
+        expect([...data.evaluationIndices]).toEqual(Array.from({ length: 30 }, (_, i) => i));
+        expect(data.evaluationSamples).not.toBe(data.dataset);
+      },
+      { evaluationDataset },
+    );
+  });
+
+  it('an evaluation dataset of another task is refused', async () => {
+    const evaluationDataset = { path: await shop.npz(images(30, 'unlabelled')), config: {} };
+    await failure('DATASET_LABELS', () => load(100, quickRecipe(), () => undefined, { evaluationDataset }));
+  });
+
+  it('two samples are too few to part', async () => {
+    await failure('DATASET_EMPTY', () => load(2, quickRecipe(), () => undefined));
+  });
+});
+
+describe('the loss a recipe asks for', () => {
+  const of = (
+    loss: Recipe['training']['loss'],
+    task: JobData['task'],
+    width: number,
+    form: Parameters<typeof lossFor>[3] = 'logits',
+    weight = 0.25,
+  ) => {
+    const base = defaultRecipe();
+    const recipe = { ...base, training: { ...base.training, loss, distillation: { weight, temperature: 3 } } };
+    const { kind, distillationWeight } = lossFor(recipe, task, width, form);
+    return [kind, distillationWeight];
+  };
+
+  it.each([
+    ['auto', 'classification', 10, 'logits', ['cross_entropy', 0.25]],
+    ['auto', 'classification', 1, 'logits', ['binary_cross_entropy', 0.25]],
+    ['auto', 'regression', 3, 'logits', ['mse', 0.25]],
+    ['auto', 'unlabelled', 10, 'logits', ['distillation', 1]],
+    ['auto', 'unlabelled', 1, 'probabilities', ['binary_cross_entropy', 1]],
+    ['auto', 'unlabelled', 1, 'logits', ['mse', 1]],
+    ['distillation', 'classification', 10, 'logits', ['distillation', 1]],
+    ['distillation', 'classification', 1, 'logits', ['binary_cross_entropy', 1]],
+    ['distillation', 'regression', 1, 'logits', ['mse', 1]],
+    ['mse', 'regression', 1, 'probabilities', ['mse', 0.25]],
+    ['cross_entropy', 'classification', 10, 'probabilities', ['cross_entropy', 0.25]],
+  ] as const)('%s for %s of width %s (%s)', (loss, task, width, form, wanted) => {
+    expect(of(loss, task, width, form)).toEqual(wanted);
+  });
+
+  it.each([
+    ['mse', 'classification'],
+    ['cross_entropy', 'regression'],
+    ['cross_entropy', 'unlabelled'],
+  ] as const)('%s for %s is refused', async (loss, task) => {
+    const error = await failure('CONFIG_IMPOSSIBLE', () => of(loss, task, 2));
+    expect(error.place.pointer).toBe('/training/loss');
+  });
+});

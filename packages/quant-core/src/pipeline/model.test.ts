@@ -1,0 +1,83 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { failure } from '../data/testing/files.js';
+import { OrtEngine } from '../engine/ort/ort.js';
+import { defaultLimits } from '../events.js';
+import { graphOf } from '../normalise/testing/oracle.js';
+import { smallNet } from '../train/testing/jobs.js';
+import { prepareModel, restoreBatch, summarise } from './model.js';
+import { exampleModel, Workshop } from './testing/jobs.js';
+
+const engine = new OrtEngine();
+let shop: Workshop;
+beforeAll(async () => {
+  shop = await Workshop.open();
+});
+afterAll(() => shop.close());
+
+const inspect = async (text: string, input = 'float32[N, 4]') =>
+  summarise(await shop.model(graphOf(`graph g (x: ${input}) opset 18\n${text}`)), defaultLimits, engine);
+
+describe('what a model is', () => {
+  it('the example', async () => {
+    const summary = await summarise(exampleModel, defaultLimits, engine);
+    expect(summary).toMatchObject({ format: 'onnx', opset: 13, trainable: true, float: [], parameters: 54_298 + 480 });
+    expect(summary.quantizable.map(({ op }) => op)).toEqual(['Conv', 'Conv', 'Conv', 'Conv', 'Conv', 'Conv', 'Gemm']);
+    expect(summary.inputs).toEqual([{ name: 'image', dtype: 'float32', shape: ['batch', 1, 28, 28] }]);
+  });
+
+  it('of open image size', async () => {
+    const summary = await inspect(
+      `c = Conv(x, w=float32[4, 3, 3, 3]#, b=float32[4]#) {kernel_shape=[3, 3]} @conv
+      r = Relu(c)
+      p = GlobalAveragePool(r)
+      f = Flatten(p)
+      y = Gemm(f, w2=float32[4, 2]#) @fc
+      return y`,
+      'float32[N, 3, H, W]',
+    );
+    expect(summary.quantizable.map(({ node }) => node)).toEqual(['conv', 'fc']);
+    expect(summary.trainable).toBe(true);
+  });
+
+  it('that a loss cannot be reached through', async () => {
+    const summary = await inspect(`a = Gemm(x, w1=float32[4, 4]#) @first
+      m = Opaque<ai.onnx, Mish, 1>(a) @mish
+      y = Gemm(m, w2=float32[4, 2]#) @last
+      return y`);
+    expect(summary.trainable).toBe(false);
+    expect(summary.float).toEqual([{ node: 'mish', op: 'Mish', reason: 'the operator is not in the list of docs/ops.md' }]);
+  });
+
+  it('whose output is of a size that nothing tells', async () => {
+    const summary = await inspect(`a = Gemm(x, w1=float32[4, 4]#) @first
+      y = Opaque<ai.onnx, Mish, 1>(a) @mish
+      return y`);
+    expect(summary.trainable).toBe(false);
+  });
+
+  it.each([
+    [
+      'already quantized',
+      'MODEL_ALREADY_QUANTIZED',
+      'q = QuantizeLinear(x, s=float32[]{1}, z=uint8[]{0})\ny = DequantizeLinear(q, s, z)\nreturn y',
+    ],
+    ['of two outputs', 'MODEL_INPUTS_UNSUPPORTED', 'y = Gemm(x, w=float32[4, 2]#)\nz = Relu(y)\nreturn y, z'],
+    ['of integers', 'MODEL_INPUTS_UNSUPPORTED', 'y = ArgMax(x) {axis=1}\nreturn y'],
+    ['with nothing to quantize', 'MODEL_NOTHING_TO_QUANTIZE', 'y = Relu(x)\nreturn y'],
+  ] as const)('%s is refused', async (_what, code, text) => {
+    await failure(code, () => inspect(text));
+  });
+});
+
+it('a fixed batch is opened, and put back', async () => {
+  const graph = smallNet();
+  for (const value of [...graph.inputs, ...graph.nodes.flatMap((node) => node.outputs)]) {
+    if (value.type?.shape) value.type = { ...value.type, shape: value.type.shape.map((dim) => (dim === 'N' ? 3 : dim)) };
+  }
+  const model = await prepareModel(await shop.model(graph), defaultLimits, engine);
+  expect(model).toMatchObject({ fixedBatch: 3, locked: false });
+  expect(model.graph.inputs[0]?.shape).toEqual([model.batchSymbol, 1, 8, 8]);
+  expect(model.original.inputs[0]?.shape).toEqual([3, 1, 8, 8]);
+  const copy = restoreBatch(model.graph.clone(), model);
+  expect([...copy.inputs, ...copy.outputs].map((value) => value.shape?.[0])).toEqual([3, 3]);
+});
