@@ -17,7 +17,8 @@ export class Relay {
   #chain: Promise<void> = Promise.resolve();
   #waiting = 0;
   #stage: Stage | null = null;
-  #stageStarted = 0;
+  /** A stage may count more than once, each time towards a total of its own. */
+  #count = { total: 0, done: 0, first: 0, started: 0 };
   #latest: ProgressEvent | null = null;
   #timer: NodeJS.Timeout | undefined;
   #lastWrite = 0;
@@ -39,10 +40,13 @@ export class Relay {
       case 'stage':
         this.#writeLatest();
         this.#stage = event.stage;
-        this.#stageStarted = Date.now();
+        this.#count = { total: 0, done: 0, first: 0, started: Date.now() };
         this.#write(() => this.#store.jobs.reportProgress(this.#claim, event.stage, null));
         break;
       case 'progress':
+        if (event.total !== this.#count.total || event.done < this.#count.done)
+          this.#count = { total: event.total, done: event.done, first: event.done, started: Date.now() };
+        this.#count.done = event.done;
         this.#latest = event;
         if (event.done >= event.total) this.#writeLatest();
         else this.#timer ??= setTimeout(() => this.#writeLatest(), Math.max(0, this.#lastWrite + progressEveryMs - Date.now()));
@@ -78,8 +82,10 @@ export class Relay {
     this.#latest = null;
     this.#lastWrite = Date.now();
     const { stage, done, total, unit, figures = {} } = event;
-    const seconds = (Date.now() - this.#stageStarted) / 1000;
-    const stageEtaSeconds = done > 0 && stage === this.#stage ? Math.round((seconds / done) * (total - done) * 10) / 10 : null;
+    const { first, started } = this.#count;
+    const seconds = (Date.now() - started) / 1000;
+    const stageEtaSeconds =
+      done > first && stage === this.#stage ? Math.round((seconds / (done - first)) * (total - done) * 10) / 10 : null;
     this.#write(() => this.#store.jobs.reportProgress(this.#claim, stage, { stage, done, total, unit, figures, stageEtaSeconds }));
   }
 
