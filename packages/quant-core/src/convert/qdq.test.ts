@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { OrtEngine } from '../engine/ort/ort.js';
 import { inspectRuntime } from '../evaluate/runtime.js';
+import { exactArithmetic } from '../fakequant/exact.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { type ScaleTable, simulate } from '../fakequant/simulate.js';
 import { observedTable, outline, planOf, recipeWith, tableOf } from '../fakequant/testing/plans.js';
@@ -157,6 +158,37 @@ describe('the int8 model computes what was simulated', () => {
     const size = Math.max(...Array.from(a, Math.abs));
     expect(Math.max(...apart)).toBeLessThan(Math.max(2.01 * step(plan, table), 0.02 * size));
     expect(apart.filter((d) => d > 1e-5 * size).length).toBeLessThan(0.02 * a.length);
+  });
+});
+
+describe('the simulation in exact sums', () => {
+  const layers = ['Conv, Relu, MaxPool, Conv, Gemm', 'depthwise, ReLU6, last Conv', 'Pad on integers', 'MatMul and an opaque operator'];
+  const recipes: Record<string, Recipe> = {
+    default: defaultRecipe(),
+    qnnpack: recipeWith({}, { target: 'qnnpack' }),
+    '4 bits': recipeWith({ weights: { bits: 4, reduceRange: false }, activations: { bits: 4 } }),
+    'symmetric activations': recipeWith({ activations: { symmetric: true } }),
+  };
+
+  it.each(layers.flatMap((what) => Object.keys(recipes).map((how) => [what, how] as const)))(
+    'is the int8 model: %s, %s',
+    async (what, how) => {
+      const graph = nets[what]?.() as Graph;
+      const { plan, graph: artifact, table } = await converted(graph, recipes[how]);
+      const feeds = samples(graph, 64);
+      const { y: exact } = await train(exactArithmetic(simulate(graph, plan, table)), feeds);
+      const { y: real } = await infer(artifact, feeds);
+      const size = Math.max(...Array.from(toNumbers(real as Tensor), Math.abs));
+      const [a, b] = [toNumbers(exact as Tensor), toNumbers(real as Tensor)];
+      expect(Math.max(...Array.from(a, (v, i) => Math.abs(v - (b[i] as number))))).toBeLessThan(1e-5 * size);
+    },
+  );
+
+  it('leaves layers in float alone', () => {
+    const graph = nets['MatMul and an opaque operator']?.() as Graph;
+    const plan = planOf(graph, recipeWith({ layers: [{ name: 'v', skip: true }] }));
+    const exact = exactArithmetic(simulate(graph, plan, tableOf(graph, plan)));
+    expect(exact.nodes.filter((node) => node.op === 'MatMul').map((node) => node.name)).toEqual(['q_sum', 'v']);
   });
 });
 
