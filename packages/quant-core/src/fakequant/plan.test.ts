@@ -54,7 +54,7 @@ describe('where fake quant goes', () => {
     expect(placement(cnn())).toMatchInlineSnapshot(`
       "x_quantize = QuantizeLinear(x, group_0_scale, group_0_zero_point)
       x_dequantize = DequantizeLinear(x_quantize, group_0_scale, group_0_zero_point)
-      c1 = Conv(x_dequantize, w1_dequantize, b1=[4]) @conv1
+      c1 = Conv(x_dequantize, w1_dequantize, b1_1=[4]) @conv1
       r1 = Relu(c1)
       r1_quantize = QuantizeLinear(r1, group_1_scale, group_1_zero_point)
       r1_dequantize = DequantizeLinear(r1_quantize, group_1_scale, group_1_zero_point)
@@ -67,7 +67,7 @@ describe('where fake quant goes', () => {
       f = Flatten(c2_dequantize)
       f_quantize = QuantizeLinear(f, group_2_scale, group_2_zero_point)
       f_dequantize = DequantizeLinear(f_quantize, group_2_scale, group_2_zero_point)
-      y = Gemm(f_dequantize, w3_dequantize, b3=[3]) @fc
+      y = Gemm(f_dequantize, w3_dequantize, b3_1=[3]) @fc
       return y"
     `);
   });
@@ -283,7 +283,7 @@ describe('what the recipe says', () => {
     expect(placement(cnn(), recipeWith({ layers: [{ name: 'conv2', skip: true }] }))).toMatchInlineSnapshot(`
       "x_quantize = QuantizeLinear(x, group_0_scale, group_0_zero_point)
       x_dequantize = DequantizeLinear(x_quantize, group_0_scale, group_0_zero_point)
-      c1 = Conv(x_dequantize, w1_dequantize, b1=[4]) @conv1
+      c1 = Conv(x_dequantize, w1_dequantize, b1_1=[4]) @conv1
       r1 = Relu(c1)
       r1_quantize = QuantizeLinear(r1, group_1_scale, group_1_zero_point)
       r1_dequantize = DequantizeLinear(r1_quantize, group_1_scale, group_1_zero_point)
@@ -292,7 +292,7 @@ describe('what the recipe says', () => {
       f = Flatten(c2)
       f_quantize = QuantizeLinear(f, group_2_scale, group_2_zero_point)
       f_dequantize = DequantizeLinear(f_quantize, group_2_scale, group_2_zero_point)
-      y = Gemm(f_dequantize, w3_dequantize, b3=[3]) @fc
+      y = Gemm(f_dequantize, w3_dequantize, b3_1=[3]) @fc
       return y"
     `);
   });
