@@ -68,7 +68,7 @@ export function smallNet(outputs = 2, tail = ''): Graph {
   return graph;
 }
 
-export type Training = Partial<Recipe['training']>;
+type Training = Partial<Recipe['training']>;
 
 export interface Options {
   graph?: Graph;
