@@ -54,8 +54,8 @@ export class Evaluator {
   }
 
   /** The same for a model file, in the form a user's session has. */
-  async collectFile(path: string, samples: Samples, indices: Uint32Array, stage: Stage): Promise<Outputs> {
-    const { engine, threads } = this.context;
+  async collectFile(path: string, samples: Samples, indices: Uint32Array, stage: Stage, threads = this.context.threads): Promise<Outputs> {
+    const { engine } = this.context;
     const program = await engine.load(path, { threads, mode: 'infer' });
     try {
       return await this.collect(program, samples, indices, stage);
@@ -101,9 +101,10 @@ export class Evaluator {
     qat: Candidate | undefined,
   ): Promise<Choice & { samples: number; ptq: number; qat: number | null }> {
     const { dataset, holdout } = this.data;
-    const float = await this.collectFile(floatPath, dataset, holdout, 'evaluate');
-    const figures = async (candidate: Candidate): Promise<HoldoutFigures> =>
-      holdoutFigures(metric, await this.collectFile(candidate.path, dataset, holdout, 'evaluate'), float);
+    // On one thread: the choice must not hang on the last bit of a float sum.
+    const outputs = (path: string) => this.collectFile(path, dataset, holdout, 'evaluate', 1);
+    const float = await outputs(floatPath);
+    const figures = async (candidate: Candidate): Promise<HoldoutFigures> => holdoutFigures(metric, await outputs(candidate.path), float);
     const of = { ptq: await figures(ptq), qat: qat ? await figures(qat) : null };
     return { ...chooseBetter(metric, of.ptq, of.qat), samples: holdout.length, ptq: of.ptq.metric, qat: of.qat?.metric ?? null };
   }

@@ -127,6 +127,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         rangeTestSteps(stepsPerEpoch),
         weights,
         async (index, at, rate) => {
+          if (input.signal?.aborted) throw new OctetError('CANCELLED', 'Training was cancelled');
           const from = (index % stepsPerEpoch) * batch;
           const data = await input.samples.batch(order.subarray(from, from + batch));
           return stepper.step(data, await scorer.teach(data.x), at, scales(at), rate, index + 1, frozenAt > 0);

@@ -15,7 +15,12 @@ const domain = 'com.microsoft.nchwc';
 /** A node of the runtime's own domain. */
 function internal(graph: Graph, opType: string, inputs: readonly (Value | undefined)[], attribute: AttributeProto[], name: string): Value {
   const node = graph.node('Opaque', inputs, {}, { name });
-  node.opaque = { opType, domain, proto: new OnnxNode({ opType, domain, attribute, output: [node.output().name] }, []), ownInputs: inputs.length };
+  node.opaque = {
+    opType,
+    domain,
+    proto: new OnnxNode({ opType, domain, attribute, output: [node.output().name] }, []),
+    ownInputs: inputs.length,
+  };
   return node.output();
 }
 
