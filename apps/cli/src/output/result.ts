@@ -50,7 +50,12 @@ export function renderResult(report: Report): string {
       'Integer',
       `${runtime.integerNodes} nodes compute on integers in ${runtime.name} ${runtime.version}, ${runtime.floatNodes} in float, ${runtime.boundaryNodes} convert between`,
     ],
-    ['Parity', `${percent(parity.top1Agreement)} of ${count(parity.samples)} samples: simulation and saved model name the same class`],
+    [
+      'Parity',
+      report.task === 'regression'
+        ? `simulation and saved model differ by at most ${parity.maxAbsDifference.toPrecision(3)} on ${count(parity.samples)} samples`
+        : `${percent(parity.top1Agreement)} of ${count(parity.samples)} samples: simulation and saved model name the same class`,
+    ],
     [
       'Gate',
       gate.maxDrop === null
