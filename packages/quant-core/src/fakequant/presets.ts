@@ -71,14 +71,23 @@ function matches(pattern: string, name: string): boolean {
 export function layerChoice(recipe: Recipe, name: string, op: string): LayerChoice {
   const preset = presets[recipe.target];
   let skip = false;
+  const reduceSaid = {
+    weights: recipe.quantization.weights?.reduceRange !== undefined,
+    activations: recipe.quantization.activations?.reduceRange !== undefined,
+  };
   let weights: WeightChoice = { ...preset.weights, ...recipe.quantization.weights };
   let activations: ActivationChoice = { ...preset.activations, ...recipe.quantization.activations };
   for (const layer of recipe.quantization.layers) {
     if ((layer.name !== undefined && !matches(layer.name, name)) || (layer.op !== undefined && layer.op !== op)) continue;
     skip = layer.skip ?? skip;
     weights = { ...weights, ...layer.weights };
+    reduceSaid.weights ||= layer.weights?.reduceRange !== undefined;
+    reduceSaid.activations ||= layer.activations?.reduceRange !== undefined;
     activations = { ...activations, ...layer.activations };
   }
+  // Fewer bits cannot saturate: the preset takes its bit from whole bytes only, unless the job itself says so.
+  if (!reduceSaid.weights && weights.bits < 8) weights = { ...weights, reduceRange: false };
+  if (!reduceSaid.activations && activations.bits < 8) activations = { ...activations, reduceRange: false };
   if (weights.perChannel && !weights.symmetric) {
     throw new OctetError(
       'CONFIG_IMPOSSIBLE',
