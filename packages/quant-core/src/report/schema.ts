@@ -2,6 +2,7 @@ import Type, { type Static } from 'typebox';
 import type { ErrorPlace } from '../errors.js';
 import type { DatasetSummary } from '../events.js';
 import { DatasetConfigSchema, RecipeSchema } from '../recipe.js';
+import { EpochRecordSchema } from '../train/checkpoint.js';
 
 /** Version of the report format: the first number changes when a key is removed or changes its meaning. */
 export const reportVersion = '1.0';
@@ -90,17 +91,7 @@ const VerdictSchema = Type.Object({
 });
 
 const TrainingSchema = Type.Object({
-  epochs: Type.Array(
-    Type.Object({
-      epoch: Type.Integer(),
-      loss: Type.Number(),
-      holdoutLoss: Type.Number(),
-      holdoutMetric: Type.Number(),
-      learningRate: Type.Number(),
-      seconds: Type.Number(),
-      best: Type.Boolean(),
-    }),
-  ),
+  epochs: Type.Array(EpochRecordSchema),
   bestEpoch: Type.Integer(),
   observersFrozenAtStep: Type.Integer(),
   stepsPerEpoch: Type.Integer(),

@@ -2,7 +2,8 @@ import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
 import { OctetError } from '../errors.js';
 
-const EpochRecordSchema = Type.Object({
+/** What is known of one epoch when it ends; the report shows it as it is. */
+export const EpochRecordSchema = Type.Object({
   epoch: Type.Integer(),
   loss: Type.Number(),
   holdoutLoss: Type.Number(),
