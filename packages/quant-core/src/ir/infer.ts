@@ -85,6 +85,7 @@ function check(node: Node, value: Value, type: ValueType): void {
 
 function mayNotBeEmpty(node: Node, type: ValueType): boolean {
   if (!type.dtype.startsWith('float') || node.op === 'Constant' || node.op === 'ConstantOfShape') return false;
+  if (node.op === 'Split' && node.inputs[1]) return false;
   return !node.inputs.some((value) => value?.shape?.includes(0));
 }
 

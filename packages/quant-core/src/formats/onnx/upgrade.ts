@@ -183,7 +183,7 @@ const oldResize: Rule = (node, up) => {
   const attribute = take(node, 'scales');
   const scales = attribute?.floats ?? up.trace.floats(node.input?.[1] ?? '');
   const mode = Buffer.from(take(node, 'mode')?.s ?? 'nearest').toString();
-  const grows = scales?.every((scale) => scale >= 1) ?? false;
+  const grows = scales?.every((scale) => scale >= 1) ?? node.opType === 'Upsample';
   if (mode === 'nearest' && !grows && !scales?.every((scale) => scale <= 1)) {
     const why = scales ? 'grows one axis and shrinks another' : 'has scales that are not constant';
     throw refuse(node, `${why}, in the form of before opset 11`);

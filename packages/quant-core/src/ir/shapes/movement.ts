@@ -6,6 +6,7 @@ import {
   broadcast,
   commonDType,
   misfit,
+  mostAxes,
   type ShapeContext,
   show,
   sumOfDims,
@@ -179,9 +180,12 @@ export function slice(node: Node<'Slice'>, context: ShapeContext): Types {
   if (!shape) return [typed(dtype, undefined)];
   const starts = context.elements(node.input(1));
   const ends = context.elements(node.input(2));
+  const count = starts?.length ?? ends?.length ?? node.input(1).shape?.[0];
   const axesGiven = node.inputs[3]
     ? context.elements(node.inputs[3])
-    : Array.from({ length: starts?.length ?? ends?.length ?? 0 }, (_, axis) => axis);
+    : typeof count === 'number'
+      ? Array.from({ length: Math.min(count, mostAxes) }, (_, axis) => axis)
+      : undefined;
   if (!axesGiven)
     return [
       typed(
