@@ -36,7 +36,7 @@ export async function measureSteps(engine: Engine, { batch, threads, quantized, 
   const graph = resnet20();
   const layout = parameterLayout(graph);
   const { plan, calibrated } = await prepare(graph, defaultRecipe(), engine);
-  const spec = { graph, batch, shards: shardsFor(batch), batchSymbol, layout, loss, clipWeights: false };
+  const spec = { graph, batch, shards: shardsFor(batch), batchSymbol, layout, loss };
   const feeds = { input: 'x', loss, width: classes, outputShape: [classes] };
   const stepper = await Stepper.create(engine, threads, quantized ? { ...spec, plan } : spec, optimizer, feeds);
   const quant = quantized ? new QuantState(plan, layout, stepper.observed, calibrated, new Map()) : undefined;

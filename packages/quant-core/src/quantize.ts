@@ -2,7 +2,7 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readCpu } from './evaluate/cpu.js';
 import type { PipelineResult, QuantizeJob } from './events.js';
-import { calibrateModel, exportCandidate, weightClipsFor } from './pipeline/candidates.js';
+import { calibrateModel, exportCandidate, weightRangesFor } from './pipeline/candidates.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { loadData } from './pipeline/data.js';
 import { Evaluator } from './pipeline/evaluation.js';
@@ -38,14 +38,14 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
     });
     const metric = evaluator.metric(float.outputs);
     const calibrated = await context.stage('calibrate', () => calibrateModel(context, model, plan, data));
-    const clips = weightClipsFor(model.graph, plan);
+    const weightRanges = weightRangesFor(model.graph, plan);
     const ptq = await context.stage('ptq', () =>
-      exportCandidate(context, model, plan, model.graph, new Map([...calibrated].map(([name, one]) => [name, one.range])), clips, 'ptq'),
+      exportCandidate(context, model, plan, model.graph, new Map([...calibrated].map(([name, one]) => [name, one.range])), weightRanges, 'ptq'),
     );
     const trained =
-      recipe.method === 'qat' ? await context.stage('train', () => trainModel(context, model, plan, data, calibrated, clips)) : undefined;
+      recipe.method === 'qat' ? await context.stage('train', () => trainModel(context, model, plan, data, calibrated, weightRanges)) : undefined;
     const qat =
-      trained && (await context.stage('convert', () => exportCandidate(context, model, plan, trained.graph, trained.ranges, clips, 'qat')));
+      trained && (await context.stage('convert', () => exportCandidate(context, model, plan, trained.graph, trained.ranges, trained.weightRanges, 'qat')));
 
     const evaluated = await context.stage('evaluate', async () => {
       const choice = await evaluator.choose(metric, float.path, ptq, qat);

@@ -81,6 +81,10 @@ export const RecipeSchema = Type.Object(
           },
           { additionalProperties: false, default: {} },
         ),
+        scales: Type.Enum(['auto', 'observed', 'learned'], {
+          default: 'auto',
+          description: 'Where scales come from while training: the ranges seen, or the gradient (learned step size). auto: learned below 8 bits.',
+        }),
         freezeObserversAfter: Type.Number({ minimum: 0, default: 1, description: 'Epochs after which activation ranges stay as they are.' }),
         clipGradient: Type.Optional(Type.Number({ exclusiveMinimum: 0, description: 'Largest global norm of the gradient.' })),
         holdout: Type.Number({ exclusiveMinimum: 0, maximum: 0.5, default: 0.1, description: 'Share of the training data kept back to choose the best epoch, and between PTQ and QAT.' }),

@@ -36,6 +36,7 @@ async function gradient(
   groups: readonly AffineParams[],
   x: readonly number[],
   byWeight?: number,
+  learned: 'weight' | 'activation' | 'none' = 'none',
 ): Promise<number[]> {
   const plan: QuantPlan = planOf(graph, recipe);
   const b = new GraphBuilder(graph);
@@ -43,27 +44,28 @@ async function gradient(
   if (weight) graph.nodes.find((node) => node.op === 'Gemm')?.setInput(1, weight);
   const shared = groups.map((params, i) => scaleConstants(graph, `g${i}`, 'uint8', params.scale, params.zeroPoint));
   const weightScale = byWeight ?? 1 / 63;
+  const weights = plan.weights.map((_, index) => scaleConstants(graph, `w${index}`, 'int8', weightScale, 0));
   const inserted = insertFakeQuant(graph, plan, {
     activation: (group) => shared[group] as { scale: Value; zeroPoint: Value },
-    weight: (index) => scaleConstants(graph, `w${index}`, 'int8', weightScale, 0),
+    weight: (index) => weights[index] as { scale: Value; zeroPoint: Value },
   });
   const end = (value: number) => b.scalar(value);
-  const custom = straightThrough(
-    inserted,
-    plan,
-    (group) => {
+  const custom = straightThrough(inserted, plan, {
+    activationEnds: (group) => {
       const ends = gridEnds(groups[group] as AffineParams, (plan.groups[group] as QuantPlan['groups'][number]).grid);
       return { low: end(ends.min), high: end(ends.max) };
     },
-    (index) => {
+    weightEnds: (index) => {
       const grid = (plan.weights[index] as QuantPlan['weights'][number]).grid;
       return weight ? { low: end(grid.qmin * weightScale), high: end(grid.qmax * weightScale) } : undefined;
     },
-  );
+    learned: { activation: () => learned === 'activation', weight: () => learned === 'weight' },
+  });
   inferShapes(graph);
   const loss = b.op('ReduceSum', [graph.outputs[0]], { keepdims: 0 });
   inferShapes(graph);
-  const wrt = weight ?? (graph.inputs[0] as Value);
+  const scales = { weight: weights[0]?.scale, activation: shared[0]?.scale, none: undefined };
+  const wrt = scales[learned] ?? weight ?? (graph.inputs[0] as Value);
   const gradients = differentiate(graph, loss, [wrt], custom);
   const result = b.op('Identity', [gradients.get(wrt)], {}, 'result');
   graph.outputs.splice(0, graph.outputs.length, result);
@@ -127,5 +129,32 @@ describe('straight-through estimator on real kernels', () => {
     const recipe = recipeWith({ weights: { bits: 4, perChannel: false, reduceRange: false } });
     const dw = await gradient(graphOf(w.length, one), recipe, [{ scale: 1 / 255, zeroPoint: 0 }], w, 0.125);
     expect(dw.slice(0, w.length).map((v) => Math.round(v * 1e5) / 1e5)).toEqual([0, 0, 1, 1, 1, 1, 0]);
+  });
+
+  it('moves the scale of an activation by what rounding lost inside the grid, and by the end of the grid outside', async () => {
+    // Integers 0 … 15 at scale 0.5 around zero point 4.
+    const scale = 0.5;
+    const x = [-100, -1.9, 0.1, 0.6, 5.3, 7];
+    const integers = [-4, -4, 0, 1, 11, 11];
+    const wanted = x.reduce((sum, v, i) => sum + (integers[i] as number) - (v > -2 && v < 5.5 ? v / scale : 0), 0);
+    const [found] = await gradient(graphOf(x.length, one), fourBits, [{ scale, zeroPoint: 4 }], x, undefined, 'activation');
+    expect(found).toBeCloseTo(wanted, 4);
+  });
+
+  it('moves it behind a ReLU too', async () => {
+    const x = [-3, 0.2, 1.1, 9];
+    const wanted = 0 - (0 + 0.2 / 0.25 - 1) - (1.1 / 0.25 - 4) + 15;
+    const merged = graphOf(x.length, 'r = Relu(x)\ny = Gemm(r, w2=SQUARE) @fc\nreturn y');
+    expect((await gradient(merged, fourBits, [{ scale: 0.25, zeroPoint: 0 }], x, undefined, 'activation'))[0]).toBeCloseTo(wanted, 4);
+  });
+
+  it('moves the scale of a weight', async () => {
+    const w = [-2, -0.876, -0.8, 0, 0.3, 0.8];
+    const integers = [-7, -7, -6, 0, 2, 6];
+    const recipe = recipeWith({ weights: { bits: 4, perChannel: false, reduceRange: false } });
+    const each = w.reduce((sum, v, i) => sum + (integers[i] as number) - (Math.abs(v) < 0.875 ? v / 0.125 : 0), 0);
+    const [found] = await gradient(graphOf(w.length, one), recipe, [{ scale: 1 / 255, zeroPoint: 0 }], w, 0.125, 'weight');
+    // Each column of the matrix is a copy of the row of weights, and every input is 1.
+    expect(found).toBeCloseTo(each * w.length, 3);
   });
 });

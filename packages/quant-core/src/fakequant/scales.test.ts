@@ -25,7 +25,7 @@ describe('scales of weights', () => {
   it('of a channel that is all zero is 1, and of a share is the share', () => {
     const point = { grid: symmetric(7), axis: 0 };
     expect([...weightScales(Float32Array.of(0, 0, 1, 7), [2, 2], point).scale]).toEqual([1, 1]);
-    expect([...weightScales(Float32Array.of(1, 2, 1, 7), [2, 2], point, Float32Array.of(1, 0.5)).scale]).toEqual([Math.fround(2 / 7), 0.5]);
+    expect([...weightScales(Float32Array.of(1, 2, 1, 7), [2, 2], point, { share: Float32Array.of(1, 0.5) }).scale]).toEqual([Math.fround(2 / 7), 0.5]);
   });
 
   it('of an axis in the middle take every run of a channel', () => {
@@ -51,7 +51,7 @@ describe('the share of a range that is kept', () => {
     expect(clip[0]).toBeGreaterThan(0.9);
     expect(clip[1]).toBeLessThan(0.6);
     const error = (share: Float32Array) => {
-      const scales = weightScales(values, [2, 1000], point, share);
+      const scales = weightScales(values, [2, 1000], point, { share });
       const q = quantizeWeight(tensor, point, scales);
       return values.reduce(
         (sum, v, i) => sum + (v - dequantizeValue(q[i] as number, { scale: scales.scale[i < 1000 ? 0 : 1] as number, zeroPoint: 0 })) ** 2,

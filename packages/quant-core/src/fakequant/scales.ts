@@ -56,20 +56,24 @@ function channelRanges(data: Float32Array, shape: readonly number[], axis: numbe
 }
 
 /**
- * Scales of a weight from its values, `clip[channel]` being the share of the range that is kept (1 = all of it).
- * The one way weights get their scales: during training, for PTQ and at conversion.
+ * Where the range of a weight comes from, other than from all of its values: for each channel the share of its range that is kept
+ * (1 = all of it), or a scale that was learned.
  */
+export type WeightRange = { share: Float32Array } | { scale: Float32Array };
+
+/** The one way weights get their scales: during training, for PTQ and at conversion. */
 export function weightScales(
   data: Float32Array,
   shape: readonly number[],
   point: Pick<WeightPoint, 'grid' | 'axis'>,
-  clip?: Float32Array,
+  range?: WeightRange,
 ): WeightScales {
+  if (range && 'scale' in range) return { scale: range.scale, zeroPoint: new Int8Array(range.scale.length) };
   const { min, max } = channelRanges(data, shape, point.axis);
   const scale = new Float32Array(min.length);
   const zeroPoint = new Int8Array(min.length);
   for (let channel = 0; channel < min.length; channel++) {
-    const share = clip?.[channel] ?? 1;
+    const share = range?.share[channel] ?? 1;
     const params = affineFromRange((min[channel] as number) * share, (max[channel] as number) * share, point.grid);
     scale[channel] = params.scale;
     zeroPoint[channel] = params.zeroPoint;
@@ -123,7 +127,7 @@ export function bestWeightClip(tensor: Tensor<'float32'>, point: Pick<WeightPoin
   const least = new Float64Array(channels).fill(Number.POSITIVE_INFINITY);
   for (let step = 0; step <= 35; step++) {
     const share = 1 - step / 50;
-    const scales = weightScales(tensor.data, tensor.shape, point, new Float32Array(channels).fill(share));
+    const scales = weightScales(tensor.data, tensor.shape, point, { share: new Float32Array(channels).fill(share) });
     const error = new Float64Array(channels);
     forEachChannelRun(tensor.shape, point.axis, (channel, start, length) => {
       const params = { scale: scales.scale[channel] as number, zeroPoint: scales.zeroPoint[channel] as number };

@@ -4,7 +4,7 @@ import type { AffineParams } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import { insertFakeQuant } from './insert.js';
 import type { ActivationPoint, BiasPoint, QuantPlan } from './plan.js';
-import { roundedBias, type WeightScales, weightScales } from './scales.js';
+import { roundedBias, type WeightRange, type WeightScales, weightScales } from './scales.js';
 
 /** Scale and zero point of everything in a plan, by position in it. */
 export interface ScaleTable {
@@ -19,10 +19,10 @@ export function planWeights(graph: Graph, plan: QuantPlan): Tensor<'float32'>[] 
 }
 
 /** Scales of every weight of the plan, from the values in `graph`. */
-export function scalesOfWeights(graph: Graph, plan: QuantPlan, clips: ReadonlyMap<string, Float32Array>): WeightScales[] {
+export function scalesOfWeights(graph: Graph, plan: QuantPlan, ranges: ReadonlyMap<string, WeightRange>): WeightScales[] {
   return planWeights(graph, plan).map((tensor, index) => {
     const point = plan.weights[index] as QuantPlan['weights'][number];
-    return weightScales(tensor.data, tensor.shape, point, clips.get(point.value));
+    return weightScales(tensor.data, tensor.shape, point, ranges.get(point.value));
   });
 }
 

@@ -5,7 +5,7 @@ import { toQdq } from '../convert/qdq.js';
 import { batches } from '../data/batches.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import { activationParams, bestWeightClip } from '../fakequant/scales.js';
+import { activationParams, bestWeightClip, type WeightRange } from '../fakequant/scales.js';
 import { planWeights, type ScaleTable, scalesOfWeights, simulate } from '../fakequant/simulate.js';
 import { writeOnnx } from '../formats/onnx/write.js';
 import type { Graph } from '../ir/graph.js';
@@ -66,12 +66,12 @@ export async function calibrateModel(
 }
 
 /** Below 8 bits the range of weights is cut where that lowers the squared error. */
-export function weightClipsFor(graph: Graph, plan: QuantPlan): Map<string, Float32Array> {
+export function weightRangesFor(graph: Graph, plan: QuantPlan): Map<string, WeightRange> {
   const tensors = planWeights(graph, plan);
   return new Map(
     plan.weights.flatMap((point, index) =>
       point.bits < 8 && point.grid.symmetric
-        ? [[point.value, bestWeightClip(tensors[index] as NonNullable<(typeof tensors)[number]>, point)] as const]
+        ? [[point.value, { share: bestWeightClip(tensors[index] as NonNullable<(typeof tensors)[number]>, point) }] as const]
         : [],
     ),
   );
@@ -87,12 +87,12 @@ export async function exportCandidate(
   plan: QuantPlan,
   float: Graph,
   ranges: ReadonlyMap<string, Range>,
-  clips: ReadonlyMap<string, Float32Array>,
+  weightRanges: ReadonlyMap<string, WeightRange>,
   name: string,
 ): Promise<Candidate> {
   const wanted: ScaleTable = {
     activations: activationParams(plan.groups, plan.activations, ranges),
-    weights: scalesOfWeights(float, plan, clips),
+    weights: scalesOfWeights(float, plan, weightRanges),
   };
   const { graph: artifact, notes, table } = toQdq(float, plan, wanted);
   for (const note of notes) context.warn('WEIGHT_SCALE_RAISED', `${note.node}: ${note.text}`, { node: note.node });

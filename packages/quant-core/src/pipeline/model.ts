@@ -189,7 +189,6 @@ function buildTrialStep(model: PreparedModel, plan: QuantPlan, sizes: Record<str
     plan,
     loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
     observe: false,
-    clipWeights: false,
   });
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { CalibratedRange } from '../calibrate/calibrate.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
+import type { WeightRange } from '../fakequant/scales.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
 import { decodeCheckpoint, encodeCheckpoint } from '../train/checkpoint.js';
@@ -60,7 +61,7 @@ export async function trainModel(
   plan: QuantPlan,
   data: JobData,
   calibrated: ReadonlyMap<string, CalibratedRange>,
-  weightClips: ReadonlyMap<string, Float32Array>,
+  weightRanges: ReadonlyMap<string, WeightRange>,
 ): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
   const { job, engine, threads } = context;
   const { logits, form } = logitsOf(model.graph.outputs[0] as Value);
@@ -85,7 +86,7 @@ export async function trainModel(
     trainIndices: data.train,
     holdoutIndices: data.holdout,
     calibrated,
-    weightClips,
+    weightRanges,
     engine,
     threads,
     fingerprint: fingerprint(context, model, plan, data),

@@ -9,15 +9,13 @@ const checkpoint: Checkpoint = {
   lossSum: 1.25,
   parameters: Float32Array.of(1, -2, 3.5),
   optimizer: [Float32Array.of(0.1, 0.2, 0.3), Float32Array.of(4, 5, 6)],
-  averageMin: Float64Array.of(-1 / 3),
-  averageMax: Float64Array.of(1 / 7),
+  scales: [Float64Array.of(-1 / 3), Float64Array.of(1 / 7)],
   history: [{ epoch: 1, loss: 2, holdoutLoss: 1.5, holdoutMetric: 0.5, learningRate: 0.01, seconds: 3, best: true }],
   best: {
     epoch: 1,
     holdoutLoss: 1.5,
     parameters: Float32Array.of(9, 8, 7),
-    averageMin: Float64Array.of(-0.1),
-    averageMax: Float64Array.of(0.1),
+    scales: [Float64Array.of(-0.1), Float64Array.of(0.1)],
   },
 };
 

@@ -27,24 +27,22 @@ export interface Checkpoint {
   lossSum: number;
   parameters: Float32Array;
   optimizer: Float32Array[];
-  /** Moving averages of activation ranges: minimum and maximum for each observed activation. */
-  averageMin: Float64Array;
-  averageMax: Float64Array;
+  /** What `QuantState.snapshot` gave. */
+  scales: Float64Array[];
   history: EpochRecord[];
-  best: { epoch: number; holdoutLoss: number; parameters: Float32Array; averageMin: Float64Array; averageMax: Float64Array } | undefined;
+  best: { epoch: number; holdoutLoss: number; parameters: Float32Array; scales: Float64Array[] } | undefined;
 }
 
-const magic = 'OCTETCP1';
+const magic = 'OCTETCP2';
 
 /** Serialize: magic, length of a JSON header, the header, then the arrays one after the other (little-endian). */
 export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
   const arrays: (Float32Array | Float64Array)[] = [
     checkpoint.parameters,
     ...checkpoint.optimizer,
-    checkpoint.averageMin,
-    checkpoint.averageMax,
+    ...checkpoint.scales,
   ];
-  if (checkpoint.best) arrays.push(checkpoint.best.parameters, checkpoint.best.averageMin, checkpoint.best.averageMax);
+  if (checkpoint.best) arrays.push(checkpoint.best.parameters, ...checkpoint.best.scales);
   const header = JSON.stringify({
     fingerprint: checkpoint.fingerprint,
     learningRate: checkpoint.learningRate,
@@ -52,6 +50,7 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
     lossSum: checkpoint.lossSum,
     history: checkpoint.history,
     optimizers: checkpoint.optimizer.length,
+    scales: checkpoint.scales.length,
     best: checkpoint.best ? { epoch: checkpoint.best.epoch, holdoutLoss: checkpoint.best.holdoutLoss } : null,
     lengths: arrays.map((array) => array.length),
   });
@@ -75,6 +74,7 @@ const HeaderSchema = Type.Object({
   lossSum: Type.Number(),
   history: Type.Array(EpochRecordSchema),
   optimizers: Type.Integer({ minimum: 0, maximum: 16 }),
+  scales: Type.Integer({ minimum: 0, maximum: 16 }),
   best: Type.Union([Type.Object({ epoch: Type.Integer(), holdoutLoss: Type.Number() }), Type.Null()]),
   lengths: Type.Array(count),
 });
@@ -86,7 +86,7 @@ function readHeader(text: string): Static<typeof HeaderSchema> {
   } catch (error) {
     throw new OctetError('CHECKPOINT_MISMATCH', 'The header of the checkpoint is damaged', {}, { cause: error });
   }
-  if (!Value.Check(HeaderSchema, header) || header.lengths.length !== 3 + header.optimizers + (header.best ? 3 : 0))
+  if (!Value.Check(HeaderSchema, header) || header.lengths.length !== (1 + header.scales) * (header.best ? 2 : 1) + header.optimizers)
     throw new OctetError('CHECKPOINT_MISMATCH', 'The header of the checkpoint is not that of this version of Octet');
   return header;
 }
@@ -99,12 +99,10 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
   const start = 12 + buffer.readUInt32LE(8);
   const header = readHeader(buffer.toString('utf8', 12, start));
   const arrays = header.lengths.length;
-  const doubles = new Set([
-    1 + header.optimizers,
-    2 + header.optimizers,
-    ...(header.best ? [4 + header.optimizers, 5 + header.optimizers] : []),
-  ]);
-  const total = header.lengths.reduce((sum, length, index) => sum + length * (doubles.has(index) ? 8 : 4), start);
+  // The order of `encodeCheckpoint`: everything is float32 but the scales.
+  const afterBest = 2 + header.optimizers + header.scales;
+  const isDouble = (index: number) => index > header.optimizers && index !== afterBest - 1;
+  const total = header.lengths.reduce((sum, length, index) => sum + length * (isDouble(index) ? 8 : 4), start);
   if (total !== buffer.length)
     throw new OctetError('CHECKPOINT_MISMATCH', `The checkpoint holds ${buffer.length} bytes, its header says ${total}`);
   let at = start;
@@ -116,7 +114,7 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
   const list: (Float32Array | Float64Array)[] = [];
   for (let index = 0; index < arrays; index++) {
     const length = header.lengths[index] as number;
-    list.push(doubles.has(index) ? take((b) => new Float64Array(b), length, 8) : take((b) => new Float32Array(b), length, 4));
+    list.push(isDouble(index) ? take((b) => new Float64Array(b), length, 8) : take((b) => new Float32Array(b), length, 4));
   }
   const n = header.optimizers;
   return {
@@ -127,14 +125,12 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
     history: header.history,
     parameters: list[0] as Float32Array,
     optimizer: list.slice(1, 1 + n) as Float32Array[],
-    averageMin: list[1 + n] as Float64Array,
-    averageMax: list[2 + n] as Float64Array,
+    scales: list.slice(1 + n, afterBest - 1) as Float64Array[],
     best: header.best
       ? {
           ...header.best,
-          parameters: list[3 + n] as Float32Array,
-          averageMin: list[4 + n] as Float64Array,
-          averageMax: list[5 + n] as Float64Array,
+          parameters: list[afterBest - 1] as Float32Array,
+          scales: list.slice(afterBest) as Float64Array[],
         }
       : undefined,
   };

@@ -24,6 +24,8 @@ export interface Forward {
   /** Ends of the grid of each activation group; only when `gridEnds` was asked for. */
   low: Value[];
   high: Value[];
+  /** Scale of each activation group. */
+  activationScale: Value[];
   /** Scale of each weight of the plan, in its shape for quantization. */
   weightScale: Value[];
 }
@@ -61,12 +63,13 @@ export function parameterise(graph: Graph, layout: ParameterLayout, plan: QuantP
   let inserted: Inserted | undefined;
   let low: Value[] = [];
   let high: Value[] = [];
+  let activationScale: Value[] = [];
   let weightScale: Value[] = [];
   if (plan) {
     const groups = plan.groups.map(() => 1);
     const vector = (name: string, dtype: 'float32' | 'uint8', sizes: readonly number[]) =>
       parts(b, graph.input(name, { dtype, shape: [sizes.reduce((x, y) => x + y, 0)] }), sizes);
-    const scale = vector(feedNames.activationScale, 'float32', groups);
+    activationScale = vector(feedNames.activationScale, 'float32', groups);
     const zeroPoint = vector(feedNames.activationZeroPoint, 'uint8', groups);
     if (gridEnds) {
       low = vector(feedNames.activationLow, 'float32', groups);
@@ -82,11 +85,11 @@ export function parameterise(graph: Graph, layout: ParameterLayout, plan: QuantP
     graph.nodes.push(...body);
     // The plan names constants; the tensors that took their place are looked up by the node's port.
     inserted = insertFakeQuant(graph, plan, {
-      activation: (group) => ({ scale: scale[group] as Value, zeroPoint: zeroPoint[group] as Value }),
+      activation: (group) => ({ scale: activationScale[group] as Value, zeroPoint: zeroPoint[group] as Value }),
       weight: (index) => ({ scale: weightScale[index] as Value, zeroPoint: weightZeroPoint[index] as Value }),
     });
   } else {
     graph.nodes.push(...body);
   }
-  return { b, parameters, inserted, low, high, weightScale };
+  return { b, parameters, inserted, low, high, activationScale, weightScale };
 }

@@ -2,6 +2,7 @@ import type { CalibratedRange } from '../calibrate/calibrate.js';
 import type { Samples } from '../data/dataset.js';
 import type { Engine } from '../engine/engine.js';
 import type { QuantPlan } from '../fakequant/plan.js';
+import type { WeightRange } from '../fakequant/scales.js';
 import type { Graph } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
 import type { Checkpoint } from './checkpoint.js';
@@ -25,7 +26,8 @@ export interface TrainInput {
   trainIndices: Uint32Array;
   holdoutIndices: Uint32Array;
   calibrated: ReadonlyMap<string, CalibratedRange>;
-  weightClips: ReadonlyMap<string, Float32Array>;
+  /** Where the range of a weight comes from, for those that do not keep all of it. */
+  weightRanges: ReadonlyMap<string, WeightRange>;
   engine: Engine;
   threads: number;
   fingerprint: string;

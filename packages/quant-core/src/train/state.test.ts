@@ -24,7 +24,7 @@ const layout = {
 };
 const range = (min: number, max: number) => ({ min, max });
 const state = (chosen: { min: number; max: number }, average: { min: number; max: number }) =>
-  new QuantState(plan, layout, ['a'], new Map([['a', { range: chosen, average }]]), new Map([['w', Float32Array.of(1, 0.5)]]));
+  new QuantState(plan, layout, ['a'], new Map([['a', { range: chosen, average }]]), new Map([['w', { share: Float32Array.of(1, 0.5) }]]));
 
 describe('ranges while training', () => {
   it('start where calibration ended', () => {
@@ -54,7 +54,7 @@ describe('ranges while training', () => {
     const quant = state(range(-0.5, 2), range(-1, 4));
     quant.observe(Float32Array.of(-3), Float32Array.of(8));
     const other = state(range(-0.5, 2), range(-1, 4));
-    other.restore(quant.averageMin, quant.averageMax);
+    other.restore(quant.snapshot());
     expect(other.activationFeeds()).toEqual(quant.activationFeeds());
   });
 });

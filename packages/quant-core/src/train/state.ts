@@ -1,16 +1,17 @@
 import type { CalibratedRange } from '../calibrate/calibrate.js';
 import { averagingConstant, withZero } from '../calibrate/observers.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import { activationParams, gridEnds, weightScales } from '../fakequant/scales.js';
+import { activationParams, gridEnds, type WeightRange, weightScales } from '../fakequant/scales.js';
 import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import { feedNames } from './forward.js';
+import type { LearnedScales } from './learnedScales.js';
 import { type ParameterLayout, viewOf } from './parameters.js';
 
-/** Moving ranges of the observed activations, and the feeds that follow from them and from the weights. */
+/** Moving ranges of the observed activations, scales that are learned, and the feeds that follow from them and from the weights. */
 export class QuantState {
-  readonly averageMin: Float64Array;
-  readonly averageMax: Float64Array;
+  private readonly averageMin: Float64Array;
+  private readonly averageMax: Float64Array;
   private readonly keepMin: Float64Array;
   private readonly keepMax: Float64Array;
 
@@ -19,8 +20,9 @@ export class QuantState {
     private readonly layout: ParameterLayout,
     private readonly observed: readonly string[],
     calibrated: ReadonlyMap<string, CalibratedRange>,
-    /** Share of the range that is kept, for each weight of the plan that is clipped. */
-    private readonly weightClips: ReadonlyMap<string, Float32Array>,
+    /** Where the range of a weight comes from, for those that do not keep all of it. */
+    private readonly givenRanges: ReadonlyMap<string, WeightRange>,
+    private readonly learned?: LearnedScales,
   ) {
     const of = (name: string) => calibrated.get(name) as CalibratedRange;
     this.averageMin = Float64Array.from(observed, (name) => of(name).average.min);
@@ -41,14 +43,24 @@ export class QuantState {
     }
   }
 
-  restore(min: Float64Array, max: Float64Array): void {
-    this.averageMin.set(min);
-    this.averageMax.set(max);
+  private get arrays(): readonly Float64Array[] {
+    return [this.averageMin, this.averageMax, ...(this.learned?.state ?? [])];
+  }
+
+  /** Everything that changes, for `restore`. */
+  snapshot(): Float64Array[] {
+    return this.arrays.map((array) => array.slice());
+  }
+
+  restore(snapshot: readonly Float64Array[]): void {
+    this.arrays.forEach((array, index) => {
+      array.set(snapshot[index] as Float64Array);
+    });
   }
 
   /** The ranges that are quantized now, by activation. */
   ranges(): Map<string, Range> {
-    return new Map(
+    const ranges = new Map(
       this.observed.map((name, i) => [
         name,
         {
@@ -57,6 +69,19 @@ export class QuantState {
         },
       ]),
     );
+    const learned = this.learned?.groupRanges(this.plan);
+    if (learned?.size) {
+      for (const { value, group } of this.plan.activations) {
+        const range = learned.get(group);
+        if (range) ranges.set(value, range);
+      }
+    }
+    return ranges;
+  }
+
+  /** Where the ranges of the weights come from now, for those that do not keep all of it. */
+  weightRanges(): ReadonlyMap<string, WeightRange> {
+    return this.learned ? new Map([...this.givenRanges, ...this.learned.weightRanges()]) : this.givenRanges;
   }
 
   /** Scale and zero point of every activation group, with the ends of its grid. */
@@ -80,9 +105,10 @@ export class QuantState {
   /** Scales and zero points of every weight, for the parameters given. */
   weightFeeds(parameters: Float32Array): Record<string, Tensor> {
     const slots = new Map(this.layout.slots.map((slot) => [slot.name, slot]));
+    const ranges = this.weightRanges();
     const all = this.plan.weights.map((point) => {
       const slot = slots.get(point.value) as ParameterLayout['slots'][number];
-      return weightScales(viewOf(parameters, slot), slot.shape, point, this.weightClips.get(point.value));
+      return weightScales(viewOf(parameters, slot), slot.shape, point, ranges.get(point.value));
     });
     const size = all.reduce((sum, one) => sum + one.scale.length, 0);
     const scale = new Float32Array(size);

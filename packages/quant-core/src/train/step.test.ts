@@ -20,7 +20,6 @@ const step = (options: { observe?: boolean; distillationWeight?: number } = {}) 
     plan: plan(graph),
     loss: { kind: 'cross_entropy', distillationWeight: options.distillationWeight ?? 0, temperature: 2 },
     observe: options.observe ?? true,
-    clipWeights: false,
   });
 };
 

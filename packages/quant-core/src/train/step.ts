@@ -2,11 +2,13 @@ import { differentiate } from '../autodiff/build.js';
 import { straightThrough } from '../autodiff/straightThrough.js';
 import type { InsertedActivation } from '../fakequant/insert.js';
 import type { QuantPlan } from '../fakequant/plan.js';
+import { staticShape } from '../ir/builder.js';
 import type { Graph, Value } from '../ir/graph.js';
 import { bindDims, inferShapes } from '../ir/infer.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type Forward, parameterise } from './forward.js';
 import { buildLoss, type LossKind, type LossSpec, lossOutput } from './loss.js';
+import type { LearnedSelection } from './learnedScales.js';
 import type { ParameterLayout } from './parameters.js';
 
 export interface StepSpec {
@@ -23,11 +25,13 @@ export interface StepSpec {
   loss: LossSpec;
   /** Whether the step also reports the range of every observed activation. */
   observe: boolean;
-  /** Whether weights of the plan are clipped (below 8 bits), so that the estimator masks them too. */
-  clipWeights: boolean;
+  /** Names of weights that do not keep all of their range, so that the estimator masks them too. */
+  clippedWeights?: ReadonlySet<string>;
+  /** Scales that are trained beside the parameters. */
+  learned?: LearnedSelection;
 }
 
-export const stepOutputs = { loss: 'octet_loss', gradient: 'octet_gradient', minimum: 'octet_minimum', maximum: 'octet_maximum' } as const;
+export const stepOutputs = { loss: 'octet_loss', gradient: 'octet_gradient', scaleGradient: 'octet_scale_gradient', minimum: 'octet_minimum', maximum: 'octet_maximum' } as const;
 
 export interface TrainingStep {
   graph: Graph;
@@ -35,10 +39,12 @@ export interface TrainingStep {
   observed: string[];
 }
 
-/** Activations whose range is looked at: those that do not merely repeat the range of another member of their group. */
-function observedActivations(inserted: readonly InsertedActivation[], plan: QuantPlan): InsertedActivation[] {
-  return inserted.filter(({ point }) => !plan.groups[point.group]?.fixed && !point.repeats);
+/** Activations whose range is looked at: those that do not merely repeat the range of another member of their group, nor learn it. */
+function observedActivations(inserted: readonly InsertedActivation[], plan: QuantPlan, learned: LearnedSelection): InsertedActivation[] {
+  return inserted.filter(({ point }) => !plan.groups[point.group]?.fixed && !point.repeats && !learned.groups.has(point.group));
 }
+
+const nothingLearned: LearnedSelection = { weights: new Set(), groups: new Set() };
 
 /** Whether a value cannot be below 0, so that its minimum need not be looked for. */
 function nonNegative(value: Value): boolean {
@@ -59,36 +65,42 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
   const forward = parameterise(graph, spec.layout, spec.plan, true);
   inferShapes(graph);
   const { b } = forward;
+  const learned = spec.learned ?? nothingLearned;
   const custom =
     forward.inserted && spec.plan
-      ? straightThrough(
-          forward.inserted,
-          spec.plan,
-          (group) => ({ low: forward.low[group] as Value, high: forward.high[group] as Value }),
-          (index) => weightEnds(forward, spec, index),
-        )
+      ? straightThrough(forward.inserted, spec.plan, {
+          activationEnds: (group) => ({ low: forward.low[group] as Value, high: forward.high[group] as Value }),
+          weightEnds: (index) => weightEnds(forward, spec, index),
+          learned: { activation: (group) => learned.groups.has(group), weight: (index) => learned.weights.has(index) },
+        })
       : undefined;
+  const scales = [
+    ...[...learned.weights].map((index) => forward.weightScale[index] as Value),
+    ...[...learned.groups].map((group) => forward.activationScale[group] as Value),
+  ];
   const loss = buildLoss(graph, b, spec.loss);
   inferShapes(graph);
-  const gradients = differentiate(graph, loss, forward.parameters, custom);
+  const gradients = differentiate(graph, loss, [...forward.parameters, ...scales], custom);
   // The model's own output is not a result of the step, unless the loss is the output itself.
   graph.outputs.length = 0;
 
-  const flatGradient = b.op(
-    'Concat',
-    forward.parameters.map((parameter, index) => {
-      const size = spec.layout.slots[index]?.size as number;
-      const gradient = gradients.get(parameter);
-      return gradient ? b.reshape(gradient, [size]) : b.constant(Tensor.zeros('float32', [size]), 'no_gradient');
-    }),
-    { axis: 0 },
-  );
+  const flat = (values: readonly Value[]) =>
+    b.op(
+      'Concat',
+      values.map((value) => {
+        const size = staticShape(value).reduce((x, y) => x * y, 1);
+        const gradient = gradients.get(value);
+        return gradient ? b.reshape(gradient, [size]) : b.constant(Tensor.zeros('float32', [size]), 'no_gradient');
+      }),
+      { axis: 0 },
+    );
   const publish = (value: Value, name: string) => {
     graph.outputs.push(graph.node('Identity', [value], {}, { outputNames: [name] }).output());
   };
   publish(loss, stepOutputs.loss);
-  publish(flatGradient, stepOutputs.gradient);
-  const observed = spec.observe && forward.inserted && spec.plan ? observedActivations(forward.inserted.activations, spec.plan) : [];
+  publish(flat(forward.parameters), stepOutputs.gradient);
+  if (scales.length) publish(flat(scales), stepOutputs.scaleGradient);
+  const observed = spec.observe && forward.inserted && spec.plan ? observedActivations(forward.inserted.activations, spec.plan, learned) : [];
   if (observed.length) {
     const one = (value: Value) => b.reshape(value, [1]);
     publish(
@@ -114,10 +126,10 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
   return { graph, observed: observed.map(({ point }) => point.value) };
 }
 
-/** The real ends of the grid of a clipped weight, broadcast over its channels; absent where no value can lie outside. */
+/** The real ends of the grid of a clipped or learned weight, broadcast over its channels; absent where no value can lie outside. */
 function weightEnds(forward: Forward, spec: StepSpec, index: number): { low: Value; high: Value } | undefined {
   const point = spec.plan?.weights[index];
-  if (!spec.clipWeights || !point || point.bits >= 8 || !point.grid.symmetric) return undefined;
+  if (!point || !(spec.clippedWeights?.has(point.value) || spec.learned?.weights.has(index))) return undefined;
   const { b } = forward;
   const scale = forward.weightScale[index] as Value;
   const slot = spec.layout.slots.find((entry) => entry.name === point.value);

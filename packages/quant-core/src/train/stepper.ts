@@ -17,6 +17,8 @@ export interface Weights {
 export interface StepResult {
   weights: Weights;
   loss: number;
+  /** Gradient by every learned scale; absent where none is. */
+  scaleGradient?: Float32Array;
   /** Range of every observed activation over the batch; absent where the step does not observe. */
   observed?: { min: Float32Array; max: Float32Array };
 }
@@ -94,6 +96,7 @@ export class Stepper {
     return {
       weights: { parameters: data(updateNames.newParameters), optimizer: this.stateNames.map((name) => data(updateNames.newState(name))) },
       loss,
+      ...(parts[0]?.[stepOutputs.scaleGradient] ? { scaleGradient: meanOf(parts) } : {}),
       ...(this.observing ? { observed: joinRanges(parts) } : {}),
     };
   }
@@ -113,6 +116,12 @@ export class Stepper {
     await this.program?.dispose();
     await this.updater.dispose();
   }
+}
+
+/** Gradient by the learned scales over all parts of a batch, summed in their order. */
+function meanOf(parts: readonly Record<string, Tensor>[]): Float32Array {
+  const all = parts.map((part) => part[stepOutputs.scaleGradient]?.data as Float32Array);
+  return (all[0] as Float32Array).map((_, i) => all.reduce((sum, part) => sum + (part[i] as number), 0) / all.length);
 }
 
 /** Range over all parts of a batch. */

@@ -2,12 +2,14 @@ import { batches } from '../data/batches.js';
 import { shuffled } from '../data/split.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
+import type { WeightRange } from '../fakequant/scales.js';
 import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { BatchFeedSpec } from './batch.js';
 import type { Checkpoint, EpochRecord } from './checkpoint.js';
 import { feedNames } from './forward.js';
 import type { TrainInput } from './input.js';
+import { LearnedScales, learnedScales } from './learnedScales.js';
 import type { OptimizerSpec } from './optimizer.js';
 import { packParameters, parameterLayout } from './parameters.js';
 import { findLearningRate, rangeTestSteps } from './rangeTest.js';
@@ -26,6 +28,8 @@ export interface TrainResult {
   parameters: Float32Array;
   /** Its activation ranges. */
   ranges: Map<string, Range>;
+  /** Where the ranges of its weights come from, for those that do not keep all of it. */
+  weightRanges: ReadonlyMap<string, WeightRange>;
   history: EpochRecord[];
   bestEpoch: number;
   observersFrozenAtStep: number;
@@ -75,6 +79,8 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     ...(training.clipGradient === undefined ? {} : { clipGradient: training.clipGradient }),
   };
   const feeds = feedSpec(input);
+  const selection = learnedScales(plan, training.scales);
+  const start = packParameters(input.graph, layout);
   const stepper = await Stepper.create(
     engine,
     threads,
@@ -87,27 +93,28 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       layout,
       plan,
       loss: input.loss,
-      clipWeights: input.weightClips.size > 0,
+      clippedWeights: new Set(input.weightRanges.keys()),
+      learned: selection,
     },
     optimizer,
     feeds,
   );
-  const quant = new QuantState(plan, layout, stepper.observed, input.calibrated, input.weightClips);
-  if (resumed) quant.restore(resumed.averageMin, resumed.averageMax);
+  const learned = new LearnedScales(plan, layout, selection, start, input.calibrated, input.weightRanges);
+  const quant = new QuantState(plan, layout, stepper.observed, input.calibrated, input.weightRanges, learned);
+  if (resumed) quant.restore(resumed.scales);
   let weights: Weights = resumed
     ? { parameters: resumed.parameters, optimizer: resumed.optimizer }
-    : { parameters: packParameters(input.graph, layout), optimizer: stepper.initialState() };
+    : { parameters: start, optimizer: stepper.initialState() };
   const history: EpochRecord[] = structuredClone(resumed?.history ?? []);
   let best = resumed?.best;
   let lossSum = resumed?.lossSum ?? 0;
-  const ranges = () => ({ averageMin: quant.averageMin.slice(), averageMax: quant.averageMax.slice() });
   const snapshot = (step: number): Checkpoint => ({
     fingerprint,
     learningRate: base,
     step,
     lossSum,
     ...weights,
-    ...ranges(),
+    scales: quant.snapshot(),
     history: structuredClone(history),
     best,
   });
@@ -163,10 +170,9 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
           );
         }
         weights = result.weights;
-        if (result.observed) {
-          quant.observe(result.observed.min, result.observed.max);
-          activationFeeds = quant.activationFeeds();
-        }
+        if (result.observed) quant.observe(result.observed.min, result.observed.max);
+        if (result.scaleGradient) learned.update(result.scaleGradient, learningRate / base, step);
+        if (result.observed || result.scaleGradient) activationFeeds = quant.activationFeeds();
         lossSum += result.loss;
         clock.samples += batch;
         clock.seconds += (performance.now() - started) / 1000;
@@ -194,7 +200,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         best: false,
       };
       if (keepBest(history, record, best))
-        best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters: weights.parameters, ...ranges() };
+        best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters: weights.parameters, scales: quant.snapshot() };
       lossSum = 0;
       yield { kind: 'epoch', record: history.at(-1) as EpochRecord };
       yield { kind: 'checkpoint', checkpoint: snapshot(step) };
@@ -204,10 +210,11 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     await scorer.dispose();
   }
   if (!best) throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint has finished all epochs, and holds the result of none');
-  quant.restore(best.averageMin, best.averageMax);
+  quant.restore(best.scales);
   return {
     parameters: best.parameters,
     ranges: quant.ranges(),
+    weightRanges: quant.weightRanges(),
     history,
     bestEpoch: best.epoch,
     observersFrozenAtStep: frozenAt,

@@ -110,7 +110,7 @@ export async function jobOf({
     trainIndices,
     holdoutIndices,
     calibrated,
-    weightClips: new Map(),
+    weightRanges: new Map(),
     engine,
     threads: 1,
     fingerprint: 'a job',
