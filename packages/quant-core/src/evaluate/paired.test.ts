@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { Random } from '../tensor/random.js';
-import { chooseBetter, holdoutFigures } from './choose.js';
+import { chooseBetter, holdoutFigures, memoryAllowance } from './choose.js';
 import { agreement, confusion, flips, perClass } from './classes.js';
 import { isReal, pairedChange, recoveredShare } from './paired.js';
-import { parityOf } from './parity.js';
+import { parityIsBroken, parityOf } from './parity.js';
 import { classOutputs, naming, valueOutputs } from './testing/outputs.js';
 
 /** Float right for the first `right`, int8 right except `lost` of those, and `won` of the others. */
@@ -164,6 +164,19 @@ describe('parity', () => {
   });
 });
 
+describe('broken parity', () => {
+  it.each([
+    [1, 100, false],
+    [1, 500, false],
+    [2, 100, true],
+    [15, 10_000, false],
+    [25, 10_000, true],
+    [0, 0, false],
+  ])('%d flips in %d samples: %s', (flips, samples, broken) => {
+    expect(parityIsBroken({ top1Agreement: samples ? 1 - flips / samples : 1, maxAbsDifference: 0, samples })).toBe(broken);
+  });
+});
+
 describe('choice between PTQ and QAT', () => {
   const at = (metric: number, loss: number) => ({ metric, loss });
 
@@ -180,6 +193,23 @@ describe('choice between PTQ and QAT', () => {
     expect(chooseBetter('mae', at(2, 1), at(1, 1)).from).toBe('qat');
     expect(chooseBetter('mae', at(1, 1), at(Number.NaN, 1)).from).toBe('ptq');
     expect(chooseBetter('top1', at(0.9, 0.4), null).from).toBe('ptq');
+  });
+
+  it('PTQ has to lead by more than it may owe to memory', () => {
+    expect(chooseBetter('top1', at(0.94, 0.1), at(0.936, 0.2), 0.005)).toMatchObject({
+      from: 'qat',
+      why: expect.stringContaining('0.50 points'),
+    });
+    expect(chooseBetter('top1', at(0.94, 0.1), at(0.934, 0.2), 0.005).from).toBe('ptq');
+    expect(chooseBetter('top1', at(0.94, 0.1), at(Number.NaN, 0.2), 0.005).from).toBe('ptq');
+  });
+
+  it('memory is a quarter of what float has more on the held-out split, unless chance explains it', () => {
+    const of = (metric: number, samples: number) => ({ metric, samples });
+    expect(memoryAllowance('top1', of(0.94, 6000), of(0.92, 10000))).toBeCloseTo(0.005, 6);
+    expect(memoryAllowance('top1', of(0.94, 200), of(0.92, 10000))).toBe(0);
+    expect(memoryAllowance('top1', of(0.9, 6000), of(0.92, 10000))).toBe(0);
+    expect(memoryAllowance('mae', of(9, 6000), of(3, 10000))).toBe(0);
   });
 
   it('figures come from the outputs', () => {

@@ -2,9 +2,15 @@ import { OctetError } from '../errors.js';
 import type { Report } from '../report/schema.js';
 import { agreement } from './classes.js';
 import type { Outputs } from './outputs.js';
+import { binomialTail } from './statistics.js';
 
 /** Least top-1 agreement of simulation and artifact; below it the difference is a defect of Octet or of the runtime. */
 export const leastParity = 0.999;
+
+/** Whether agreement is certainly too low: a rate of flips at the limit would give so many in less than 1 of 100 cases. */
+export function parityIsBroken({ top1Agreement, samples }: Report['parity']): boolean {
+  return binomialTail(samples, Math.round((1 - top1Agreement) * samples), 1 - leastParity) < 0.01;
+}
 
 /**
  * Fake-quant simulation against the int8 artifact in its runtime, on the same samples. Where outputs are values and

@@ -1,6 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { Random } from '../tensor/random.js';
-import { bootstrapInterval, lnGamma, mcnemarExact, pairedProportionInterval, quantile, wilsonInterval } from './statistics.js';
+import {
+  binomialTail,
+  bootstrapInterval,
+  lnGamma,
+  mcnemarExact,
+  pairedProportionInterval,
+  quantile,
+  wilsonInterval,
+} from './statistics.js';
 
 describe('Wilson interval', () => {
   // statsmodels 0.15.0, proportion_confint(method='wilson')
@@ -110,4 +118,14 @@ it('quantile is linear between order statistics', () => {
   // numpy.quantile([1, 2, 3, 4, 10], [.025, .5, .95])
   expect([0.025, 0.5, 0.95].map((q) => quantile([1, 2, 3, 4, 10], q))).toEqual([1.1, 3, 8.799999999999999]);
   expect(quantile([], 0.5)).toBeNaN();
+});
+
+describe('the tail of a binomial', () => {
+  it('is that of the tables', () => {
+    // 10 throws of a fair coin: at least 8 heads in 56 of 1024 cases; rare events as the Poisson limit has them.
+    expect(binomialTail(10, 8, 0.5)).toBeCloseTo(56 / 1024, 12);
+    expect(binomialTail(10, 0, 0.5)).toBe(1);
+    expect(binomialTail(100, 1, 0.001)).toBeCloseTo(1 - 0.999 ** 100, 12);
+    expect(binomialTail(10_000, 21, 0.001)).toBeCloseTo(0.0016, 3);
+  });
 });

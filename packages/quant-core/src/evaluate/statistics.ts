@@ -18,6 +18,17 @@ export function wilsonInterval(successes: number, n: number): Interval {
   return [successes === 0 ? 0 : Math.max(0, middle - half), successes === n ? 1 : Math.min(1, middle + half)];
 }
 
+/** Probability of at least `k` successes in `n` trials of probability `p`, summed exactly. */
+export function binomialTail(n: number, k: number, p: number): number {
+  let term = (1 - p) ** n;
+  let below = 0;
+  for (let i = 0; i < k; i++) {
+    below += term;
+    term *= ((n - i) / (i + 1)) * (p / (1 - p));
+  }
+  return Math.max(0, 1 - below);
+}
+
 /**
  * ln Γ(x) for x > 0: Stirling's series from x ≥ 10 on, reached by the recurrence Γ(x) = Γ(x + 1) / x. Relative error below 1e-13.
  * Source: Abramowitz and Stegun, 6.1.41.

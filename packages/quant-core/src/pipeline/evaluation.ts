@@ -1,6 +1,6 @@
 import type { Samples } from '../data/dataset.js';
 import type { Program } from '../engine/engine.js';
-import { type Choice, chooseBetter, type HoldoutFigures, holdoutFigures } from '../evaluate/choose.js';
+import { type Choice, chooseBetter, type HoldoutFigures, holdoutFigures, memoryAllowance } from '../evaluate/choose.js';
 import { collectOutputs } from '../evaluate/collect.js';
 import { hasInt8Dot, readCpu } from '../evaluate/cpu.js';
 import { measureLatency } from '../evaluate/latency.js';
@@ -96,17 +96,19 @@ export class Evaluator {
   /** PTQ or QAT, by what each does on the held-out split of the training data. */
   async choose(
     metric: MetricName,
-    floatPath: string,
+    float: { path: string; outputs: Outputs },
     ptq: Candidate,
     qat: Candidate | undefined,
   ): Promise<Choice & { samples: number; ptq: number; qat: number | null }> {
     const { dataset, holdout } = this.data;
     // On one thread: the choice must not hang on the last bit of a float sum.
     const outputs = (path: string) => this.collectFile(path, dataset, holdout, 'evaluate', 1);
-    const float = await outputs(floatPath);
-    const figures = async (candidate: Candidate): Promise<HoldoutFigures> => holdoutFigures(metric, await outputs(candidate.path), float);
+    const known = await outputs(float.path);
+    const figures = async (candidate: Candidate): Promise<HoldoutFigures> => holdoutFigures(metric, await outputs(candidate.path), known);
     const of = { ptq: await figures(ptq), qat: qat ? await figures(qat) : null };
-    return { ...chooseBetter(metric, of.ptq, of.qat), samples: holdout.length, ptq: of.ptq.metric, qat: of.qat?.metric ?? null };
+    const measured = (own: Outputs) => ({ metric: holdoutFigures(metric, own, own).metric, samples: own.samples });
+    const allowance = memoryAllowance(metric, measured(known), measured(float.outputs));
+    return { ...chooseBetter(metric, of.ptq, of.qat, allowance), samples: holdout.length, ptq: of.ptq.metric, qat: of.qat?.metric ?? null };
   }
 
   /** Simulation against artifact on the evaluation samples. */

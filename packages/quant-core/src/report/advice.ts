@@ -1,4 +1,5 @@
 import { type Cpu, hasInt8Dot } from '../evaluate/cpu.js';
+import { parityIsBroken } from '../evaluate/parity.js';
 import { bytes, decibels, percent, plural } from './format.js';
 import type { LayerReport, Report } from './schema.js';
 
@@ -116,7 +117,7 @@ function saturates(report: Omit<Report, 'verdict'>): boolean {
   const { cpuFeatures } = report.latency;
   const x86WithoutVnni = cpuFeatures.includes('avx2') && hasInt8Dot({ model: '', features: cpuFeatures }) === false;
   const reduced = report.provenance.recipe.target === 'x86' || report.provenance.recipe.target === 'fbgemm';
-  return x86WithoutVnni && !reduced && report.parity.top1Agreement < 0.999;
+  return x86WithoutVnni && !reduced && parityIsBroken(report.parity);
 }
 
 const saturationAdvice =

@@ -1,6 +1,6 @@
 import { type MetricName, metricFacts } from '../evaluate/metrics.js';
 import { isReal } from '../evaluate/paired.js';
-import { leastParity } from '../evaluate/parity.js';
+import { leastParity, parityIsBroken } from '../evaluate/parity.js';
 import { mcnemarExact } from '../evaluate/statistics.js';
 import { accuracyAdvice, isSlowByItself, parityAdvice } from './advice.js';
 import { bytes, changeText, count, fixed, metricText, percent, plural } from './format.js';
@@ -83,7 +83,7 @@ function classProblem({ report, classDiscordance }: Evidence): Problem | null {
 function problemsOf(evidence: Evidence): Problem[] {
   const { report, notFinite } = evidence;
   const problems: (Problem | null)[] = [];
-  if (report.parity.top1Agreement < leastParity) {
+  if (parityIsBroken(report.parity)) {
     problems.push({
       severity: 'do_not_ship',
       text: `Simulation and artifact agree on only ${percent(report.parity.top1Agreement)} of ${plural(report.parity.samples, 'sample')}; at least ${percent(leastParity, 1)} is wanted.`,

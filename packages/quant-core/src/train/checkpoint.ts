@@ -37,11 +37,7 @@ const magic = 'OCTETCP2';
 
 /** Serialize: magic, length of a JSON header, the header, then the arrays one after the other (little-endian). */
 export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
-  const arrays: (Float32Array | Float64Array)[] = [
-    checkpoint.parameters,
-    ...checkpoint.optimizer,
-    ...checkpoint.scales,
-  ];
+  const arrays: (Float32Array | Float64Array)[] = [checkpoint.parameters, ...checkpoint.optimizer, ...checkpoint.scales];
   if (checkpoint.best) arrays.push(checkpoint.best.parameters, ...checkpoint.best.scales);
   const header = JSON.stringify({
     fingerprint: checkpoint.fingerprint,

@@ -115,7 +115,12 @@ describe('learned scales', () => {
       learned.update(Float32Array.of(error(0, first!).slope, error(1, second!).slope, 0), 1, step);
     }
     const tensor = Tensor.float32([2, perChannel], flat.slice(2));
-    const best = weightScales(tensor.data, tensor.shape, { grid: fourBits, axis: 0 }, { share: bestWeightClip(tensor, { grid: fourBits, axis: 0 }) });
+    const best = weightScales(
+      tensor.data,
+      tensor.shape,
+      { grid: fourBits, axis: 0 },
+      { share: bestWeightClip(tensor, { grid: fourBits, axis: 0 }) },
+    );
     [...scales()].forEach((scale, channel) => {
       const reached = error(channel, scale).sum;
       expect(reached).toBeLessThan(0.9 * (start[channel] as number));

@@ -7,8 +7,8 @@ import type { Graph, Value } from '../ir/graph.js';
 import { bindDims, inferShapes } from '../ir/infer.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type Forward, parameterise } from './forward.js';
-import { buildLoss, type LossKind, type LossSpec, lossOutput } from './loss.js';
 import type { LearnedSelection } from './learnedScales.js';
+import { buildLoss, type LossKind, type LossSpec, lossOutput } from './loss.js';
 import type { ParameterLayout } from './parameters.js';
 
 export interface StepSpec {
@@ -31,7 +31,13 @@ export interface StepSpec {
   learned?: LearnedSelection;
 }
 
-export const stepOutputs = { loss: 'octet_loss', gradient: 'octet_gradient', scaleGradient: 'octet_scale_gradient', minimum: 'octet_minimum', maximum: 'octet_maximum' } as const;
+export const stepOutputs = {
+  loss: 'octet_loss',
+  gradient: 'octet_gradient',
+  scaleGradient: 'octet_scale_gradient',
+  minimum: 'octet_minimum',
+  maximum: 'octet_maximum',
+} as const;
 
 export interface TrainingStep {
   graph: Graph;
@@ -100,7 +106,8 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
   publish(loss, stepOutputs.loss);
   publish(flat(forward.parameters), stepOutputs.gradient);
   if (scales.length) publish(flat(scales), stepOutputs.scaleGradient);
-  const observed = spec.observe && forward.inserted && spec.plan ? observedActivations(forward.inserted.activations, spec.plan, learned) : [];
+  const observed =
+    spec.observe && forward.inserted && spec.plan ? observedActivations(forward.inserted.activations, spec.plan, learned) : [];
   if (observed.length) {
     const one = (value: Value) => b.reshape(value, [1]);
     publish(

@@ -74,7 +74,11 @@ describe('training', () => {
 
   it('trains four-bit weights whose range is clipped', async () => {
     const weightRanges = new Map([['w2', { share: new Float32Array(8).fill(0.6) }]]);
-    const { result } = await run({ quantization: { weights: { bits: 4, reduceRange: false } }, training: { scales: 'observed' }, input: { weightRanges } });
+    const { result } = await run({
+      quantization: { weights: { bits: 4, reduceRange: false } },
+      training: { scales: 'observed' },
+      input: { weightRanges },
+    });
     expect(result.history.at(-1)?.loss).toBeLessThan(0.8 * (result.history[0]?.loss as number));
   });
 });
