@@ -25,7 +25,8 @@ const trained = (op: OpType) => gradientRules[op] !== null;
 /** How an op counts when a model is made int8. */
 function quantization(op: OpType): string {
   const facts = spec(op);
-  if (facts.weight !== undefined) return trained(op) ? 'int8 weights and activations' : 'stays float';
+  if (facts.floatReason) return `float: ${facts.floatReason}`;
+  if (facts.weight !== undefined) return 'int8 weights and activations';
   if (facts.absorbedByRequantization) return 'int8, part of the layer before it';
   if (facts.quantizedBinary || facts.quantizedUnary) return 'int8 activations';
   if (facts.sharesInputScale) return 'int8, moves elements as they are';
@@ -43,7 +44,7 @@ export function opsPage(): string {
       `Models of opset ${oldestOpset} to ${newestOpset} are read. Every operator below has its shapes inferred and runs in ONNX Runtime; those that are trained through have a gradient, ` +
         'so that layers before them can learn. Shape arithmetic (Shape, Gather, Concat, Slice and others on sizes) is folded away, BatchNormalization is folded into the layer before it, ' +
         'and Dropout is dropped.',
-      'An operator that is not in the list stays as it is, in float, and is not trained through. A model in which nothing can be quantized, or whose loss no quantized layer can reach, is refused with the node named.',
+      'An operator that is not in the list stays as it is, in float, and is not trained through. A model in which nothing can be quantized, or whose loss no quantized layer can reach, is refused with the node named. What ONNX says of each operator is checked in [conformance.md](conformance.md).',
       ['| operator | trained through | in the int8 model |', '| --- | --- | --- |', ...rows].join('\n'),
     ].join('\n\n') + '\n'
   );
@@ -62,11 +63,11 @@ export function withOperators(readme: string): string {
     `ONNX opset ${oldestOpset} to ${newestOpset}; details in [docs/ops.md](docs/ops.md).`,
     list(
       'Quantized and trained through',
-      listed.filter((op) => trained(op) && quantization(op) !== 'float'),
+      listed.filter((op) => trained(op) && !quantization(op).startsWith('float')),
     ),
     list(
       'Float, trained through',
-      listed.filter((op) => trained(op) && quantization(op) === 'float'),
+      listed.filter((op) => trained(op) && quantization(op).startsWith('float')),
     ),
     list(
       'Float, not trained through',

@@ -123,7 +123,7 @@ function inputGradient(
  * dw. For each kernel offset: a shifted window of the padded input times dy, summed over positions and batch.
  * With stride 1 the padded image is flattened first, so that every shifted window is one contiguous slice.
  */
-function weightGradient(x: Value, dy: Value, xs: number[], ys: number[], window: Window, group: number, b: GraphBuilder): Value {
+export function weightGradient(x: Value, dy: Value, xs: number[], ys: number[], window: Window, group: number, b: GraphBuilder): Value {
   const { kernel, strides } = window;
   const [n, c] = xs as [number, number];
   const o = ys[1] as number;

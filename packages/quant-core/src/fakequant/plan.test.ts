@@ -161,7 +161,7 @@ describe('where fake quant goes', () => {
 
   it('leaves an operator outside the list in float, and names it', () => {
     const graph = conv(`a = Conv(x, w1=float32[4, 4, 1, 1]#) @a
-      m = Opaque<ai.onnx, Mish, 1>(a) @mish
+      m = Opaque<ai.onnx, Shrink, 1>(a) @shrink
       y = Conv(m, w2=float32[2, 4, 1, 1]#) @b
       return y`);
     expect(placement(graph)).toMatchInlineSnapshot(`
@@ -170,7 +170,7 @@ describe('where fake quant goes', () => {
       a = Conv(x_dequantize, w1_dequantize)
       a_quantize = QuantizeLinear(a, group_1_scale, group_1_zero_point)
       a_dequantize = DequantizeLinear(a_quantize, group_1_scale, group_1_zero_point)
-      m = Opaque<ai.onnx, Mish, 1>(a_dequantize) @mish
+      m = Opaque<ai.onnx, Shrink, 1>(a_dequantize) @shrink
       m_quantize = QuantizeLinear(m, group_2_scale, group_2_zero_point)
       m_dequantize = DequantizeLinear(m_quantize, group_2_scale, group_2_zero_point)
       y_dequantize = Conv(m_dequantize, w2_dequantize) @b
@@ -178,7 +178,7 @@ describe('where fake quant goes', () => {
       y = DequantizeLinear(y_quantize, group_3_scale, group_3_zero_point) @y_dequantize
       return y"
     `);
-    expect(planOf(graph).float).toEqual([{ node: 'mish', op: 'Mish', reason: 'the operator is not in the list of docs/ops.md' }]);
+    expect(planOf(graph).float).toEqual([{ node: 'shrink', op: 'Shrink', reason: 'the operator is not in the list of docs/ops.md' }]);
   });
 
   it('clips the integers of a weight whose grid is narrower than int8', () => {

@@ -7,9 +7,9 @@ import type { Tensor } from '../tensor/tensor.js';
  */
 
 /** Attribute kinds; `d` is the default, and an attribute without one is absent until set. */
-type AttrSpec = { kind: 'int'; d?: number } | { kind: 'float'; d?: number } | { kind: 'string'; d?: string } | { kind: 'ints' } | { kind: 'floats' } | { kind: 'dtype'; d?: DType } | { kind: 'tensor' };
+type AttrSpec = { kind: 'int'; d?: number } | { kind: 'float'; d?: number } | { kind: 'string'; d?: string } | { kind: 'ints' } | { kind: 'floats' } | { kind: 'strings' } | { kind: 'dtype'; d?: DType } | { kind: 'tensor' };
 
-export type AttributeValue = number | string | readonly number[] | Tensor | undefined;
+export type AttributeValue = number | string | readonly number[] | readonly string[] | Tensor | undefined;
 
 interface OpSpec {
   /** Least and most inputs; `Infinity` for variadic. */
@@ -35,12 +35,16 @@ interface OpSpec {
   quantizedBinary?: true;
   /** Other ops an int8 runtime executes on quantized inputs and outputs. */
   quantizedUnary?: true;
+  /** Why a layer that could be expected to become int8 does not. */
+  floatReason?: string;
 }
 
 const int = (d?: number) => ({ kind: 'int', ...(d === undefined ? {} : { d }) }) as { kind: 'int'; d?: number };
 const float = (d?: number) => ({ kind: 'float', ...(d === undefined ? {} : { d }) }) as { kind: 'float'; d?: number };
 const string = (d?: string) => ({ kind: 'string', ...(d === undefined ? {} : { d }) }) as { kind: 'string'; d?: string };
 const ints = () => ({ kind: 'ints' }) as { kind: 'ints' };
+const floats = () => ({ kind: 'floats' }) as { kind: 'floats' };
+const strings = () => ({ kind: 'strings' }) as { kind: 'strings' };
 const dtype = (d?: DType) => ({ kind: 'dtype', ...(d === undefined ? {} : { d }) }) as { kind: 'dtype'; d?: DType };
 const tensor = () => ({ kind: 'tensor' }) as { kind: 'tensor' };
 
@@ -48,11 +52,14 @@ const convAttrs = { auto_pad: string('NOTSET'), dilations: ints(), group: int(1)
 const reduce = { inputs: [1, 2], attrs: { keepdims: int(1), noop_with_empty_axes: int(0) } } as const;
 const unary = { inputs: [1, 1] } as const;
 const binary = { inputs: [2, 2] } as const;
+const variadic = { inputs: [1, Number.POSITIVE_INFINITY] } as const;
+const recurrentAttrs = { activation_alpha: floats(), activation_beta: floats(), activations: strings(), clip: float(), direction: string('forward'), hidden_size: int(), layout: int(0) } as const;
+const recurrent = { outputs: [0, 3], floatReason: 'it carries a state from step to step, is executed in float and not trained' } as const;
 
 export const ops = {
   // Layers with weights.
   Conv: { inputs: [2, 3], attrs: convAttrs, weight: 1, bias: 2, channelAxis: 0 },
-  ConvTranspose: { inputs: [2, 3], attrs: { ...convAttrs, output_padding: ints(), output_shape: ints() }, weight: 1, bias: 2, channelAxis: 1 },
+  ConvTranspose: { inputs: [2, 3], attrs: { ...convAttrs, output_padding: ints(), output_shape: ints() }, weight: 1, bias: 2, channelAxis: 1, floatReason: 'ONNX Runtime has no integer kernel for it' },
   Gemm: { inputs: [2, 3], attrs: { alpha: float(1), beta: float(1), transA: int(0), transB: int(0) }, weight: 1, bias: 2, channelAxis: 'gemm' },
   MatMul: { inputs: [2, 2], weight: 1, channelAxis: -1 },
   // Arithmetic with broadcasting.
@@ -61,17 +68,28 @@ export const ops = {
   Mul: { ...binary, quantizedBinary: true },
   Div: binary,
   Pow: binary,
-  Min: { inputs: [1, Number.POSITIVE_INFINITY] },
-  Max: { inputs: [1, Number.POSITIVE_INFINITY] },
+  Mod: { ...binary, attrs: { fmod: int(0) } },
+  Min: variadic,
+  Max: variadic,
   // Element by element.
   Relu: { ...unary, absorbedByRequantization: true },
   LeakyRelu: { inputs: [1, 1], attrs: { alpha: float(0.01) }, quantizedUnary: true },
   PRelu: { inputs: [2, 2] },
+  Elu: { inputs: [1, 1], attrs: { alpha: float(1) } },
+  Selu: { inputs: [1, 1], attrs: { alpha: float(1.6732632), gamma: float(1.050701) } },
+  Celu: { inputs: [1, 1], attrs: { alpha: float(1) } },
+  ThresholdedRelu: { inputs: [1, 1], attrs: { alpha: float(1) } },
   Clip: { inputs: [1, 3], absorbedByRequantization: true },
   Sigmoid: { ...unary, outputRange: [0, 1], quantizedUnary: true },
   Tanh: { ...unary, outputRange: [-1, 1] },
   HardSigmoid: { inputs: [1, 1], attrs: { alpha: float(0.2), beta: float(0.5) }, outputRange: [0, 1] },
   HardSwish: unary,
+  Softplus: unary,
+  Softsign: { ...unary, outputRange: [-1, 1] },
+  // Of opset 20, 18 and 24; spelt out in older files.
+  Gelu: { inputs: [1, 1], attrs: { approximate: string('none') } },
+  Mish: unary,
+  Swish: { inputs: [1, 1], attrs: { alpha: float(1) } },
   Softmax: { inputs: [1, 1], attrs: { axis: int(-1) }, outputRange: [0, 1] },
   LogSoftmax: { inputs: [1, 1], attrs: { axis: int(-1) } },
   Abs: unary,
@@ -85,6 +103,8 @@ export const ops = {
   Round: unary,
   Sign: unary,
   Erf: unary,
+  Sin: unary,
+  Cos: unary,
   // Pooling and reductions.
   MaxPool: { inputs: [1, 1], outputs: [1, 2], attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), storage_order: int(0), strides: ints() }, sharesInputScale: true },
   AveragePool: { inputs: [1, 1], attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), count_include_pad: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), strides: ints() }, quantizedUnary: true },
@@ -95,9 +115,23 @@ export const ops = {
   ReduceMax: reduce,
   ReduceMin: reduce,
   ReduceSumSquare: reduce,
+  ReduceL1: reduce,
+  ReduceL2: reduce,
+  ReduceLogSum: reduce,
+  ReduceLogSumExp: reduce,
+  ReduceProd: reduce,
   ArgMax: { inputs: [1, 1], attrs: { axis: int(0), keepdims: int(1), select_last_index: int(0) } },
+  ArgMin: { inputs: [1, 1], attrs: { axis: int(0), keepdims: int(1), select_last_index: int(0) } },
+  TopK: { inputs: [2, 2], outputs: [2, 2], attrs: { axis: int(-1), largest: int(1), sorted: int(1) } },
+  CumSum: { inputs: [2, 2], attrs: { exclusive: int(0), reverse: int(0) } },
   // Normalisation.
   BatchNormalization: { inputs: [5, 5], outputs: [1, 3], attrs: { epsilon: float(1e-5), momentum: float(0.9), training_mode: int(0) } },
+  InstanceNormalization: { inputs: [3, 3], attrs: { epsilon: float(1e-5) } },
+  LayerNormalization: { inputs: [2, 3], outputs: [1, 3], attrs: { axis: int(-1), epsilon: float(1e-5), stash_type: int(1) } },
+  GroupNormalization: { inputs: [3, 3], attrs: { epsilon: float(1e-5), num_groups: int(), stash_type: int(1) } },
+  RMSNormalization: { inputs: [2, 2], attrs: { axis: int(-1), epsilon: float(1e-5), stash_type: int(1) } },
+  LRN: { inputs: [1, 1], attrs: { alpha: float(1e-4), beta: float(0.75), bias: float(1), size: int() } },
+  LpNormalization: { inputs: [1, 1], attrs: { axis: int(-1), p: int(2) } },
   Dropout: { inputs: [1, 3], outputs: [1, 2], attrs: { seed: int() } },
   // Moving data.
   Flatten: { inputs: [1, 1], attrs: { axis: int(1) }, sharesInputScale: true },
@@ -110,10 +144,34 @@ export const ops = {
   Pad: { inputs: [2, 4], attrs: { mode: string('constant') }, sharesInputScale: true },
   Split: { inputs: [1, 2], outputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int(0), num_outputs: int() }, sharesInputScale: true },
   Gather: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: true },
+  GatherElements: { inputs: [2, 2], attrs: { axis: int(0) } },
+  GatherND: { inputs: [2, 2], attrs: { batch_dims: int(0) } },
   Expand: { inputs: [2, 2], sharesInputScale: true },
+  Tile: { inputs: [2, 2] },
+  DepthToSpace: { inputs: [1, 1], attrs: { blocksize: int(), mode: string('DCR') } },
+  SpaceToDepth: { inputs: [1, 1], attrs: { blocksize: int() } },
+  Resize: {
+    inputs: [1, 4],
+    attrs: {
+      antialias: int(0),
+      axes: ints(),
+      coordinate_transformation_mode: string('half_pixel'),
+      cubic_coeff_a: float(-0.75),
+      exclude_outside: int(0),
+      extrapolation_value: float(0),
+      keep_aspect_ratio_policy: string('stretch'),
+      mode: string('nearest'),
+      nearest_mode: string('round_prefer_floor'),
+    },
+  },
+  Trilu: { inputs: [1, 2], attrs: { upper: int(1) } },
+  Einsum: { ...variadic, attrs: { equation: string() } },
   Identity: { ...unary, sharesInputScale: true },
   Cast: { inputs: [1, 1], attrs: { to: dtype(), saturate: int(1) } },
   Shape: { inputs: [1, 1], attrs: { start: int(0), end: int() } },
+  Size: unary,
+  Range: { inputs: [3, 3] },
+  OneHot: { inputs: [3, 3], attrs: { axis: int(-1) } },
   Constant: { inputs: [0, 0], attrs: { value: tensor() } },
   ConstantOfShape: { inputs: [1, 1], attrs: { value: tensor() } },
   // Logic.
@@ -124,9 +182,15 @@ export const ops = {
   LessOrEqual: binary,
   And: binary,
   Or: binary,
+  Xor: binary,
   Not: unary,
   Where: { inputs: [3, 3] },
   ScatterElements: { inputs: [3, 3], attrs: { axis: int(0), reduction: string('none') } },
+  ScatterND: { inputs: [3, 3], attrs: { reduction: string('none') } },
+  // Recurrent layers.
+  RNN: { ...recurrent, inputs: [3, 6], outputs: [0, 2], attrs: recurrentAttrs },
+  GRU: { ...recurrent, inputs: [3, 6], outputs: [0, 2], attrs: { ...recurrentAttrs, linear_before_reset: int(0) } },
+  LSTM: { ...recurrent, inputs: [3, 8], attrs: { ...recurrentAttrs, input_forget: int(0) } },
   // Quantization.
   QuantizeLinear: { inputs: [2, 3], attrs: { axis: int(1), saturate: int(1) } },
   DequantizeLinear: { inputs: [2, 3], attrs: { axis: int(1) } },
@@ -138,7 +202,7 @@ export const ops = {
 
 export type OpType = keyof typeof ops;
 
-type Kinds = { int: number; float: number; string: string; ints: readonly number[]; floats: readonly number[]; dtype: DType; tensor: Tensor };
+type Kinds = { int: number; float: number; string: string; ints: readonly number[]; floats: readonly number[]; strings: readonly string[]; dtype: DType; tensor: Tensor };
 type AttrsOfSpec<S> = S extends { attrs: infer A } ? { -readonly [K in keyof A]?: A[K] extends { kind: infer T extends keyof Kinds } ? Kinds[T] | undefined : never } : Record<never, never>;
 
 /** The attributes of an op, as typed values; an attribute left at its default may be absent. */

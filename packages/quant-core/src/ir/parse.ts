@@ -107,6 +107,9 @@ class Parser {
       case 'floats':
         this.want('[');
         return [name, this.list(']', () => Math.fround(this.number()))];
+      case 'strings':
+        this.want('[');
+        return [name, this.list(']', () => this.word())];
       case 'tensor':
         return [name, this.tensor(name)];
       default:

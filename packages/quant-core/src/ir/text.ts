@@ -67,7 +67,7 @@ function printAttribute(value: AttributeValue, kind: string | undefined): string
   if (value instanceof Tensor) return printTensor(value);
   if (typeof value === 'number') return kind === 'float' ? float(value) : `${value}`;
   if (typeof value === 'string') return kind === 'dtype' ? value : JSON.stringify(value);
-  return `[${(value ?? []).map((x) => (kind === 'floats' ? float(x) : `${x}`)).join(', ')}]`;
+  return `[${(value ?? []).map((x) => (typeof x === 'string' ? JSON.stringify(x) : kind === 'floats' ? float(x) : `${x}`)).join(', ')}]`;
 }
 
 function printTensor(tensor: Tensor): string {

@@ -14,6 +14,7 @@ const kinds: Record<string, (value: AttributeValue) => boolean> = {
   string: (value) => typeof value === 'string',
   ints: (value) => Array.isArray(value) && value.every(isInteger),
   floats: (value) => Array.isArray(value) && value.every(isNumber),
+  strings: (value) => Array.isArray(value) && value.every((item) => typeof item === 'string'),
   dtype: (value) => typeof value === 'string' && Object.hasOwn(dtypes, value),
   tensor: (value) => value instanceof Tensor,
 };

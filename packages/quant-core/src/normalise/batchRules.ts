@@ -1,5 +1,7 @@
 import type { Dim, Node, Value } from '../ir/graph.js';
 import type { OpType } from '../ir/ops.js';
+import { subscriptsOf } from '../ir/shapes/einsum.js';
+import type { Reduction } from '../ir/shapes/reduce.js';
 import { Tensor, toNumbers } from '../tensor/tensor.js';
 
 /** What is known while the batch is followed through a graph whose shapes still hold the fixed one. */
@@ -135,10 +137,7 @@ function flatten(node: Node<'Flatten'>, context: BatchContext): readonly (number
   return (axis < 0 ? axis + rankOf(node.input(0)) : axis) === 1 ? along(node, context) : 'flattens the batch axis into others';
 }
 
-function reduce(
-  node: Node<'ReduceMean' | 'ReduceSum' | 'ReduceMax' | 'ReduceMin' | 'ReduceSumSquare'>,
-  context: BatchContext,
-): readonly (number | undefined)[] | string {
+function reduce(node: Node<Reduction>, context: BatchContext): readonly (number | undefined)[] | string {
   const axes = ints(node.inputs[1]);
   return awayFromFirst(node, context, axes?.length === 0 ? undefined : axes);
 }
@@ -185,21 +184,74 @@ function expand(node: Node<'Expand'>, context: BatchContext): readonly (number |
   return along(node, context);
 }
 
+/** Indices go with the data: both have samples, or the data alone and the indices are the same for all. */
+function gatherElements(node: Node<'GatherElements'>, context: BatchContext): readonly (number | undefined)[] | string {
+  const axis = node.attr('axis') as number;
+  const [rows, other] = [context.rows(node.inputs[0]), context.rows(node.inputs[1])];
+  return (axis < 0 ? axis + rankOf(node.input(0)) : axis) !== 0 && rows !== undefined && rows === other ? [rows] : mixes;
+}
+
+function gatherND(node: Node<'GatherND'>, context: BatchContext): readonly (number | undefined)[] | string {
+  const [rows, other] = [context.rows(node.inputs[0]), context.rows(node.inputs[1])];
+  return (node.attr('batch_dims') as number) > 0 && rows !== undefined && rows === other ? [rows] : mixes;
+}
+
+function tile(node: Node<'Tile'>, context: BatchContext): readonly (number | undefined)[] | string {
+  const repeats = ints(node.inputs[1]);
+  return repeats?.[0] === 1 ? along(node, context) : 'repeats samples, or as often as is not constant';
+}
+
+/** The first axis keeps its size; sizes that name it are cut down to the others. */
+function resize(node: Node<'Resize'>, context: BatchContext): readonly (number | undefined)[] | string {
+  const [input, output] = [node.input(0).shape, node.output().shape];
+  if (node.attr('axes')) return awayFromFirst(node, context, node.attr('axes'));
+  if (!input || !output || input[0] !== output[0] || node.attr('keep_aspect_ratio_policy') !== 'stretch') return mixes;
+  const sizes = node.inputs[3]?.constant?.size ? ints(node.inputs[3]) : undefined;
+  if (node.inputs[3]?.constant?.size !== 0 && node.inputs[3] && !sizes) return 'resizes to a size that is not constant';
+  if (sizes)
+    context.edit(() => {
+      node.setInput(3, context.constant(node.input(3).name, Tensor.ints(sizes.slice(1))));
+      node.attrs = { ...node.attrs, axes: sizes.slice(1).map((_, i) => i + 1) };
+    });
+  return along(node, context);
+}
+
+/** The samples stand on the first axis of every operand that has any, under a letter that the output begins with. */
+function einsum(node: Node<'Einsum'>, context: BatchContext): readonly (number | undefined)[] | string {
+  const subscripts = subscriptsOf(node.attr('equation') ?? '', node.inputs.map(rankOf));
+  const batch = subscripts?.output[0];
+  if (!subscripts || batch === undefined) return mixes;
+  let rows: number | undefined;
+  for (const [port, letters] of subscripts.inputs.entries()) {
+    const own = context.rows(node.inputs[port]);
+    const apart = own === undefined ? !letters.includes(batch) : letters.indexOf(batch) === 0 && letters.lastIndexOf(batch) === 0;
+    if (!apart || (own !== undefined && rows !== undefined && own !== rows)) return mixes;
+    rows ??= own;
+  }
+  return [rows];
+}
+
+/** Time first is the usual layout: samples then stand on the second axis. */
+function recurrent(node: Node<'RNN' | 'GRU' | 'LSTM'>, context: BatchContext): readonly (number | undefined)[] | string {
+  const states = node.inputs.slice(1).some((value) => context.rows(value) !== undefined);
+  return node.attr('layout') === 1 && !states ? along(node, context) : 'has the samples on its second axis';
+}
+
 /** Ops outside the op list that treat samples apart, when only their first input has any. */
-const opaqueAlong: ReadonlySet<string> = new Set(
-  'InstanceNormalization LRN Elu Selu Celu Gelu Mish Softplus Softsign ThresholdedRelu DepthToSpace SpaceToDepth GroupNormalization Sin Cos'.split(
-    ' ',
-  ),
-);
+const opaqueAlong: ReadonlySet<string> = new Set('Acos Acosh Asin Asinh Atan Atanh Cosh Shrink Sinh Tan GlobalLpPool LpPool'.split(' '));
 
 function opaque(node: Node<'Opaque'>, context: BatchContext): readonly (number | undefined)[] | string {
   const source = node.opaque;
-  const known = source?.domain === '' && (opaqueAlong.has(source.opType) || (source.opType === 'Resize' && !node.inputs[3]));
+  const known = source?.domain === '' && opaqueAlong.has(source.opType);
   return known ? along(node, context) : 'is an operator that is not known to treat samples apart';
 }
 
-const axisAway = (node: Node<'Softmax' | 'LogSoftmax' | 'ArgMax' | 'Split'>, context: BatchContext) =>
-  awayFromFirst(node, context, [node.attr('axis') as number]);
+const axisAway = (
+  node: Node<
+    'Softmax' | 'LogSoftmax' | 'ArgMax' | 'ArgMin' | 'Split' | 'TopK' | 'LayerNormalization' | 'RMSNormalization' | 'LpNormalization'
+  >,
+  context: BatchContext,
+) => awayFromFirst(node, context, [node.attr('axis') as number]);
 const refused = () => mixes;
 
 export const batchRules: { [K in OpType]: BatchRule<K> } = {
@@ -212,17 +264,27 @@ export const batchRules: { [K in OpType]: BatchRule<K> } = {
   Sub: elementwise,
   Mul: elementwise,
   Div: elementwise,
+  Mod: elementwise,
   Pow: elementwise,
   Min: elementwise,
   Max: elementwise,
   Relu: elementwise,
   LeakyRelu: elementwise,
   PRelu: elementwise,
+  Elu: along,
+  Selu: along,
+  Celu: along,
+  ThresholdedRelu: along,
   Clip: along,
   Sigmoid: elementwise,
   Tanh: elementwise,
   HardSigmoid: elementwise,
   HardSwish: elementwise,
+  Softplus: along,
+  Softsign: along,
+  Gelu: along,
+  Mish: along,
+  Swish: along,
   Softmax: axisAway,
   LogSoftmax: axisAway,
   Abs: elementwise,
@@ -236,6 +298,8 @@ export const batchRules: { [K in OpType]: BatchRule<K> } = {
   Round: elementwise,
   Sign: elementwise,
   Erf: elementwise,
+  Sin: along,
+  Cos: along,
   MaxPool: (node, context) => (node.outputs.length > 1 ? 'gives indices that count through the whole batch' : along(node, context)),
   AveragePool: along,
   GlobalAveragePool: along,
@@ -245,8 +309,22 @@ export const batchRules: { [K in OpType]: BatchRule<K> } = {
   ReduceMax: reduce,
   ReduceMin: reduce,
   ReduceSumSquare: reduce,
+  ReduceL1: reduce,
+  ReduceL2: reduce,
+  ReduceLogSum: reduce,
+  ReduceLogSumExp: reduce,
+  ReduceProd: reduce,
   ArgMax: axisAway,
+  ArgMin: axisAway,
+  TopK: axisAway,
+  CumSum: (node, context) => awayFromFirst(node, context, ints(node.inputs[1])),
   BatchNormalization: (node, context) => (node.attr('training_mode') === 1 ? mixes : along(node, context)),
+  InstanceNormalization: along,
+  LayerNormalization: axisAway,
+  GroupNormalization: along,
+  RMSNormalization: axisAway,
+  LRN: along,
+  LpNormalization: axisAway,
   Dropout: along,
   Flatten: flatten,
   Reshape: reshape,
@@ -258,10 +336,21 @@ export const batchRules: { [K in OpType]: BatchRule<K> } = {
   Pad: pad,
   Split: axisAway,
   Gather: gather,
+  GatherElements: gatherElements,
+  GatherND: gatherND,
   Expand: expand,
+  Tile: tile,
+  DepthToSpace: along,
+  SpaceToDepth: along,
+  Resize: resize,
+  Trilu: (node, context) => (rankOf(node.inputs[0]) > 2 ? along(node, context) : mixes),
+  Einsum: einsum,
   Identity: along,
   Cast: along,
   Shape: () => 'reads the batch as a size',
+  Size: () => 'reads the batch as a size',
+  Range: refused,
+  OneHot: (node, context) => awayFromFirst(node, context, [node.attr('axis') as number], rankOf(node.output())),
   Constant: refused,
   ConstantOfShape: refused,
   Equal: elementwise,
@@ -271,9 +360,14 @@ export const batchRules: { [K in OpType]: BatchRule<K> } = {
   LessOrEqual: elementwise,
   And: elementwise,
   Or: elementwise,
+  Xor: elementwise,
   Not: elementwise,
   Where: elementwise,
   ScatterElements: refused,
+  ScatterND: refused,
+  RNN: recurrent,
+  GRU: recurrent,
+  LSTM: recurrent,
   QuantizeLinear: (node, context) =>
     rankOf(node.inputs[1]) > 0 ? awayFromFirst(node, context, [node.attr('axis') as number]) : along(node, context),
   DequantizeLinear: (node, context) =>

@@ -10,11 +10,7 @@ const mostElements = 2 ** 22;
 const mostElementsTogether = 2 ** 24;
 
 /** Ops outside the op list that depend on nothing but their inputs. */
-const pureOps: ReadonlySet<string> = new Set(
-  'Range NonZero Size ReduceProd ReduceL1 ReduceL2 Mod CumSum Trilu GatherElements GatherND ScatterND Sin Cos Tan IsNaN BitShift Xor'.split(
-    ' ',
-  ),
-);
+const pureOps: ReadonlySet<string> = new Set('NonZero Tan IsNaN BitShift'.split(' '));
 
 /** Constant nodes become constants. */
 export const inlineConstants: Pass = {
@@ -83,7 +79,7 @@ function isPure(node: Node): boolean {
 /** How many elements folding a node adds; undefined when that is too many or not known. */
 function growth(node: Node): number | undefined {
   const given = node.inputs.reduce((most, value) => Math.max(most, staticSize(value) ?? 0), 0);
-  if (node.opaque?.opType === 'Range') return rangeLength(node);
+  if (node.op === 'Range') return rangeLength(node);
   if (node.op === 'Opaque') return given <= mostElements ? given : undefined;
   let added = 0;
   for (const value of node.outputs) {

@@ -20,11 +20,11 @@ export interface Leaf {
 export async function gradientError(
   leaves: readonly Leaf[],
   body: (b: GraphBuilder, leaves: Value[]) => Value,
-  seed = 1,
-  step = 1e-2,
+  { seed = 1, step = 1e-2, opset = 18 }: { seed?: number | undefined; step?: number | undefined; opset?: number | undefined } = {},
 ): Promise<number> {
   const random = new Random(seed);
   const graph = new Graph('check');
+  graph.opset = opset;
   const b = new GraphBuilder(graph);
   const inputs = leaves.map((leaf, i) => graph.input(`leaf${i}`, { dtype: 'float32', shape: leaf.shape }));
   const output = body(b, inputs);

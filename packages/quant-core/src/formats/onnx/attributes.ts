@@ -11,6 +11,7 @@ const typeOfKind = {
   string: attributeTypes.string,
   ints: attributeTypes.ints,
   floats: attributeTypes.floats,
+  strings: attributeTypes.strings,
   dtype: attributeTypes.int,
   tensor: attributeTypes.tensor,
 } as const;
@@ -81,6 +82,8 @@ function readValue(kind: keyof typeof typeOfKind, attribute: AttributeProto, whe
     }
     case 'floats':
       return attribute.floats ?? [];
+    case 'strings':
+      return (attribute.strings ?? []).map((item) => Buffer.from(item).toString('utf8'));
     case 'dtype':
       return dtypeOf(toNumber(attribute.i));
     case 'tensor':
@@ -112,6 +115,9 @@ export function attributeProtos(op: OpType, attrs: Readonly<Record<string, Attri
         break;
       case 'floats':
         result.push({ name, type, floats: [...(value as readonly number[])] });
+        break;
+      case 'strings':
+        result.push({ name, type, strings: (value as readonly string[]).map((item) => Buffer.from(item)) });
         break;
       case 'dtype':
         result.push({ name, type, i: dtypes[value as DType].onnx });

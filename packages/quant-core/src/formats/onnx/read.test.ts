@@ -4,7 +4,7 @@ import * as ort from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { allocate, type DType, dtypes } from '../../tensor/dtype.js';
 import { fromFloat16, Tensor } from '../../tensor/tensor.js';
-import { float, graphAttribute, info, int, modelBytes, node, ramp, runModel } from '../../testing/onnx.js';
+import { float, graphAttribute, info, int, modelBytes, node, ramp, runModel, text } from '../../testing/onnx.js';
 import { newestOpset, oldestOpset, readOnnx } from './read.js';
 import { attributeTypes, decode, encode, type NodeProto, type TensorProto } from './schema.js';
 import { tensorProto } from './tensors.js';
@@ -210,11 +210,11 @@ describe('what goes through unchanged', () => {
   it('keeps metadata, doc strings, annotations, functions and unknown fields', () => {
     const function_ = { domain: 'local', name: 'Twice' };
     const relu: NodeProto = withUnknown(node('Relu', ['x'], ['h'], [], { docString: 'a doc' }));
-    const elu: NodeProto = withUnknown(node('Elu', ['h'], ['y'], [withUnknown(float('alpha', 0.5))], { docString: 'b doc' }));
+    const shrink: NodeProto = withUnknown(node('Shrink', ['h'], ['y'], [withUnknown(float('lambd', 0.5))], { docString: 'b doc' }));
     const graph = withUnknown({
       name: 'g',
       docString: 'graph doc',
-      node: [relu, elu],
+      node: [relu, shrink],
       input: [withUnknown({ ...info('x', [2]), docString: 'input doc' })],
       output: [info('y', [2])],
       quantizationAnnotation: [
@@ -274,8 +274,8 @@ describe('what goes through unchanged', () => {
   it('writes operators outside the list as they came', async () => {
     const before = modelBytes({
       nodes: [
-        node('Elu', ['x'], ['h'], [float('alpha', 0.5)]),
-        node('Gelu', ['h'], ['g'], [], { domain: 'com.microsoft' }),
+        node('Shrink', ['x'], ['h'], [float('lambd', 0.25)]),
+        node('CDist', ['h', 'h'], ['g'], [text('metric', 'sqeuclidean')], { domain: 'com.microsoft' }),
         node('AveragePool', ['u'], ['y'], [{ name: 'kernel_shape', type: attributeTypes.ints, ints: [2] }]),
         node('Unsqueeze', ['g', 'axes'], ['u']),
       ],
@@ -285,8 +285,8 @@ describe('what goes through unchanged', () => {
     });
     const graph = readOnnx(before);
     expect(graph.nodes.map(({ op, opName }) => [op, opName])).toEqual([
-      ['Opaque', 'Elu'],
-      ['Opaque', 'Gelu'],
+      ['Opaque', 'Shrink'],
+      ['Opaque', 'CDist'],
       ['Unsqueeze', 'Unsqueeze'],
       ['AveragePool', 'AveragePool'],
     ]);

@@ -38,7 +38,7 @@ const cases: Case[] = [
   one(11, 'ReduceSum', [ints('axes', [1]), int('keepdims', 0)], [2, 3]),
   ...['ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceSumSquare'].map((op) => one(13, op, [ints('axes', [-1])], [2, 3])),
   one(13, 'ReduceMean', [], [2, 3], ['ReduceMean'], { what: 'all axes' }),
-  ...['ReduceL1', 'ReduceL2', 'ReduceLogSumExp', 'ReduceProd'].map((op) => one(11, op, [ints('axes', [1])], [2, 3], ['Opaque'])),
+  ...['ReduceL1', 'ReduceL2', 'ReduceLogSumExp', 'ReduceProd'].map((op) => one(11, op, [ints('axes', [1])], [2, 3])),
   one(9, 'Slice', [ints('starts', [1]), ints('ends', [2 ** 53]), ints('axes', [1])], [2, 3]),
   one(7, 'Slice', [ints('starts', [0, -2]), ints('ends', [1, 3])], [2, 3], ['Slice'], { what: 'no axes' }),
   one(10, 'Pad', [ints('pads', [0, 1, 0, 2]), float('value', 1.5)], [2, 3]),
@@ -48,15 +48,15 @@ const cases: Case[] = [
   one(9, 'Softmax', [], [2, 3, 4], ['Shape', 'Flatten', 'Softmax', 'Reshape'], { what: 'not the last axis' }),
   one(12, 'Hardmax', [int('axis', 0)], [2, 3], ['Shape', 'Flatten', 'Opaque', 'Reshape']),
   one(9, 'Softmax', [int('axis', 2)], [2, 3, 4], ['Shape', 'Flatten', 'Softmax', 'Reshape'], { what: 'unknown rank', hideShape: true }),
-  one(7, 'Upsample', [floats('scales', [1, 1, 2, 3]), text('mode', 'nearest')], [1, 1, 2, 2], ['Opaque']),
-  one(7, 'Upsample', [floats('scales', [1, 1, 2, 2]), text('mode', 'linear')], [1, 1, 3, 3], ['Opaque'], { what: 'linear' }),
+  one(7, 'Upsample', [floats('scales', [1, 1, 2, 3]), text('mode', 'nearest')], [1, 1, 2, 2], ['Resize']),
+  one(7, 'Upsample', [floats('scales', [1, 1, 2, 2]), text('mode', 'linear')], [1, 1, 3, 3], ['Resize'], { what: 'linear' }),
   {
     what: 'Upsample of opset 9',
     opset: 9,
     shape: [1, 1, 2, 2],
     nodes: [node('Upsample', ['x', 's'], ['y'])],
     initializers: { s: Tensor.float32([4], [1, 1, 2, 2]) },
-    ops: ['Opaque'],
+    ops: ['Resize'],
   },
   {
     what: 'Resize of opset 10, growing',
@@ -64,7 +64,7 @@ const cases: Case[] = [
     shape: [1, 1, 3, 3],
     nodes: [node('Resize', ['x', 's'], ['y'])],
     initializers: { s: Tensor.float32([4], [1, 1, 2.5, 1.4]) },
-    ops: ['Opaque'],
+    ops: ['Resize'],
   },
   {
     what: 'Resize of opset 10, shrinking',
@@ -72,7 +72,7 @@ const cases: Case[] = [
     shape: [1, 1, 8, 8],
     nodes: [node('Resize', ['x', 's'], ['y'])],
     initializers: { s: Tensor.float32([4], [1, 1, 0.5, 0.75]) },
-    ops: ['Opaque'],
+    ops: ['Resize'],
   },
   {
     what: 'Resize of opset 11',
@@ -80,7 +80,7 @@ const cases: Case[] = [
     shape: [1, 1, 3, 3],
     nodes: [node('Resize', ['x', 'r', 's'], ['y'], [text('mode', 'cubic')])],
     initializers: { r: Tensor.float32([0], []), s: Tensor.float32([4], [1, 1, 2, 2]) },
-    ops: ['Opaque'],
+    ops: ['Resize'],
   },
   {
     what: 'Split of opset 11',
@@ -103,7 +103,7 @@ const cases: Case[] = [
     opset: 9,
     shape: [2, 6],
     nodes: [node('TopK', ['x'], ['y', 'z'], [int('k', 2)])],
-    ops: ['Opaque'],
+    ops: ['TopK'],
     outputs: ['y', 'z'],
   },
   {
@@ -145,7 +145,7 @@ describe('upgradeGraph', () => {
         opset,
         nodes,
         inputs,
-        outputs: outputs.map((name) => info(name, undefined, name === 'z' && ops[0] === 'Opaque' ? 7 : 1)),
+        outputs: outputs.map((name) => info(name, undefined, name === 'z' && ops[0] === 'TopK' ? 7 : 1)),
         initializers,
       });
       const graph = readOnnx(before);

@@ -95,9 +95,7 @@ function nodeProto(node: Node, graph: Graph, origin: OnnxOrigin | undefined, nam
   const own = opaque ? opaque.ownInputs : node.inputs.length;
   const proto: NodeProto = {
     input: trimmed(node.inputs.slice(0, own).map((value) => value?.name ?? '')),
-    output: trimmed(
-      node.outputs.map((value, port) => (source && (source.proto.output?.[port] ?? '') === '' && !isUsed(value, graph) ? '' : value.name)),
-    ),
+    output: trimmed(node.outputs.map((value, port) => (mayBeLeftOut(node, port, source) && !isUsed(value, graph) ? '' : value.name))),
     name: node.name,
     opType: opaque?.opType ?? node.op,
     attribute: source ? opaqueAttributes(node, source, own, names) : attributeProtos(node.op, node.attrs as Record<string, AttributeValue>),
@@ -108,6 +106,13 @@ function nodeProto(node: Node, graph: Graph, origin: OnnxOrigin | undefined, nam
   if (kept?.docString) proto.docString = kept.docString;
   if (kept?.$unknowns) proto.$unknowns = kept.$unknowns;
   return proto;
+}
+
+/** An output that the operator need not give, or that the file left out. */
+function mayBeLeftOut(node: Node, port: number, source: OnnxNode | undefined): boolean {
+  if (source) return (source.proto.output?.[port] ?? '') === '';
+  const [least, most] = spec(node.op).outputs ?? [1, 1];
+  return port >= least && most < Number.POSITIVE_INFINITY;
 }
 
 const isUsed = (value: Value, graph: Graph) => value.readers.length > 0 || graph.outputs.includes(value);

@@ -1,6 +1,17 @@
 import type { Dim, Node } from '../graph.js';
 import type { OpType } from '../ops.js';
-import { addDims, alwaysEqual, divideDims, leastOf, maxDims, minDims, multiplyDims, neverEqual, subtractDims } from './dim.js';
+import {
+  addDims,
+  alwaysEqual,
+  divideDims,
+  leastOf,
+  maxDims,
+  minDims,
+  multiplyDims,
+  neverEqual,
+  productOfDims,
+  subtractDims,
+} from './dim.js';
 import { shapeRange } from './movement.js';
 import { broadcast, type ShapeContext } from './rule.js';
 
@@ -173,6 +184,22 @@ function where(node: Node<'Where'>, context: ShapeContext) {
   return [out.every((dim) => dim !== undefined) ? (out as Dim[]) : undefined];
 }
 
+function range(node: Node<'Range'>, context: ShapeContext) {
+  const count = node.output().shape?.[0];
+  const start = context.elements(node.input(0))?.[0];
+  const delta = context.elements(node.input(2))?.[0];
+  if (typeof count !== 'number' || count > longestContent || start === undefined || delta === undefined) return [undefined];
+  return [Array.from({ length: count }, (_, i) => addDims(start, multiplyDims(delta, i)))];
+}
+
+/** A vector (or one element) written several times. */
+function tile(node: Node<'Tile'>, context: ShapeContext) {
+  const data = context.elements(node.input(0));
+  const length = node.output().shape?.[0];
+  if (!data?.length || node.output().shape?.length !== 1 || typeof length !== 'number' || length > longestContent) return [undefined];
+  return [Array.from({ length }, (_, i) => data[i % data.length] as Dim)];
+}
+
 /** Only the ops that exporters use to compute sizes; all others depend on data. */
 export const contents: { [K in OpType]?: ContentRule<K> } = {
   Shape: (node) => {
@@ -181,6 +208,9 @@ export const contents: { [K in OpType]?: ContentRule<K> } = {
     const { start, length } = shapeRange(node, shape.length);
     return [shape.slice(start, start + length)];
   },
+  Size: (node) => [node.input(0).shape && [productOfDims(node.input(0).shape as readonly Dim[])]],
+  Range: range,
+  Tile: tile,
   ConstantOfShape: fill,
   Identity: unchanged,
   Cast: (node, context) => (node.output().dtype === 'bool' || node.input(0).dtype === 'bool' ? [undefined] : unchanged(node, context)),
@@ -202,6 +232,7 @@ export const contents: { [K in OpType]?: ContentRule<K> } = {
   Sub: elementwise(subtractDims),
   Mul: elementwise(multiplyDims),
   Div: (node, context) => elementwise(quotient(node))(node, context),
+  Mod: elementwise((a, b) => (typeof a === 'number' && typeof b === 'number' && b > 0 ? a - Math.floor(a / b) * b : undefined)),
   Min: elementwise(minDims),
   Max: elementwise(maxDims),
   Neg: (node, context) => [context.elements(node.input(0))?.map((dim) => multiplyDims(dim, -1))],

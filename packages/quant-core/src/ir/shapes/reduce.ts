@@ -1,7 +1,17 @@
 import type { Dim, Node } from '../graph.js';
 import { axesOf, axisOf, type ShapeContext, type Types, typed, unknownDim, wantIntegers } from './rule.js';
 
-type Reduction = 'ReduceMean' | 'ReduceSum' | 'ReduceMax' | 'ReduceMin' | 'ReduceSumSquare';
+export type Reduction =
+  | 'ReduceMean'
+  | 'ReduceSum'
+  | 'ReduceMax'
+  | 'ReduceMin'
+  | 'ReduceSumSquare'
+  | 'ReduceL1'
+  | 'ReduceL2'
+  | 'ReduceLogSum'
+  | 'ReduceLogSumExp'
+  | 'ReduceProd';
 
 /** Axes come as an input; none means all, unless `noop_with_empty_axes`. */
 export function reduce(node: Node<Reduction>, context: ShapeContext): Types {
@@ -16,7 +26,7 @@ export function reduce(node: Node<Reduction>, context: ShapeContext): Types {
   return [typed(dtype, without(shape, new Set(axes), keep))];
 }
 
-export function argMax(node: Node<'ArgMax'>): Types {
+export function argMax(node: Node<'ArgMax' | 'ArgMin'>): Types {
   const { shape } = node.input(0);
   const axis = shape && axisOf(node, node.attr('axis') as number, shape.length);
   return [typed('int64', axis === undefined ? undefined : without(shape as readonly Dim[], new Set([axis]), node.attr('keepdims') !== 0))];

@@ -1,0 +1,71 @@
+import { Tensor } from '../../tensor/tensor.js';
+import { at, binary, type GradientCases, leaf, positive, spaced, unary } from './cases.js';
+
+/** Element by element. */
+export const elementwiseCases: GradientCases = {
+  Add: [
+    binary('Add', leaf(2, 3), leaf(2, 3)),
+    binary('Add', leaf(2, 3), leaf(3)),
+    binary('Add', leaf(2, 1, 3), leaf(4, 1)),
+    binary('Add', leaf(), leaf(2)),
+  ],
+  Sub: [binary('Sub', leaf(2, 3), leaf(1, 3)), binary('Sub', leaf(3), leaf(2, 3))],
+  Mul: [binary('Mul', leaf(2, 3), leaf(2, 1)), binary('Mul', leaf(2, 3, 2, 2), leaf(3, 1, 1))],
+  Div: [binary('Div', leaf(2, 3), positive(3))],
+  Mod: [binary('Mod', spaced(2, 3), { shape: [3], draw: () => 0.93 }, { fmod: 1 })],
+  Pow: [
+    binary('Pow', positive(2, 3), leaf(3)),
+    binary('Pow', positive(2, 3), leaf()),
+    { what: 'a square', leaves: [leaf(2, 3)], body: (b, l) => b.op('Pow', [at(l, 0), b.scalar(2)]) },
+    { what: 'a cube', leaves: [leaf(2, 3)], body: (b, l) => b.op('Pow', [at(l, 0), b.scalar(3)]) },
+    { what: 'a whole exponent', leaves: [leaf(2, 3)], body: (b, l) => b.op('Pow', [at(l, 0), b.ints([2, 3, 1])]) },
+  ],
+  Min: [{ what: 'three inputs', leaves: [spaced(2, 3), { shape: [3], draw: () => 0.03 }, leaf(2, 3)], body: (b, l) => b.op('Min', l) }],
+  Max: [{ what: 'two inputs', leaves: [spaced(2, 3), { shape: [1], draw: () => 0.03 }], body: (b, l) => b.op('Max', l) }],
+  Relu: [unary('Relu')],
+  LeakyRelu: [unary('LeakyRelu', spaced(2, 5), { alpha: 0.2 })],
+  PRelu: [binary('PRelu', spaced(2, 3, 4), positive(3, 1)), binary('PRelu', spaced(2, 3), positive(1))],
+  Elu: [unary('Elu'), unary('Elu', spaced(2, 5), { alpha: 0.4 })],
+  Selu: [unary('Selu'), unary('Selu', spaced(2, 5), { alpha: 0.7, gamma: 1.3 })],
+  Celu: [unary('Celu'), unary('Celu', spaced(2, 5), { alpha: 0.6 })],
+  ThresholdedRelu: [unary('ThresholdedRelu', spaced(3, 5), { alpha: 0.61 })],
+  Clip: [
+    { what: 'both bounds', leaves: [spaced(3, 5)], body: (b, l) => b.op('Clip', [at(l, 0), b.scalar(-1.03), b.scalar(1.53)]) },
+    { what: 'upper bound', leaves: [spaced(3, 5)], body: (b, l) => b.op('Clip', [at(l, 0), undefined, b.scalar(1.53)]) },
+    { what: 'no bound', leaves: [spaced(3, 5)], body: (b, l) => b.op('Clip', [at(l, 0)]) },
+  ],
+  Sigmoid: [unary('Sigmoid')],
+  Tanh: [unary('Tanh')],
+  HardSigmoid: [unary('HardSigmoid', spaced(3, 7), { alpha: 0.25, beta: 0.51 })],
+  HardSwish: [unary('HardSwish', { shape: [3, 7], draw: (_r, i) => i * 0.41 - 4.05 })],
+  Softplus: [unary('Softplus')],
+  Softsign: [unary('Softsign')],
+  Gelu: [unary('Gelu', leaf(2, 5), {}, 20), unary('Gelu', leaf(2, 5), { approximate: 'tanh' }, 20)],
+  Mish: [unary('Mish')],
+  Swish: [unary('Swish', leaf(2, 5), {}, 24), unary('Swish', leaf(2, 5), { alpha: 1.7 }, 24)],
+  Softmax: [unary('Softmax', leaf(2, 4)), unary('Softmax', leaf(2, 3, 2), { axis: 1 })],
+  LogSoftmax: [unary('LogSoftmax', leaf(2, 4)), unary('LogSoftmax', leaf(2, 3, 2), { axis: 1 })],
+  Abs: [unary('Abs')],
+  Neg: [unary('Neg')],
+  Exp: [unary('Exp', leaf(2, 3))],
+  Log: [unary('Log', positive(2, 3))],
+  Sqrt: [unary('Sqrt', positive(2, 3))],
+  Reciprocal: [unary('Reciprocal', positive(2, 3))],
+  Erf: [unary('Erf', leaf(2, 3))],
+  Sin: [unary('Sin')],
+  Cos: [unary('Cos')],
+  Cast: [
+    {
+      what: 'through float64',
+      leaves: [leaf(2, 3)],
+      body: (b, l) => b.op('Cast', [b.op('Cast', [at(l, 0)], { to: 'float64' })], { to: 'float32' }),
+    },
+  ],
+  Where: [
+    {
+      what: 'broadcast',
+      leaves: [leaf(2, 3), leaf(3)],
+      body: (b, l) => b.op('Where', [b.constant(new Tensor('bool', [2, 1], Uint8Array.of(1, 0))), at(l, 0), at(l, 1)]),
+    },
+  ],
+};
