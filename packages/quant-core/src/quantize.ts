@@ -40,15 +40,28 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
     const calibrated = await context.stage('calibrate', () => calibrateModel(context, model, plan, data));
     const weightRanges = weightRangesFor(model.graph, plan);
     const ptq = await context.stage('ptq', () =>
-      exportCandidate(context, model, plan, model.graph, new Map([...calibrated].map(([name, one]) => [name, one.range])), weightRanges, 'ptq'),
+      exportCandidate(
+        context,
+        model,
+        plan,
+        model.graph,
+        new Map([...calibrated].map(([name, one]) => [name, one.range])),
+        weightRanges,
+        'ptq',
+      ),
     );
     const trained =
-      recipe.method === 'qat' ? await context.stage('train', () => trainModel(context, model, plan, data, calibrated, weightRanges)) : undefined;
+      recipe.method === 'qat'
+        ? await context.stage('train', () => trainModel(context, model, plan, data, calibrated, weightRanges))
+        : undefined;
     const qat =
-      trained && (await context.stage('convert', () => exportCandidate(context, model, plan, trained.graph, trained.ranges, trained.weightRanges, 'qat')));
+      trained &&
+      (await context.stage('convert', () =>
+        exportCandidate(context, model, plan, trained.graph, trained.ranges, trained.weightRanges, 'qat'),
+      ));
 
     const evaluated = await context.stage('evaluate', async () => {
-      const choice = await evaluator.choose(metric, float.path, ptq, qat);
+      const choice = await evaluator.choose(metric, float, ptq, qat);
       const of = (path: string) => evaluator.collectFile(path, data.evaluationSamples, data.evaluationIndices, 'evaluate');
       const outputs = { float: float.outputs, ptq: await of(ptq.path), qat: qat ? await of(qat.path) : null };
       const chosen = choice.from === 'qat' && qat ? qat : ptq;
@@ -80,6 +93,8 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
               epochs: trained.history,
               bestEpoch: trained.bestEpoch,
               observersFrozenAtStep: trained.observersFrozenAtStep,
+              distillationShare: trained.loss.distillationWeight,
+              learnedScales: trained.learnedScales,
               stepsPerEpoch: trained.stepsPerEpoch,
               samplesPerSecond: trained.samplesPerSecond,
               learningRate: trained.learningRate,

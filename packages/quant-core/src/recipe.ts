@@ -76,7 +76,10 @@ export const RecipeSchema = Type.Object(
         }),
         distillation: Type.Object(
           {
-            weight: Type.Number({ minimum: 0, maximum: 1, default: 0, description: 'Share of the distillation loss beside the label loss.' }),
+            weight: Type.Union([Type.Literal('auto'), Type.Number({ minimum: 0, maximum: 1 })], {
+              default: 'auto',
+              description: 'Share of the distillation loss beside the label loss. auto: 0.5 for fewer than 10,000 training samples, whose labels alone would be learned by heart; else 0.',
+            }),
             temperature: Type.Number({ exclusiveMinimum: 0, maximum: 100, default: 2 }),
           },
           { additionalProperties: false, default: {} },

@@ -25,7 +25,10 @@ describe('scales of weights', () => {
   it('of a channel that is all zero is 1, and of a share is the share', () => {
     const point = { grid: symmetric(7), axis: 0 };
     expect([...weightScales(Float32Array.of(0, 0, 1, 7), [2, 2], point).scale]).toEqual([1, 1]);
-    expect([...weightScales(Float32Array.of(1, 2, 1, 7), [2, 2], point, { share: Float32Array.of(1, 0.5) }).scale]).toEqual([Math.fround(2 / 7), 0.5]);
+    expect([...weightScales(Float32Array.of(1, 2, 1, 7), [2, 2], point, { share: Float32Array.of(1, 0.5) }).scale]).toEqual([
+      Math.fround(2 / 7),
+      0.5,
+    ]);
   });
 
   it('of an axis in the middle take every run of a channel', () => {

@@ -84,11 +84,12 @@ describe('the loss a recipe asks for', () => {
     task: JobData['task'],
     width: number,
     form: Parameters<typeof lossFor>[3] = 'logits',
-    weight = 0.25,
+    weight: number | 'auto' = 0.25,
+    samples = 20_000,
   ) => {
     const base = defaultRecipe();
     const recipe = { ...base, training: { ...base.training, loss, distillation: { weight, temperature: 3 } } };
-    const { kind, distillationWeight } = lossFor(recipe, task, width, form);
+    const { kind, distillationWeight } = lossFor(recipe, task, width, form, samples);
     return [kind, distillationWeight];
   };
 
@@ -106,6 +107,13 @@ describe('the loss a recipe asks for', () => {
     ['cross_entropy', 'classification', 10, 'probabilities', ['cross_entropy', 0.25]],
   ] as const)('%s for %s of width %s (%s)', (loss, task, width, form, wanted) => {
     expect(of(loss, task, width, form)).toEqual(wanted);
+  });
+
+  it('takes the float model as a teacher where labels are few', () => {
+    expect(of('auto', 'classification', 10, 'logits', 'auto', 9_999)).toEqual(['cross_entropy', 0.5]);
+    expect(of('auto', 'classification', 10, 'logits', 'auto', 10_000)).toEqual(['cross_entropy', 0]);
+    expect(of('auto', 'regression', 3, 'logits', 'auto', 10)).toEqual(['mse', 0.5]);
+    expect(of('auto', 'classification', 10, 'logits', 0, 10)).toEqual(['cross_entropy', 0]);
   });
 
   it.each([

@@ -15,13 +15,17 @@ import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { openSizes, type PreparedModel } from './model.js';
 
+/** Training sets smaller than this are taught by the float model as well. */
+const enoughLabels = 10_000;
+
 /**
- * The loss a recipe and a dataset ask for; `form` is what the model's output of `width` numbers a sample holds.
+ * The loss a recipe and a dataset ask for; `form` is what the model's output of `width` numbers a sample holds, `samples` how many are trained on.
  * Throws CONFIG_IMPOSSIBLE where they contradict each other.
  */
-export function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined, form: OutputForm): LossSpec {
+export function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined, form: OutputForm, samples: number): LossSpec {
   const { loss, distillation } = recipe.training;
-  const { temperature, weight } = distillation;
+  const { temperature } = distillation;
+  const weight = distillation.weight === 'auto' ? (samples < enoughLabels ? 0.5 : 0) : distillation.weight;
   const refuse = (why: string) =>
     new OctetError(
       'CONFIG_IMPOSSIBLE',
@@ -65,7 +69,7 @@ export async function trainModel(
 ): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
   const { job, engine, threads } = context;
   const { logits, form } = logitsOf(model.graph.outputs[0] as Value);
-  const loss = lossFor(job.recipe, data.task, model.width, form);
+  const loss = lossFor(job.recipe, data.task, model.width, form, data.train.length);
   if (model.width === undefined)
     throw new OctetError(
       'MODEL_NOT_TRAINABLE',

@@ -94,6 +94,8 @@ const TrainingSchema = Type.Object({
   epochs: Type.Array(EpochRecordSchema),
   bestEpoch: Type.Integer(),
   observersFrozenAtStep: Type.Integer(),
+  distillationShare: Type.Number({ description: 'Share of the distillation loss beside the label loss.' }),
+  learnedScales: Type.Integer({ description: 'Scales that were trained (learned step size); 0: all came from observed ranges.' }),
   stepsPerEpoch: Type.Integer(),
   samplesPerSecond: Type.Number(),
   learningRate: Type.Number(),

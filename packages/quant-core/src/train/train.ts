@@ -33,6 +33,8 @@ export interface TrainResult {
   history: EpochRecord[];
   bestEpoch: number;
   observersFrozenAtStep: number;
+  /** How many scales were trained. */
+  learnedScales: number;
   stepsPerEpoch: number;
   samplesPerSecond: number;
   learningRate: number;
@@ -218,6 +220,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     history,
     bestEpoch: best.epoch,
     observersFrozenAtStep: frozenAt,
+    learnedScales: learned.size,
     stepsPerEpoch,
     samplesPerSecond: clock.seconds ? clock.samples / clock.seconds : 0,
     learningRate: base,

@@ -91,6 +91,8 @@ export function reportInput(changes: Partial<ReportInput> = {}): ReportInput {
       ],
       bestEpoch: 2,
       observersFrozenAtStep: 84,
+      distillationShare: 0.5,
+      learnedScales: 0,
       stepsPerEpoch: 84,
       samplesPerSecond: 440,
       learningRate: 0.001,
