@@ -90,7 +90,7 @@ const nets: Record<string, () => Graph> = {
     net(
       'float32[N, 3, 6]',
       'q = MatMul(x, w1=float32[6, 6]#) @q',
-      'm = Opaque<ai.onnx, Mish, 1>(q) @mish',
+      'm = Opaque<ai.onnx, Shrink, 1>(q) @shrink',
       'y = MatMul(m, w2=float32[6, 2]#) @v',
       'return y',
     ),
