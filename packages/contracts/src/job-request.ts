@@ -78,6 +78,6 @@ export function parseDatasetConfig(json: unknown): DatasetConfig {
 
 /** The part of a request that quant-core executes. */
 export function recipeOf(settings: JobSettings): Recipe {
-  const { method, target, quantization, calibration, training, evaluation, gate, seed, threads } = settings;
-  return { method, target, quantization, calibration, training, evaluation, gate, seed, threads };
+  const { method, target, quantization, calibration, training, evaluation, gate, seed, threads, engine } = settings;
+  return { method, target, quantization, calibration, training, evaluation, gate, seed, threads, engine };
 }

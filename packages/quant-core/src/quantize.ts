@@ -18,7 +18,7 @@ import { renderMarkdown } from './report/markdown.js';
  * Throws OctetError for everything the user can mend; the stage it happened in is the last one announced.
  */
 export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Promise<PipelineResult> {
-  const context = new Context(job, hooks);
+  const context = await Context.open(job, hooks);
   const { recipe } = job;
   await mkdir(job.workDirectory, { recursive: true });
   await mkdir(job.outputDirectory, { recursive: true });

@@ -35,6 +35,7 @@ const LayerOverride = Type.Object(
   { additionalProperties: false, description: 'Settings for layers by name or operator; later entries win.' },
 );
 
+export const engineWishes = ['auto', 'ort', 'tfjs'] as const;
 export const targets = ['onnxruntime', 'x86', 'fbgemm', 'qnnpack'] as const;
 export const observers = ['minmax', 'moving_average_minmax', 'histogram', 'percentile', 'entropy'] as const;
 
@@ -106,12 +107,14 @@ export const RecipeSchema = Type.Object(
     gate: Type.Object({ maxDrop: Type.Optional(Type.Number({ minimum: 0, description: 'Points of the metric that may be lost.' })) }, { additionalProperties: false, default: {} }),
     seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 0 }),
     threads: Type.Integer({ minimum: 0, maximum: 256, default: 0, description: 'Threads of the job; 0 takes the cores of the machine. The result does not depend on it.' }),
+    engine: Type.Enum([...engineWishes], { default: 'auto', description: 'What calibration and training run in: ONNX Runtime or TF.js. auto: what OCTET_ENGINE says on the machine, else ONNX Runtime, and TF.js where that has no binary.' }),
   },
   { additionalProperties: false },
 );
 
 /** A recipe with every default filled in. */
 export type Recipe = Static<typeof RecipeSchema>;
+export type EngineWish = (typeof engineWishes)[number];
 export type Target = (typeof targets)[number];
 export type Observer = (typeof observers)[number];
 

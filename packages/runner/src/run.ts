@@ -100,7 +100,8 @@ function start(memoryBytes: number, ownModule: boolean): ChildProcess {
   });
 }
 
-const passedOn = /^(PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|UV_THREADPOOL_SIZE|OMP_\w+)$/;
+const passedOn =
+  /^(PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|NODE_EXTRA_CA_CERTS|UV_THREADPOOL_SIZE|OCTET_ENGINE|OMP_\w+)$/;
 
 /** Only what a computation needs: no address, password or key of the service reaches the process that opens uploads. */
 function environment(): NodeJS.ProcessEnv {

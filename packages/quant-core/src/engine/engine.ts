@@ -35,6 +35,8 @@ export interface ShardedProgram {
 export interface Engine {
   readonly name: string;
   readonly version: string;
+  /** Name → version of all that computes, for provenance. */
+  readonly versions: Readonly<Record<string, string>>;
   compile(graph: Graph, options: CompileOptions): Promise<Program>;
   /**
    * Compile a training graph that is run on `shards` parts at a time, on up to `threads` threads. Every part runs on one thread,

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import type { Engine } from '../engine/engine.js';
 import { OrtEngine } from '../engine/ort/ort.js';
+import { type ChosenEngine, chooseEngine } from '../engine/select.js';
 import { OctetError } from '../errors.js';
 import type { PipelineEvent, QuantizeJob, Stage } from '../events.js';
 import type { Report } from '../report/schema.js';
@@ -15,7 +16,7 @@ type Unit = Extract<PipelineEvent, { type: 'progress' }>['unit'];
 
 /** What all stages of one job share: settings, engine, events, the clock of each stage, and the warnings for the report. */
 export class Context {
-  readonly engine: Engine = new OrtEngine();
+  readonly engine: Engine;
   readonly threads: number;
   readonly seconds: Record<string, number> = {};
   readonly warnings: Report['warnings'] = [];
@@ -24,8 +25,16 @@ export class Context {
   constructor(
     readonly job: QuantizeJob,
     private readonly hooks: PipelineHooks,
+    { engine, notes }: ChosenEngine = { engine: new OrtEngine(), notes: [] },
   ) {
+    this.engine = engine;
+    for (const { code, text } of notes) this.warn(code, text);
     this.threads = job.recipe.threads || availableParallelism();
+  }
+
+  /** A context with the engine that the recipe, or else this machine, asks for. Throws ENGINE_UNAVAILABLE. */
+  static async open(job: QuantizeJob, hooks: PipelineHooks): Promise<Context> {
+    return new Context(job, hooks, await chooseEngine(job.recipe.engine));
   }
 
   get signal(): AbortSignal | undefined {

@@ -6,9 +6,10 @@ import type { Graph } from '../../ir/graph.js';
 import type { DType } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
 import type { CompileOptions, Engine, Program, ShardedProgram } from '../engine.js';
+import { SequentialShards } from '../sequential.js';
 import { lowerToBlocked } from './blocked.js';
 import { probeBlock } from './probe.js';
-import { SequentialShards, ThreadedShards } from './shards.js';
+import { ThreadedShards } from './shards.js';
 
 const require = createRequire(import.meta.url);
 
@@ -75,12 +76,25 @@ class OrtProgram implements Program {
 export class OrtEngine implements Engine {
   readonly name = 'onnxruntime';
   readonly version: string;
+  readonly versions: Readonly<Record<string, string>>;
   private readonly ort: typeof Ort;
   private block: Promise<number | undefined> | undefined;
 
+  /** Throws ENGINE_UNAVAILABLE where ONNX Runtime has no binary, as on Intel Macs and with musl. */
   constructor() {
-    this.ort = require('onnxruntime-node') as typeof Ort;
+    try {
+      this.ort = require('onnxruntime-node') as typeof Ort;
+    } catch (error) {
+      const why = (error instanceof Error ? error.message : String(error)).split('\n')[0];
+      throw new OctetError(
+        'ENGINE_UNAVAILABLE',
+        `onnxruntime-node cannot be loaded on ${process.platform} ${process.arch}: ${why}`,
+        {},
+        { cause: error },
+      );
+    }
     this.version = this.ort.env.versions.node ?? this.ort.env.versions.common;
+    this.versions = { [this.name]: this.version };
   }
 
   async compile(graph: Graph, options: CompileOptions): Promise<Program> {

@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { OctetError } from '../../errors.js';
 import type { DType } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
-import type { Program, ShardedProgram } from '../engine.js';
+import type { ShardedProgram } from '../engine.js';
 
 type Feeds = Readonly<Record<string, Tensor>>;
 type Plain = Record<string, { dtype: DType; shape: number[]; data: Float32Array }>;
@@ -81,20 +81,5 @@ export class ThreadedShards implements ShardedProgram {
 
   async dispose(): Promise<void> {
     await Promise.all(this.threads.map((thread) => thread.close()));
-  }
-}
-
-/** The same shards one after the other: the results are those of `ThreadedShards` to the last bit. */
-export class SequentialShards implements ShardedProgram {
-  constructor(private readonly program: Program) {}
-
-  async run(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
-    const results: Record<string, Tensor>[] = [];
-    for (const feeds of shards) results.push(await this.program.run(feeds));
-    return results;
-  }
-
-  dispose(): Promise<void> {
-    return this.program.dispose();
   }
 }

@@ -1,0 +1,20 @@
+import type { OpType } from '../../../ir/ops.js';
+import { convolution } from './conv.js';
+import { elementwise } from './elementwise.js';
+import type { Kernel } from './kernel.js';
+import { matrix } from './matrix.js';
+import { movement } from './movement.js';
+import { pooling } from './pool.js';
+import { quantization } from './quantize.js';
+import { reductions } from './reduce.js';
+
+/** Rows with gaps: an op without one is refused when a graph is compiled. */
+export const kernels: { readonly [K in OpType]?: Kernel<K> } = {
+  ...convolution,
+  ...elementwise,
+  ...matrix,
+  ...movement,
+  ...pooling,
+  ...quantization,
+  ...reductions,
+};

@@ -1,0 +1,153 @@
+import { OctetError } from '../../errors.js';
+import type { Graph, Node, Value } from '../../ir/graph.js';
+import type { Tensor } from '../../tensor/tensor.js';
+import type { Program } from '../engine.js';
+import { type LoadedBackend, useBackend } from './backend.js';
+import type { Kernel, Result } from './kernels/kernel.js';
+import { kernels } from './kernels/table.js';
+import { download, heldAs, Operand, upload } from './operand.js';
+import type { Profile } from './profile.js';
+
+/** One node, and the values that nobody needs behind it. */
+interface Step {
+  node: Node;
+  kernel: Kernel<never>;
+  dead: Value[];
+}
+
+type Env = Map<Value, Operand>;
+
+/** Throws ENGINE_UNSUPPORTED_OP, naming every operator that no kernel executes. */
+function stepsOf(graph: Graph): Step[] {
+  const foreign = graph.nodes.filter((node) => !kernels[node.op]);
+  const [first] = foreign;
+  if (first) {
+    const names = [...new Set(foreign.map((node) => node.opName))].join(', ');
+    throw new OctetError('ENGINE_UNSUPPORTED_OP', `The TF.js engine has no kernel for ${names} (node ${first.name})`, {
+      node: first.name,
+      op: first.opName,
+    });
+  }
+  const last = new Map<Value, Node>();
+  for (const node of graph.nodes) {
+    for (const value of node.outputs) last.set(value, node);
+    for (const value of node.inputs) if (value) last.set(value, node);
+  }
+  for (const value of graph.outputs) last.delete(value);
+  const dead = new Map<Node, Value[]>(graph.nodes.map((node) => [node, []]));
+  for (const [value, node] of last) if (!value.constant) dead.get(node)?.push(value);
+  return graph.nodes.map((node) => ({
+    node,
+    kernel: kernels[node.op] as unknown as Kernel<never>,
+    dead: dead.get(node) ?? [],
+  }));
+}
+
+/** Walks a graph, one TF.js kernel (or a few) a node, and frees each value behind its last reader. */
+export class TfjsProgram implements Program {
+  private readonly steps: Step[];
+  /** Constants stay in the backend from their first use on. */
+  private readonly constants: Env = new Map();
+  private readonly graph: Graph;
+
+  constructor(
+    graph: Graph,
+    private readonly host: LoadedBackend,
+    private readonly profile?: Profile,
+  ) {
+    this.graph = graph.clone();
+    this.steps = stepsOf(this.graph);
+  }
+
+  async run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
+    await useBackend(this.host);
+    // From here on nothing waits: no other program can change the current backend.
+    const env: Env = new Map();
+    this.profile?.begin();
+    try {
+      for (const input of this.graph.inputs) env.set(input, this.fed(input, feeds));
+      for (const step of this.steps) this.execute(step, env);
+      return Object.fromEntries(
+        this.graph.outputs.map((value) => {
+          const { tensor, dtype } = this.valueOf(value, env);
+          return [value.name, download(tensor, dtype)];
+        }),
+      );
+    } finally {
+      for (const operand of env.values()) operand.dispose();
+      this.profile?.end();
+    }
+  }
+
+  private fed(input: Value, feeds: Readonly<Record<string, Tensor>>): Operand {
+    const tensor = feeds[input.name];
+    const refuse = (what: string) => new OctetError('MODEL_RUN_FAILED', `Input "${input.name}" ${what}`, { tensor: input.name });
+    if (!tensor) throw refuse('is not given');
+    if (input.dtype && tensor.dtype !== input.dtype) throw refuse(`is ${tensor.dtype}, wanted ${input.dtype}`);
+    const { shape } = input;
+    if (shape && (shape.length !== tensor.shape.length || shape.some((dim, i) => typeof dim === 'number' && dim !== tensor.shape[i])))
+      throw refuse(`has shape [${tensor.shape}], wanted [${shape}]`);
+    return new Operand(tensor.dtype, upload(this.host.tf, tensor, input.name));
+  }
+
+  private valueOf(value: Value, env: Env): Operand {
+    const known = env.get(value) ?? this.constants.get(value);
+    if (known) return known;
+    if (!value.constant) throw new OctetError('INTERNAL', `${value.name} is read before it is written`, { tensor: value.name });
+    const { tf } = this.host;
+    const { constant, name } = value;
+    const operand = new Operand(constant.dtype, () => tf.keep(upload(tf, constant, name)), constant);
+    this.constants.set(value, operand);
+    return operand;
+  }
+
+  private execute({ node, kernel, dead }: Step, env: Env): void {
+    const { tf, round } = this.host;
+    const inputs = node.inputs.map((value) => value && this.valueOf(value, env));
+    const started = this.profile?.now();
+    const types: Operand['dtype'][] = [];
+    const tensors = tf.tidy(() => {
+      const results = this.guarded(node, () => kernel({ tf, round, node: node as Node<never>, inputs }));
+      const list: readonly Result[] = 'length' in results ? results : [{ tensor: results }];
+      types.push(...list.map(({ dtype }) => dtype ?? inputs[0]?.dtype ?? 'float32'));
+      // A kernel may hand an input on; the output is freed on its own.
+      return list.map(({ tensor }) => (inputs.some((operand) => operand?.holds(tensor)) ? tensor.clone() : tensor));
+    });
+    node.outputs.forEach((value, port) => {
+      const tensor = tensors[port];
+      if (tensor) env.set(value, new Operand(types[port] as Operand['dtype'], tensor));
+    });
+    for (const tensor of tensors.slice(node.outputs.length)) tensor.dispose();
+    this.profile?.node(node, started ?? 0, inputs, tensors);
+    for (const value of dead) {
+      env.get(value)?.dispose();
+      env.delete(value);
+    }
+  }
+
+  private guarded<T>(node: Node, body: () => T): T {
+    try {
+      return body();
+    } catch (error) {
+      throw OctetError.from(
+        error instanceof OctetError
+          ? error
+          : new Error(`${node.opName} ${node.name}: ${error instanceof Error ? error.message : error}`, { cause: error }),
+        'MODEL_RUN_FAILED',
+        { node: node.name, op: node.opName },
+      );
+    }
+  }
+
+  async dispose(): Promise<void> {
+    await useBackend(this.host);
+    for (const operand of this.constants.values()) operand.dispose();
+    this.constants.clear();
+    await this.profile?.write();
+  }
+
+  /** Whether every value of the graph has a type that TF.js holds; throws ENGINE_UNSUPPORTED_TYPE, naming one that has not. */
+  checkTypes(): void {
+    for (const value of this.graph.values()) if (value.dtype) heldAs(value.dtype, value.name);
+  }
+}
