@@ -34,7 +34,6 @@ export const gradientRules: { readonly [K in OpType]: GradientRule<K> | null } =
   Floor: null,
   Ceil: null,
   Round: null,
-  Sign: null,
   ReduceProd: null,
   ArgMax: null,
   ArgMin: null,

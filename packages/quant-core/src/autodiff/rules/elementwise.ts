@@ -160,6 +160,8 @@ export const elementwiseRules = {
   Log: elementwise<'Log'>((b, dy, x) => b.op('Div', [dy, x])),
   Sqrt: elementwise<'Sqrt'>((b, dy, _x, y) => b.op('Div', [dy, mul(b, y, b.scalar(2))])),
   Reciprocal: elementwise<'Reciprocal'>((b, dy, _x, y) => b.op('Neg', [mul(b, dy, mul(b, y, y))])),
+  // Constant on either side of 0: whatever it multiplies learns, it does not.
+  Sign: rule<'Sign'>(() => [undefined]),
   Sin: elementwise<'Sin'>((b, dy, x) => mul(b, dy, b.op('Cos', [x]))),
   Cos: elementwise<'Cos'>((b, dy, x) => b.op('Neg', [mul(b, dy, b.op('Sin', [x]))])),
   // d erf(x)/dx = 2/√π · exp(-x²)

@@ -52,6 +52,7 @@ export const elementwiseCases: GradientCases = {
   Sqrt: [unary('Sqrt', positive(2, 3))],
   Reciprocal: [unary('Reciprocal', positive(2, 3))],
   Erf: [unary('Erf', leaf(2, 3))],
+  Sign: [{ what: 'x·sign x', leaves: [spaced(2, 5)], body: (b, l) => b.op('Mul', [at(l, 0), b.op('Sign', [at(l, 0)])]) }],
   Sin: [unary('Sin')],
   Cos: [unary('Cos')],
   Cast: [

@@ -15,7 +15,7 @@ import {
   toNumber,
   type ValueInfoProto,
 } from './schema.js';
-import { capturedNames } from './subgraph.js';
+import { capturedNames, declaredTypes } from './subgraph.js';
 import { dtypeName, dtypeOf, type ExternalData, isSupported, maxRank, readTensor } from './tensors.js';
 
 /** Most elements that the static dimensions of a graph input may multiply to. */
@@ -100,6 +100,12 @@ export function buildGraph(proto: GraphProto, options: BuildOptions): Graph {
   }
   for (const { node, inputs } of made) connect(node, inputs, values);
   for (const info of proto.valueInfo ?? []) hint(values.get(info.name ?? ''), info);
+  for (const node of nodes) {
+    for (const [port, type] of declaredTypes(node).entries()) {
+      const name = node.output?.[port] ?? '';
+      if (type) hint(values.get(name), { name, type });
+    }
+  }
   readOutputs(graph, proto, values);
   countParameters(values, options.maxParameters);
   if (!graph.sort()) {

@@ -1,4 +1,4 @@
-import type { AttributeProto, GraphProto, NodeProto } from './schema.js';
+import { type AttributeProto, type DimensionProto, type GraphProto, type NodeProto, type TypeProto, toNumber } from './schema.js';
 
 /** The graphs in a node's attributes. */
 export function subgraphs(node: NodeProto): GraphProto[] {
@@ -29,6 +29,56 @@ export function capturedNames(node: NodeProto): string[] {
     for (const output of graph.output ?? []) use(output.name ?? '');
   }
   return [...free];
+}
+
+const bodyOf = (node: NodeProto, name: string): GraphProto | undefined => node.attribute?.find((attribute) => attribute.name === name)?.g;
+
+/** A type of which only what both claim is left; sizes that are names mean something else outside. */
+function common(a: TypeProto | undefined, b: TypeProto | undefined): TypeProto | undefined {
+  const [x, y] = [a?.tensorType, b?.tensorType];
+  if (!x?.elemType || x.elemType !== y?.elemType) return undefined;
+  const [left, right] = [x.shape?.dim ?? [], y.shape?.dim ?? []];
+  if (!x.shape || !y.shape || left.length !== right.length) return { tensorType: { elemType: x.elemType } };
+  const size = (dim: DimensionProto | undefined) => (dim?.dimValue === undefined ? undefined : toNumber(dim.dimValue));
+  const dim = left.map((one, axis) =>
+    size(one) !== undefined && size(one) === size(right[axis]) ? { dimValue: size(one) as number } : {},
+  );
+  return { tensorType: { elemType: x.elemType, shape: { dim } } };
+}
+
+/** The type with one more axis, of unknown size, in front. */
+function stacked(type: TypeProto | undefined): TypeProto | undefined {
+  const own = common(type, type)?.tensorType;
+  return own && { tensorType: { ...own, ...(own.shape ? { shape: { dim: [{}, ...(own.shape.dim ?? [])] } } : {}) } };
+}
+
+/** Types of the outputs of If, Loop and Scan as their subgraphs declare them; undefined where they do not. */
+export function declaredTypes(node: NodeProto): (TypeProto | undefined)[] {
+  const count = node.output?.length ?? 0;
+  const all = (of: (port: number) => TypeProto | undefined) => Array.from({ length: count }, (_, port) => of(port));
+  if (node.opType === 'If') {
+    const [yes, no] = [bodyOf(node, 'then_branch'), bodyOf(node, 'else_branch')];
+    return all((port) => common(yes?.output?.[port]?.type, no?.output?.[port]?.type));
+  }
+  const body = bodyOf(node, 'body');
+  // What is carried round has the type it begins with; what is collected has one more axis.
+  if (node.opType === 'Loop') {
+    const carried = (node.input?.length ?? 0) - 2;
+    return all((port) => {
+      const type = body?.output?.[port + 1]?.type;
+      return port < carried ? common(body?.input?.[port + 2]?.type, type) : stacked(type);
+    });
+  }
+  if (node.opType === 'Scan') {
+    const states = (node.input?.length ?? 0) - toNumber(node.attribute?.find(({ name }) => name === 'num_scan_inputs')?.i);
+    const elsewhere = node.attribute?.some(({ name, ints }) => name === 'scan_output_axes' && ints?.some((axis) => toNumber(axis) !== 0));
+    return all((port) => {
+      const type = body?.output?.[port]?.type;
+      if (port < states) return common(body?.input?.[port]?.type, type);
+      return elsewhere ? undefined : stacked(type);
+    });
+  }
+  return [];
 }
 
 /** Every name that a node's subgraphs make, at any depth. */
