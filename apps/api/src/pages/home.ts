@@ -8,7 +8,9 @@ export function homeHtml(origin: string, version: string): string {
     `<h1>Octet <small>${version}</small></h1>
 <p>A float ONNX model and a labelled dataset in, an int8 model and a report of what the conversion cost out.</p>
 <h2>Try it</h2>
-<pre>curl -F model=@model.onnx -F dataset=@train.npz -F 'config={"training":{"epochs":1}}' ${safe}/v1/jobs</pre>
+<pre>curl ${safe}/v1/jobs \\
+  -F model=@model.onnx -F dataset=@train.npz \\
+  -F 'config={"training":{"epochs":1}}'</pre>
 <p>The answer holds the id of the job:</p>
 <pre>curl '${safe}/v1/jobs/JOB?wait=30'
 curl -OJ ${safe}/v1/jobs/JOB/model

@@ -72,9 +72,15 @@ describe('paired change of a value', () => {
 });
 
 it('recovered share of the loss of PTQ', () => {
-  expect(recoveredShare('top1', { float: 0.9176, ptq: 0.8836, qat: 0.9133 })).toBeCloseTo(0.8735294, 6);
-  expect(recoveredShare('mae', { float: 1, ptq: 2, qat: 1.5 })).toBeCloseTo(0.5, 12);
-  expect(recoveredShare('top1', { float: 0.9, ptq: 0.91, qat: 0.9 })).toBeNull();
+  const change = (lost: number, won: number) => {
+    const { float, int8 } = pair(1000, 900, lost, won);
+    return pairedChange('top1', float, int8, 1);
+  };
+  expect(recoveredShare(change(40, 0), change(10, 0))).toBeCloseTo(0.75, 12);
+  expect(recoveredShare(change(40, 0), change(50, 0))).toBeCloseTo(-0.25, 12);
+  // A loss that chance explains, and a gain.
+  expect(recoveredShare(change(2, 0), change(10, 0))).toBeNull();
+  expect(recoveredShare(change(0, 40), change(10, 0))).toBeNull();
 });
 
 describe('classes', () => {

@@ -58,9 +58,7 @@ export function isReal(change: PairedChange): boolean {
   return leavesOutZero && (change.mcnemarP === null || change.mcnemarP < 0.05);
 }
 
-/** Share of PTQ's loss that training won back, `(QAT - PTQ) / (float - PTQ)`; null when PTQ lost nothing. */
-export function recoveredShare(name: MetricName, values: { float: number; ptq: number; qat: number }): number | null {
-  const sign = metricFacts[name].higherIsBetter ? 1 : -1;
-  const lost = sign * (values.float - values.ptq);
-  return lost > 0 ? (sign * (values.qat - values.ptq)) / lost : null;
+/** Share of PTQ's loss that training won back, `(QAT - PTQ) / (float - PTQ)`; null when PTQ lost nothing beyond chance. */
+export function recoveredShare(ptq: PairedChange, qat: PairedChange): number | null {
+  return isReal(ptq) && ptq.points < 0 ? (qat.points - ptq.points) / -ptq.points : null;
 }

@@ -53,7 +53,7 @@ export function buildReport(input: ReportInput): Report {
       why: choice.why,
       selection: { split: 'holdout', samples: choice.samples, ptq: choice.ptq, qat: choice.qat },
     },
-    recovered: values.qat && recoveredShare(metric, { float: values.float.value, ptq: values.ptq.value, qat: values.qat.value }),
+    recovered: changes.qat && recoveredShare(changes.ptq, changes.qat),
     change: own.change,
     changes,
     gate: { maxDrop: input.maxDrop, passed: gatePasses(own.change, input.maxDrop) },

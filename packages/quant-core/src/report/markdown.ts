@@ -92,9 +92,11 @@ function accuracySection(report: Report): string {
     `Returned: **${int8.from.toUpperCase()}**. ${inline(int8.why)} (${count(selection.samples)} held-out samples: PTQ ${metricText(selection.ptq, metric.unit)}${selection.qat === null ? '' : `, QAT ${metricText(selection.qat, metric.unit)}`}.)`,
     recovered === null
       ? qat
-        ? 'PTQ lost nothing, so there was nothing for training to win back.'
+        ? 'PTQ lost nothing beyond chance, so there was nothing for training to win back.'
         : ''
-      : `Training won back ${percent(recovered, 0)} of what PTQ lost.`,
+      : recovered < 0
+        ? 'Training won back nothing of what PTQ lost.'
+        : `Training won back ${percent(recovered, 0)} of what PTQ lost.`,
     gate.maxDrop === null
       ? 'No gate was set.'
       : `Gate: at most ${fixed(gate.maxDrop, 2)} ${metric.unit === 'fraction' ? 'points' : 'units'} lost: ${gate.passed ? 'passed' : '🔴 **missed**'}.`,

@@ -157,7 +157,9 @@ export const ReportSchema = Type.Object(
       },
       { description: 'The model that is returned.' },
     ),
-    recovered: nullable(Type.Number({ description: 'Share of the loss of PTQ that training won back; null when PTQ lost nothing.' })),
+    recovered: nullable(
+      Type.Number({ description: 'Share of the loss of PTQ that training won back; null when PTQ lost nothing beyond chance.' }),
+    ),
     change: PairedChangeSchema,
     changes: Type.Object({ ptq: PairedChangeSchema, qat: nullable(PairedChangeSchema) }),
     gate: Type.Object({ maxDrop: nullable(Type.Number()), passed: Type.Boolean() }),
