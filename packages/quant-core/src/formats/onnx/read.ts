@@ -3,6 +3,7 @@ import { defaultLimits, type Limits } from '../../events.js';
 import type { Graph } from '../../ir/graph.js';
 import { buildGraph } from './build.js';
 import { checkConstants } from './check.js';
+import { expandGraph } from './expand.js';
 import { OnnxOrigin } from './origin.js';
 import {
   decode,
@@ -137,6 +138,7 @@ function build(parsed: ParsedModel, limits: Limits, externalData?: ExternalData)
   const { model, source } = parsed;
   const origin = originOf(model);
   if (source.opset < tableOpset) upgradeGraph(model.graph, source.opset);
+  expandGraph(model.graph, Math.max(tableOpset, source.opset));
   const graph = buildGraph(model.graph, { maxParameters: limits.modelParameters, ...(externalData ? { externalData } : {}) });
   checkConstants(graph);
   graph.opset = Math.max(tableOpset, source.opset);
@@ -175,6 +177,10 @@ function checkDomains(nodes: readonly NodeProto[], functions: readonly FunctionP
         'MODEL_UNSUPPORTED_OP',
         `Node "${name}" is a ${node.opType} of the domain "${domain}", which ONNX Runtime does not have.`,
         { node: name, op: node.opType ?? '' },
+        // Written with every optimization on, a file holds kernels of one kind of processor.
+        domain.startsWith('com.microsoft.')
+          ? { hint: 'The file was saved by the optimizer of ONNX Runtime. Send the model it was made from.' }
+          : {},
       );
     }
     for (const graph of subgraphs(node)) graph.node?.forEach(check);

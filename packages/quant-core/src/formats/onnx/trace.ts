@@ -14,12 +14,24 @@ const sameRank = new Set([
   'ConvTranspose',
   'BatchNormalization',
   'InstanceNormalization',
+  'GroupNormalization',
+  'RMSNormalization',
   'LayerNormalization',
   'LRN',
   'Relu',
   'LeakyRelu',
   'Elu',
   'Selu',
+  'Celu',
+  'ThresholdedRelu',
+  'Gelu',
+  'Mish',
+  'Swish',
+  'Sin',
+  'Cos',
+  'CumSum',
+  'Trilu',
+  'Tile',
   'Clip',
   'Sigmoid',
   'Tanh',
@@ -104,6 +116,11 @@ export class TypeTrace {
 
   private tensor(name: string): TensorProto | undefined {
     return this.tensors.get(name) ?? this.outer?.tensor(name);
+  }
+
+  /** Dimensions of a constant. */
+  dims(name: string): readonly number[] | undefined {
+    return this.tensor(name)?.dims?.map(toNumber);
   }
 
   /** Elements of a float32 constant. */

@@ -1,93 +1,10 @@
-import { OctetError } from '../../errors.js';
 import { Tensor } from '../../tensor/tensor.js';
-import { type AttributeProto, attributeTypes, type GraphProto, type NodeProto, standardDomain, toBigInt, toNumber } from './schema.js';
-import { innerNames, subgraphs } from './subgraph.js';
-import { tensorProto } from './tensors.js';
-import { readsOf, TypeTrace } from './trace.js';
-
-/** What a rule may ask and make while it rewrites one node. */
-class Upgrader {
-  /** Nodes that go before the one being rewritten. */
-  before: NodeProto[] = [];
-  /** Nodes that go behind it. */
-  after: NodeProto[] = [];
-
-  constructor(
-    private readonly graph: GraphProto,
-    private readonly taken: Set<string>,
-    readonly trace: TypeTrace,
-    private readonly reads: ReadonlySet<string>,
-    private readonly counters: Map<string, number>,
-  ) {}
-
-  name(wish: string): string {
-    let name = wish;
-    let i = this.counters.get(wish) ?? 1;
-    while (this.taken.has(name)) name = `${wish}_${i++}`;
-    this.counters.set(wish, i);
-    this.taken.add(name);
-    return name;
-  }
-
-  /** A new initializer; gives its name. */
-  constant(wish: string, tensor: Tensor): string {
-    const name = this.name(wish);
-    const proto = tensorProto(name, tensor);
-    this.graph.initializer ??= [];
-    this.graph.initializer.push(proto);
-    this.trace.learn(name, proto);
-    return name;
-  }
-
-  /** A scalar of the element type of tensor `like` (float32 where that is not known). */
-  scalar(wish: string, value: number, like: string): string {
-    const name = this.constant(wish, Tensor.scalar(value));
-    const type = this.trace.elementType(like);
-    if (type === undefined || type === 1) return name;
-    const cast = this.name(`${wish}_cast`);
-    this.before.push({ opType: 'Cast', name: cast, input: [name], output: [cast], attribute: [int('to', type)] });
-    return cast;
-  }
-
-  isRead(name: string | undefined): boolean {
-    return name !== undefined && name !== '' && this.reads.has(name);
-  }
-}
-
-const int = (name: string, i: number): AttributeProto => ({ name, type: attributeTypes.int, i });
-const text = (name: string, value: string): AttributeProto => ({ name, type: attributeTypes.string, s: Buffer.from(value) });
-
-/** Take an attribute off a node. */
-function take(node: NodeProto, name: string): AttributeProto | undefined {
-  const found = node.attribute?.find((attribute) => attribute.name === name);
-  if (found) node.attribute = (node.attribute ?? []).filter((attribute) => attribute !== found);
-  return found;
-}
-
-function setInput(node: NodeProto, port: number, name: string): void {
-  const inputs = [...(node.input ?? [])];
-  while (inputs.length <= port) inputs.push('');
-  inputs[port] = name;
-  node.input = inputs;
-}
-
-const nameOf = (node: NodeProto) => node.name || node.output?.[0] || node.opType || 'node';
-
-function refuse(node: NodeProto, why: string): OctetError {
-  const name = nameOf(node);
-  return new OctetError(
-    'MODEL_UNSUPPORTED_OP',
-    `${node.opType} node "${name}" ${why}.`,
-    { node: name, op: node.opType ?? '' },
-    { hint: 'Export the model with opset 18.' },
-  );
-}
-
-type Rule = (node: NodeProto, up: Upgrader) => void;
+import { int, nameOf, type RewriteRule, refuse, rewriteGraph, setInput, take, text } from './rewrite.js';
+import { type GraphProto, standardDomain, toBigInt, toNumber } from './schema.js';
 
 /** Attribute of integers → int64 input at `port`; nothing where it is absent or empty. */
 const intsToInput =
-  (attribute: string, port: number): Rule =>
+  (attribute: string, port: number): RewriteRule =>
   (node, up) => {
     const found = take(node, attribute);
     if (!found?.ints?.length) return;
@@ -98,7 +15,7 @@ const intsToInput =
     );
   };
 
-const clip: Rule = (node, up) => {
+const clip: RewriteRule = (node, up) => {
   const input = node.input?.[0] ?? '';
   for (const [port, key] of [
     [1, 'min'],
@@ -109,41 +26,41 @@ const clip: Rule = (node, up) => {
   }
 };
 
-const dropout: Rule = (node, up) => {
+const dropout: RewriteRule = (node, up) => {
   const ratio = take(node, 'ratio');
   if (ratio) setInput(node, 1, up.constant(`${nameOf(node)}_ratio`, Tensor.scalar(ratio.f ?? 0)));
 };
 
 /** Before opset 10 the mask had the type of the data. */
-const dropoutMask: Rule = (node, up) => {
+const dropoutMask: RewriteRule = (node, up) => {
   if (up.isRead(node.output?.[1])) throw refuse(node, 'gives a mask that is read, in the form of before opset 10');
   node.output = (node.output ?? []).slice(0, 1);
 };
 
-const sliceInputs: Rule = (node, up) => {
+const sliceInputs: RewriteRule = (node, up) => {
   intsToInput('starts', 1)(node, up);
   intsToInput('ends', 2)(node, up);
   intsToInput('axes', 3)(node, up);
 };
 
-const pad: Rule = (node, up) => {
+const pad: RewriteRule = (node, up) => {
   intsToInput('pads', 1)(node, up);
   const value = take(node, 'value');
   if (value?.f) setInput(node, 2, up.scalar(`${nameOf(node)}_value`, value.f, node.input?.[0] ?? ''));
 };
 
-const splitCount: Rule = (node) => {
+const splitCount: RewriteRule = (node) => {
   if ((node.input?.length ?? 0) < 2 || node.input?.[1] === '')
     node.attribute = [...(node.attribute ?? []), int('num_outputs', node.output?.length ?? 0)];
 };
 
-const spatial: Rule = (node) => {
+const spatial: RewriteRule = (node) => {
   const found = take(node, 'spatial');
   if (found && toNumber(found.i) === 0) throw refuse(node, 'normalises every position on its own (spatial = 0)');
 };
 
 /** Up to opset 13 more than one output meant training; the last two of five were for the gradient only. */
-const trainingBatchNorm: Rule = (node, up) => {
+const trainingBatchNorm: RewriteRule = (node, up) => {
   const outputs = node.output ?? [];
   if (!outputs.slice(1).some((name) => name !== '')) return;
   for (const name of outputs.slice(3)) if (up.isRead(name)) throw refuse(node, `gives the saved statistic "${name}" to another node`);
@@ -155,7 +72,7 @@ const trainingBatchNorm: Rule = (node, up) => {
  * Before opset 13, Softmax and its kin flatten the input to two dimensions at `axis` (default 1) and work on the second one.
  * That is the present form where `axis` is the last; elsewhere it is written out as Flatten, Softmax, Reshape.
  */
-const flatSoftmax: Rule = (node, up) => {
+const flatSoftmax: RewriteRule = (node, up) => {
   const attribute = take(node, 'axis');
   const axis = attribute ? toNumber(attribute.i) : 1;
   const [input = ''] = node.input ?? [];
@@ -179,7 +96,7 @@ const flatSoftmax: Rule = (node, up) => {
 };
 
 /** Upsample, and Resize of opset 10, count pixels from the corner; nearest is the pixel below when growing and the one above when shrinking. */
-const oldResize: Rule = (node, up) => {
+const oldResize: RewriteRule = (node, up) => {
   const attribute = take(node, 'scales');
   const scales = attribute?.floats ?? up.trace.floats(node.input?.[1] ?? '');
   const mode = Buffer.from(take(node, 'mode')?.s ?? 'nearest').toString();
@@ -200,20 +117,20 @@ const oldResize: Rule = (node, up) => {
   ];
 };
 
-const halfPixelResize: Rule = (node) => {
+const halfPixelResize: RewriteRule = (node) => {
   const mode = node.attribute?.find((attribute) => attribute.name === 'coordinate_transformation_mode')?.s;
   if (mode && Buffer.from(mode).toString() === 'tf_half_pixel_for_nn')
     throw refuse(node, 'uses tf_half_pixel_for_nn, which opset 13 took away');
 };
 
 const rename =
-  (opType: string): Rule =>
+  (opType: string): RewriteRule =>
   (node) => {
     node.opType = opType;
   };
 
 const defaultText =
-  (name: string, value: string): Rule =>
+  (name: string, value: string): RewriteRule =>
   (node) => {
     if (!node.attribute?.some((attribute) => attribute.name === name)) node.attribute = [...(node.attribute ?? []), text(name, value)];
   };
@@ -221,7 +138,7 @@ const defaultText =
 const axesToInput = intsToInput('axes', 1);
 
 /** Rules by operator, in ascending order of the opset that brought the newer form. Source: the operator changelog of ONNX. */
-const rules: Readonly<Record<string, readonly (readonly [since: number, rule: Rule])[]>> = {
+const rules: Readonly<Record<string, readonly (readonly [since: number, rule: RewriteRule])[]>> = {
   BatchNormalization: [
     [9, spatial],
     [14, trainingBatchNorm],
@@ -283,26 +200,8 @@ const rules: Readonly<Record<string, readonly (readonly [since: number, rule: Ru
  * Throws MODEL_UNSUPPORTED_OP naming the node for a form that has no equal in opset 18.
  */
 export function upgradeGraph(graph: GraphProto, opset: number): void {
-  const taken = new Set<string>();
-  const wrapped: NodeProto = { attribute: [{ g: graph }] };
-  for (const name of innerNames(wrapped)) taken.add(name);
-  upgrade(graph, opset, taken, undefined);
-}
-
-function upgrade(graph: GraphProto, opset: number, taken: Set<string>, outer: TypeTrace | undefined): void {
-  const trace = new TypeTrace(graph, outer);
-  const reads = readsOf(graph);
-  const counters = new Map<string, number>();
-  const result: NodeProto[] = [];
-  for (const node of graph.node ?? []) {
-    for (const inner of subgraphs(node)) upgrade(inner, opset, taken, trace);
-    const up = new Upgrader(graph, taken, trace, reads, counters);
-    const table = standardDomain(node.domain) === '' && Object.hasOwn(rules, node.opType ?? '') ? (rules[node.opType ?? ''] ?? []) : [];
-    for (const [since, rule] of table) if (opset < since) rule(node, up);
-    for (const made of [...up.before, node, ...up.after]) {
-      trace.follow(made);
-      result.push(made);
-    }
-  }
-  graph.node = result;
+  rewriteGraph(graph, (node) => {
+    const known = standardDomain(node.domain) === '' && Object.hasOwn(rules, node.opType ?? '');
+    return (known ? (rules[node.opType ?? ''] ?? []) : []).filter(([since]) => opset < since).map(([, rule]) => rule);
+  });
 }
