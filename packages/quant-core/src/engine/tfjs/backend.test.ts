@@ -23,6 +23,14 @@ it('nothing of TF.js is loaded for a job in ONNX Runtime', async () => {
   expect(loaded()).toEqual([]);
 });
 
+it('leaves the errors of the process to the process', async () => {
+  const handlers = () => ['uncaughtException', 'unhandledRejection'].map((event) => process.listenerCount(event));
+  const before = handlers();
+  await loadBackend('wasm');
+  expect(loaded().some((file) => file.includes('wasm'))).toBe(true);
+  expect(handlers()).toEqual(before);
+});
+
 /** A loader in which some packages fail. */
 const lacking =
   (failing: Record<string, Error>): Load =>

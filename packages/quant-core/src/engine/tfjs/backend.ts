@@ -45,6 +45,19 @@ function rounding(tf: TfModule): LoadedBackend['round'] {
   return (x) => tf.tensor(Float32Array.from(x.dataSync(), roundHalfEven), x.shape, 'float32');
 }
 
+/** The WASM backend hooks into uncaught errors and rejections of the whole process, for pages of the web; here they belong to the program. */
+async function withoutHandlers(body: () => Promise<void>): Promise<void> {
+  const events = ['uncaughtException', 'unhandledRejection'];
+  const before = new Map(events.map((event) => [event, process.listeners(event as NodeJS.Signals)]));
+  try {
+    await body();
+  } finally {
+    for (const [event, known] of before)
+      for (const listener of process.listeners(event as NodeJS.Signals))
+        if (!known.includes(listener)) process.removeListener(event, listener);
+  }
+}
+
 /** Loads one package; replaced in tests. */
 export type Load = (name: string) => unknown;
 
@@ -70,8 +83,10 @@ export async function loadBackend(wish?: TfjsBackend, load: Load = require): Pro
       const tf = load('@tensorflow/tfjs-core') as TfModule;
       // Without this, TF.js checks every result for NaN and advises on the console which package to install.
       tf.enableProdMode();
-      load(packages[name]);
-      if (!(await tf.setBackend(registered[name]))) throw new Error(`TF.js could not start the backend "${registered[name]}"`);
+      await withoutHandlers(async () => {
+        load(packages[name]);
+        if (!(await tf.setBackend(registered[name]))) throw new Error(`TF.js could not start the backend "${registered[name]}"`);
+      });
       return { tf, name, version: tf.version_core, round: rounding(tf), missing };
     } catch (error) {
       missing.push({ name, why: reason(name, error) });

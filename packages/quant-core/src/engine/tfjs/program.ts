@@ -3,49 +3,44 @@ import type { Graph, Node, Value } from '../../ir/graph.js';
 import type { Tensor } from '../../tensor/tensor.js';
 import type { Program } from '../engine.js';
 import { type LoadedBackend, useBackend } from './backend.js';
-import type { Kernel, Result } from './kernels/kernel.js';
-import { kernels } from './kernels/table.js';
+import type { Step } from './fuse.js';
+import type { Result } from './kernels/kernel.js';
 import { download, heldAs, Operand, upload } from './operand.js';
 import type { Profile } from './profile.js';
+import { stepsOf } from './steps.js';
 
-/** One node, and the values that nobody needs behind it. */
-interface Step {
-  node: Node;
-  kernel: Kernel<never>;
+/** A step, and the values that nobody needs behind it. */
+interface Planned extends Step {
   dead: Value[];
 }
 
 type Env = Map<Value, Operand>;
 
-/** Throws ENGINE_UNSUPPORTED_OP, naming every operator that no kernel executes. */
-function stepsOf(graph: Graph): Step[] {
-  const foreign = graph.nodes.filter((node) => !kernels[node.op]);
-  const [first] = foreign;
-  if (first) {
-    const names = [...new Set(foreign.map((node) => node.opName))].join(', ');
-    throw new OctetError('ENGINE_UNSUPPORTED_OP', `The TF.js engine has no kernel for ${names} (node ${first.name})`, {
-      node: first.name,
-      op: first.opName,
-    });
-  }
-  const last = new Map<Value, Node>();
-  for (const node of graph.nodes) {
-    for (const value of node.outputs) last.set(value, node);
-    for (const value of node.inputs) if (value) last.set(value, node);
+/** Steps that lead to an output, each with the values it is the last to read. */
+function planned(graph: Graph): Planned[] {
+  const needed = new Set<Value>(graph.outputs);
+  const kept = stepsOf(graph)
+    .reverse()
+    .filter((step) => {
+      const wanted = step.node.outputs.some((value) => needed.has(value));
+      if (wanted) for (const value of step.inputs) if (value) needed.add(value);
+      return wanted;
+    })
+    .reverse();
+  const last = new Map<Value, Step>();
+  for (const step of kept) {
+    for (const value of step.node.outputs) last.set(value, step);
+    for (const value of step.inputs) if (value) last.set(value, step);
   }
   for (const value of graph.outputs) last.delete(value);
-  const dead = new Map<Node, Value[]>(graph.nodes.map((node) => [node, []]));
-  for (const [value, node] of last) if (!value.constant) dead.get(node)?.push(value);
-  return graph.nodes.map((node) => ({
-    node,
-    kernel: kernels[node.op] as unknown as Kernel<never>,
-    dead: dead.get(node) ?? [],
-  }));
+  const dead = new Map<Step, Value[]>(kept.map((step) => [step, []]));
+  for (const [value, step] of last) if (!value.constant) dead.get(step)?.push(value);
+  return kept.map((step) => ({ ...step, dead: dead.get(step) ?? [] }));
 }
 
 /** Walks a graph, one TF.js kernel (or a few) a node, and frees each value behind its last reader. */
 export class TfjsProgram implements Program {
-  private readonly steps: Step[];
+  private readonly steps: Planned[];
   /** Constants stay in the backend from their first use on. */
   private readonly constants: Env = new Map();
   private readonly graph: Graph;
@@ -56,7 +51,7 @@ export class TfjsProgram implements Program {
     private readonly profile?: Profile,
   ) {
     this.graph = graph.clone();
-    this.steps = stepsOf(this.graph);
+    this.steps = planned(this.graph);
   }
 
   async run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
@@ -101,9 +96,9 @@ export class TfjsProgram implements Program {
     return operand;
   }
 
-  private execute({ node, kernel, dead }: Step, env: Env): void {
+  private execute({ node, kernel, inputs: values, dead }: Planned, env: Env): void {
     const { tf, round } = this.host;
-    const inputs = node.inputs.map((value) => value && this.valueOf(value, env));
+    const inputs = values.map((value) => value && this.valueOf(value, env));
     const started = this.profile?.now();
     const types: Operand['dtype'][] = [];
     const tensors = tf.tidy(() => {

