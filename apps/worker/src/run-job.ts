@@ -105,6 +105,7 @@ async function compute(
     outputDirectory: directory.output,
     workDirectory: directory.work,
     limits: defaultLimits,
+    memoryBytes,
   };
   const result = await runJobProcess({
     command: 'quantize',

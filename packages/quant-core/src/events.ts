@@ -125,6 +125,8 @@ export interface QuantizeJob {
   outputDirectory: string;
   /** Scratch space for decoded datasets and compiled graphs. */
   workDirectory: string;
+  /** Memory that the process of the job may take; a training that cannot fit is refused before it starts. */
+  memoryBytes?: number;
   /** Checkpoint to go on from. */
   checkpointPath?: string;
   limits: Limits;

@@ -187,6 +187,24 @@ describe('a job', () => {
     expect(error.hint).toContain('"conv"');
   });
 
+  it('estimates its memory, and does not start where that cannot be enough', async () => {
+    const dataset = await shop.fashion('train', 30);
+    const of = (training: object, memoryBytes: number) =>
+      failure('TRAIN_TOO_LARGE', () => shop.run({ ...shop.job(exampleModel, dataset, quickRecipe({ training })), memoryBytes }));
+    const error = await of({ batchSize: 256 }, 300 * 2 ** 20);
+    expect(error).toMatchObject({ place: { pointer: '/training/batchSize' } });
+    const fitting = Number(/Set training.batchSize to (\d+)/.exec(error.hint)?.[1]);
+    expect(fitting).toBeGreaterThanOrEqual(16);
+    expect(fitting).toBeLessThan(256);
+    expect((await of({ batchSize: 32 }, 2 ** 20)).hint).toContain('method "ptq"');
+    const { report } = await shop.run({
+      ...shop.job(exampleModel, dataset, quickRecipe({ training: { batchSize: fitting } })),
+      memoryBytes: 300 * 2 ** 20,
+    });
+    expect(report.provenance.memory.estimatedBytes).toBeGreaterThan(2 ** 27);
+    expect(report.provenance.memory.peakBytes).toBeGreaterThan(2 ** 27);
+  });
+
   it('that misses its gate says so', async () => {
     const data = await shop.fashion('test', 40);
     const rough = { weights: { bits: 2, reduceRange: false }, activations: { bits: 2 } };

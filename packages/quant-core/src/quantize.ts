@@ -7,6 +7,7 @@ import { Context, type PipelineHooks } from './pipeline/context.js';
 import { loadData } from './pipeline/data.js';
 import { Evaluator } from './pipeline/evaluation.js';
 import { layerRows } from './pipeline/layers.js';
+import { checkMemory } from './pipeline/memory.js';
 import { checkTrainable, planFor, prepareModel } from './pipeline/model.js';
 import { floatFile, provenanceOf } from './pipeline/provenance.js';
 import { trainModel } from './pipeline/training.js';
@@ -23,11 +24,17 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
   await mkdir(job.workDirectory, { recursive: true });
   await mkdir(job.outputDirectory, { recursive: true });
 
-  const { model, plan, data } = await context.stage('load', async () => {
+  const { model, plan, data, memory } = await context.stage('load', async () => {
     const model = await prepareModel(job.modelPath, job.limits, context.engine);
     const plan = planFor(model, recipe);
     if (recipe.method === 'qat') checkTrainable(model, plan);
-    return { model, plan, data: await loadData(context, model) };
+    const data = await loadData(context, model);
+    try {
+      return { model, plan, data, memory: recipe.method === 'qat' ? checkMemory(context, model, plan, data) : undefined };
+    } catch (error) {
+      await data.close();
+      throw error;
+    }
   });
   try {
     for (const text of data.assumptions) context.warn('DATASET_ASSUMED', text);
@@ -102,7 +109,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
             }
           : null,
         warnings: context.warnings,
-        provenance: await provenanceOf(context, data, modelPath),
+        provenance: await provenanceOf(context, data, modelPath, memory?.usualBytes ?? null),
       });
       const reportPath = join(job.outputDirectory, 'report.json');
       const markdownPath = join(job.outputDirectory, 'report.md');

@@ -49,6 +49,7 @@ export async function quantizeCommand(model: string, flags: QuantizeFlags): Prom
         outputDirectory: path.join(directory, 'output'),
         workDirectory: path.join(directory, 'work'),
         limits: defaultLimits,
+        memoryBytes: os.totalmem(),
       };
       const result = await runJobProcess({
         command: 'quantize',

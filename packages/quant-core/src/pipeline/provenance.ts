@@ -32,7 +32,12 @@ export async function floatFile(job: QuantizeJob, model: PreparedModel): Promise
 }
 
 /** Digests, versions, settings and times, and the command that makes the same model again. */
-export async function provenanceOf(context: Context, data: JobData, artifactPath: string): Promise<Report['provenance']> {
+export async function provenanceOf(
+  context: Context,
+  data: JobData,
+  artifactPath: string,
+  estimatedBytes: number | null,
+): Promise<Report['provenance']> {
   const { job, engine, seconds } = context;
   const { recipe } = job;
   const evaluation = job.evaluationDataset;
@@ -59,6 +64,8 @@ export async function provenanceOf(context: Context, data: JobData, artifactPath
     versions: { octet: octetVersion, [engine.name]: engine.version, node: process.versions.node },
     platform: `${process.platform} ${process.arch}`,
     seconds: { ...seconds },
+    // maxRSS is in KiB on every platform.
+    memory: { estimatedBytes, peakBytes: process.resourceUsage().maxRSS * 1024 },
     command,
   };
 }

@@ -253,6 +253,10 @@ export function provenanceSection({ provenance, samples, latency, schemaVersion 
         .map(([stage, time]) => `${stage} ${fixed(time, 1)} s`)
         .join(', '),
     ],
+    [
+      'memory',
+      `${bytes(provenance.memory.peakBytes)} at most${provenance.memory.estimatedBytes === null ? '' : `, ${bytes(provenance.memory.estimatedBytes)} estimated for training`}`,
+    ],
     ['report format', schemaVersion],
   ];
   return [

@@ -126,6 +126,10 @@ const ProvenanceSchema = Type.Object({
   versions: Type.Record(Type.String(), Type.String()),
   platform: Type.String(),
   seconds: Counts,
+  memory: Type.Object({
+    estimatedBytes: nullable(Type.Integer({ description: 'What training was expected to take; null for method "ptq".' })),
+    peakBytes: Type.Integer({ description: 'The most the process of the job had in memory.' }),
+  }),
   command: Type.String(),
 });
 

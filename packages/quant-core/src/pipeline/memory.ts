@@ -1,0 +1,79 @@
+import { OctetError } from '../errors.js';
+import type { QuantPlan } from '../fakequant/plan.js';
+import { learnedScales } from '../train/learnedScales.js';
+import { peakBytes } from '../train/memory.js';
+import { parameterLayout } from '../train/parameters.js';
+import { buildTrainingStep } from '../train/step.js';
+import { shardsFor } from '../train/stepper.js';
+import type { Context } from './context.js';
+import type { JobData } from './data.js';
+import { openSizes, type PreparedModel } from './model.js';
+
+/** What a job process holds before its first step: Node.js, the runtime, the model. */
+const idleBytes = 160 * 2 ** 20;
+/**
+ * How much a runtime takes for one byte that is alive: its arena grows in large pieces and kernels have buffers of their own. Measured on six
+ * steps of four networks: 2.1 to 4.4, as a rule 2.5 to 3. Refused is only what would not fit with much less than that.
+ */
+const overhead = { least: 1.5, usual: 3 };
+/** Vectors as long as the parameters that a job keeps: values, gradients, optimizer, the best epoch, copies on their way. */
+const parameterCopies = 12;
+
+export interface MemoryEstimate {
+  /** What a training job of this kind usually takes. */
+  usualBytes: number;
+  /** What it cannot do without. */
+  leastBytes: number;
+}
+
+/** Memory that training with batches of `batch` takes, from the values that are alive in the compiled step. */
+export function estimateTraining(
+  model: PreparedModel,
+  plan: QuantPlan,
+  context: Context,
+  sample: readonly number[],
+  batch: number,
+): MemoryEstimate {
+  const { training } = context.job.recipe;
+  const shards = model.locked ? 1 : shardsFor(batch);
+  const layout = parameterLayout(model.graph);
+  const { graph } = buildTrainingStep({
+    graph: model.graph,
+    batch: batch / shards,
+    batchSymbol: model.batchSymbol,
+    sizes: openSizes(model, sample),
+    layout,
+    plan,
+    loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
+    observe: true,
+    learned: learnedScales(plan, training.scales),
+  });
+  const step = shards * peakBytes(graph);
+  const standing = idleBytes + parameterCopies * 4 * layout.size;
+  return { usualBytes: Math.round(standing + overhead.usual * step), leastBytes: Math.round(standing + overhead.least * step) };
+}
+
+const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20).toLocaleString('en')} MiB`;
+
+/**
+ * Estimate the memory of a training job before it runs. Throws TRAIN_TOO_LARGE, with the largest batch that fits, when the job may not have even the
+ * least it needs.
+ */
+export function checkMemory(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData): MemoryEstimate {
+  const { job } = context;
+  const at = (batch: number) => estimateTraining(model, plan, context, data.dataset.sampleShape, batch);
+  const batch = model.locked ? (model.fixedBatch as number) : Math.min(job.recipe.training.batchSize, data.train.length);
+  const estimate = at(batch);
+  const limit = job.memoryBytes ?? Number.POSITIVE_INFINITY;
+  if (estimate.leastBytes <= limit) return estimate;
+  let fitting = model.locked ? 0 : batch;
+  while (fitting >= 1 && at(fitting).leastBytes > limit) fitting = Math.floor(fitting / 2);
+  throw new OctetError(
+    'TRAIN_TOO_LARGE',
+    `Training with batches of ${batch} needs at least ${mebibytes(estimate.leastBytes)}, the job may have ${mebibytes(limit)}`,
+    { pointer: '/training/batchSize' },
+    fitting >= 1
+      ? { hint: `Set training.batchSize to ${fitting} or less, or raise the memory of a job (OCTET_JOB_MEMORY) on your own server.` }
+      : { hint: 'Use method "ptq", smaller samples, or raise the memory of a job (OCTET_JOB_MEMORY) on your own server.' },
+  );
+}
