@@ -6,41 +6,33 @@ import type { OptimizerSpec } from '../../packages/quant-core/src/train/optimize
 import { packParameters, parameterLayout } from '../../packages/quant-core/src/train/parameters.js';
 import { QuantState } from '../../packages/quant-core/src/train/state.js';
 import { Stepper, shardsFor, type Weights } from '../../packages/quant-core/src/train/stepper.js';
+import { peakMiB } from '../memory.js';
 import { median, randomTensor } from '../models/inputs.js';
+import { batchSymbol } from '../models/net.js';
+import { classes, networkOf } from '../models/networks.js';
 import { defaultRecipe, prepare } from '../models/prepare.js';
-import { batchSymbol, resnet20 } from '../models/resnet20.js';
+import type { StepFigures, StepOptions } from './options.js';
 
-export interface StepOptions {
-  batch: number;
-  threads: number;
-  quantized: boolean;
-  warmup: number;
-  steps: number;
-}
-
-export interface StepFigures {
-  stepMs: number;
-  imagesPerSecond: number;
-}
-
-const classes = 10;
 const loss: LossSpec = { kind: 'cross_entropy', distillationWeight: 0, temperature: 1 };
 const optimizer: OptimizerSpec = { kind: 'sgd', momentum: 0.9, weightDecay: 0 };
 const learningRate = 0.01;
 
 /**
- * Time training steps of ResNet-20 in Octet's engine, the way `train` takes them: scales from the weights, the compiled step, the update,
- * its results fed back. Quantized means per-channel weights and all activations, observers running, as in the first epoch.
+ * Time training steps of a network in one of Octet's engines, the way `train` takes them: scales from the weights, the compiled step, the
+ * update, its results fed back. Quantized means per-channel weights and all activations, observers running, as in the first epoch.
  */
-export async function measureSteps(engine: Engine, { batch, threads, quantized, warmup, steps }: StepOptions): Promise<StepFigures> {
-  const graph = resnet20();
+export async function measureSteps(engine: Engine, options: StepOptions): Promise<StepFigures> {
+  const { batch, threads, quantized, warmup, steps } = options;
+  const { sample, build } = networkOf(options.network);
+  const graph = build();
   const layout = parameterLayout(graph);
-  const { plan, calibrated } = await prepare(graph, defaultRecipe(), engine);
+  // Any ranges do: on few samples, so that the peak of memory is that of training.
+  const prepared = quantized ? await prepare(graph, defaultRecipe(), engine, 2) : undefined;
   const spec = { graph, batch, shards: shardsFor(batch), batchSymbol, layout, loss };
   const feeds = { input: 'x', loss, width: classes, outputShape: [classes] };
-  const stepper = await Stepper.create(engine, threads, quantized ? { ...spec, plan } : spec, optimizer, feeds);
-  const quant = quantized ? new QuantState(plan, layout, stepper.observed, calibrated, new Map()) : undefined;
-  const data: Batch = { x: randomTensor([batch, 3, 32, 32], 7), labels: Int32Array.from({ length: batch }, (_, row) => row % classes) };
+  const stepper = await Stepper.create(engine, threads, prepared ? { ...spec, plan: prepared.plan } : spec, optimizer, feeds);
+  const quant = prepared && new QuantState(prepared.plan, layout, stepper.observed, prepared.calibrated, new Map());
+  const data: Batch = { x: randomTensor([batch, ...sample], 7), labels: Int32Array.from({ length: batch }, (_, row) => row % classes) };
   let weights: Weights = { parameters: packParameters(graph, layout), optimizer: stepper.initialState() };
   const times: number[] = [];
   try {
@@ -57,5 +49,5 @@ export async function measureSteps(engine: Engine, { batch, threads, quantized, 
     await stepper.dispose();
   }
   const stepMs = median(times);
-  return { stepMs, imagesPerSecond: (1000 * batch) / stepMs };
+  return { stepMs, imagesPerSecond: (1000 * batch) / stepMs, peakMiB: peakMiB(), version: `${engine.name} ${engine.version}` };
 }

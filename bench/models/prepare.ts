@@ -16,8 +16,8 @@ export interface Prepared {
   calibrated: Map<string, CalibratedRange>;
 }
 
-/** Plan what is quantized in a normalised graph, and calibrate it on two batches of random input. */
-export async function prepare(graph: Graph, recipe: Recipe, engine: Engine): Promise<Prepared> {
+/** Plan what is quantized in a normalised graph, and calibrate it on two batches of random input, of `batch` samples each. */
+export async function prepare(graph: Graph, recipe: Recipe, engine: Engine, batch = 32): Promise<Prepared> {
   const plan = planQuantization(graph, recipe);
   const sample = (graph.inputs[0]?.shape?.slice(1) ?? []) as number[];
   const taps = plan.activations.flatMap((point) => {
@@ -25,7 +25,7 @@ export async function prepare(graph: Graph, recipe: Recipe, engine: Engine): Pro
     return group && !group.fixed ? [{ value: point.value, grid: group.grid }] : [];
   });
   const batches = (async function* () {
-    for (let seed = 0; seed < 2; seed++) yield { x: randomTensor([32, ...sample], seed) };
+    for (let seed = 0; seed < 2; seed++) yield { x: randomTensor([batch, ...sample], seed) };
   })();
   return { plan, calibrated: await calibrate(graph, taps, batches, recipe, engine, () => {}) };
 }
