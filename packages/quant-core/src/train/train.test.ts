@@ -10,6 +10,7 @@ const run = async (options: Options = {}) => finish(await jobOf(options));
 const bitsOf = ({ result }: Finished) => ({
   parameters: Buffer.from(result.parameters.buffer, result.parameters.byteOffset, result.parameters.byteLength).toString('hex'),
   ranges: [...result.ranges],
+  weightRanges: [...result.weightRanges],
   history: result.history.map(({ seconds: _, ...record }) => record),
   bestEpoch: result.bestEpoch,
   learningRate: result.learningRate,
@@ -99,6 +100,23 @@ describe('checkpoints', () => {
       expect(resumed.result.history.map(seconds)).toEqual(whole.result.history.map(seconds));
       expect(bitsOf(resumed)).toEqual(bitsOf(whole));
     }
+  });
+
+  it('of learned scales do so too', async () => {
+    const input = await jobOf({ quantization: { weights: { bits: 4 }, activations: { bits: 4 } }, training: { learningRate: 0.02 } });
+    const whole = await finish(input);
+    expect(whole.result.learnedScales).toBeGreaterThan(8);
+    const { events } = await finish(input, isCheckpoint);
+    const { checkpoint } = events.at(-1) as Extract<TrainEvent, { kind: 'checkpoint' }>;
+    const resumed = await finish({ ...input, threads: 2, checkpoint: decodeCheckpoint(encodeCheckpoint(checkpoint)) });
+    expect(bitsOf(resumed)).toEqual(bitsOf(whole));
+    const observed = await finish(
+      await jobOf({
+        quantization: { weights: { bits: 4 }, activations: { bits: 4 } },
+        training: { learningRate: 0.02, scales: 'observed' },
+      }),
+    );
+    expect(bitsOf(observed).weightRanges).not.toEqual(bitsOf(whole).weightRanges);
   });
 
   it('inside an epoch do so too', async () => {
