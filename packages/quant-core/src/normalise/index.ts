@@ -3,6 +3,7 @@ import { inferShapes } from '../ir/infer.js';
 import { runPasses } from '../ir/pass.js';
 import { deadCode } from './deadCode.js';
 import { dropIdentities } from './dropIdentities.js';
+import { explicitCeil } from './explicitCeil.js';
 import { foldBatchNorm, foldBatchNormForward, spellOutBatchNorm } from './foldBatchNorm.js';
 import { type Evaluate, foldConstants } from './foldConstants.js';
 import { foldMulAdd } from './foldMulAdd.js';
@@ -12,7 +13,7 @@ import { tidy } from './tidy.js';
 
 export type { Evaluate } from './foldConstants.js';
 
-const intoLayers = [foldBatchNorm, matmulAddToGemm, foldMulAdd, plainGemm, dropIdentities, deadCode];
+const intoLayers = [explicitCeil, foldBatchNorm, matmulAddToGemm, foldMulAdd, plainGemm, dropIdentities, deadCode];
 
 /**
  * Bring a graph to the one shape that the later stages expect, in place: inference form, no identities, sizes and constants computed

@@ -21,6 +21,8 @@ export const spaced = (...shape: number[]): Leaf => ({
   shape,
   draw: (random: Random, i: number) => ((i * 7) % 31) * 0.2 - 3.1 + 0.02 * random.uniform(),
 });
+/** As `spaced`, for up to 211 elements: 0.05 apart. */
+export const distinct = (...shape: number[]): Leaf => ({ shape, draw: (_random: Random, i: number) => ((i * 97) % 211) * 0.05 - 5.27 });
 export const positive = (...shape: number[]): Leaf => ({ shape, draw: (random: Random) => 0.5 + random.uniform() });
 
 export const at = (leaves: Value[], i: number) => leaves[i] as Value;
