@@ -46,10 +46,11 @@ const wasm = new Error('no WebAssembly');
 
 describe('the fastest backend that loads', () => {
   it('is WASM where the native one is not installed, and says how to get it', async () => {
-    const { name, missing } = await loadBackend(undefined, lacking({ [node]: absent }));
+    const { name, missing, version } = await loadBackend(undefined, lacking({ [node]: absent }));
     expect(name).toBe('wasm');
+    const add = `npm install --no-save ${node}@${version}`;
     expect(missing).toEqual([
-      { name: 'native', why: `${node} is not installed; "npm install ${node}" adds it (its install step downloads libtensorflow)` },
+      { name: 'native', why: `${node} is not installed; "${add}" adds it (its install step downloads libtensorflow)` },
     ]);
   });
 

@@ -62,13 +62,13 @@ async function withoutHandlers(body: () => Promise<void>): Promise<void> {
 export type Load = (name: string) => unknown;
 
 /** Why a package could not be loaded, in one line that says what to do. */
-function reason(backend: TfjsBackend, error: unknown): string {
+function reason(backend: TfjsBackend, error: unknown, version: string): string {
   const text = (error instanceof Error ? error.message : String(error)).split('\n')[0] as string;
   const name = packages[backend];
   if (backend !== 'native') return `${name} cannot be loaded: ${text}`;
   const absent = (error as { code?: string }).code === 'MODULE_NOT_FOUND' && text.includes(`'${name}'`);
   return absent
-    ? `${name} is not installed; "npm install ${name}" adds it (its install step downloads libtensorflow)`
+    ? `${name} is not installed; "npm install --no-save ${name}@${version}" adds it (its install step downloads libtensorflow)`
     : `${name} is installed, but its native part cannot be loaded: ${text}; "npm rebuild ${name} --build-addon-from-source" builds it`;
 }
 
@@ -78,18 +78,20 @@ function reason(backend: TfjsBackend, error: unknown): string {
  */
 export async function loadBackend(wish?: TfjsBackend, load: Load = require): Promise<LoadedBackend> {
   const missing: LoadedBackend['missing'] = [];
+  let version = '4';
   for (const name of wish ? [wish] : tfjsBackends) {
     try {
       const tf = load('@tensorflow/tfjs-core') as TfModule;
+      version = tf.version_core;
       // Without this, TF.js checks every result for NaN and advises on the console which package to install.
       tf.enableProdMode();
       await withoutHandlers(async () => {
         load(packages[name]);
         if (!(await tf.setBackend(registered[name]))) throw new Error(`TF.js could not start the backend "${registered[name]}"`);
       });
-      return { tf, name, version: tf.version_core, round: rounding(tf), missing };
+      return { tf, name, version, round: rounding(tf), missing };
     } catch (error) {
-      missing.push({ name, why: reason(name, error) });
+      missing.push({ name, why: reason(name, error, version) });
     }
   }
   throw new OctetError('ENGINE_UNAVAILABLE', missing.map(({ why }) => why).join('; '));
