@@ -1,5 +1,5 @@
 import { Value } from 'typebox/value';
-import { type CalibratedRange, calibrate } from '../../packages/quant-core/src/calibrate/calibrate.js';
+import { type CalibratedRange, calibrate, type Tap } from '../../packages/quant-core/src/calibrate/calibrate.js';
 import type { Engine } from '../../packages/quant-core/src/engine/engine.js';
 import { planQuantization, type QuantPlan } from '../../packages/quant-core/src/fakequant/plan.js';
 import type { Graph } from '../../packages/quant-core/src/ir/graph.js';
@@ -16,16 +16,20 @@ export interface Prepared {
   calibrated: Map<string, CalibratedRange>;
 }
 
+/** The activations of a plan whose ranges have to be observed. */
+export function tapsOf(plan: QuantPlan): Tap[] {
+  return plan.activations.flatMap((point) => {
+    const group = plan.groups[point.group];
+    return group && !group.fixed && !point.repeats ? [{ value: point.value, grid: group.grid }] : [];
+  });
+}
+
 /** Plan what is quantized in a normalised graph, and calibrate it on two batches of random input, of `batch` samples each. */
 export async function prepare(graph: Graph, recipe: Recipe, engine: Engine, batch = 32): Promise<Prepared> {
   const plan = planQuantization(graph, recipe);
   const sample = (graph.inputs[0]?.shape?.slice(1) ?? []) as number[];
-  const taps = plan.activations.flatMap((point) => {
-    const group = plan.groups[point.group];
-    return group && !group.fixed ? [{ value: point.value, grid: group.grid }] : [];
-  });
   const batches = (async function* () {
     for (let seed = 0; seed < 2; seed++) yield { x: randomTensor([batch, ...sample], seed) };
   })();
-  return { plan, calibrated: await calibrate(graph, taps, batches, recipe, engine, () => {}) };
+  return { plan, calibrated: await calibrate(graph, tapsOf(plan), batches, recipe, engine, () => {}) };
 }
