@@ -44,7 +44,9 @@ export function opsPage(): string {
       `Models of opset ${oldestOpset} to ${newestOpset} are read. Every operator below has its shapes inferred and runs in ONNX Runtime; those that are trained through have a gradient, ` +
         'so that layers before them can learn. Shape arithmetic (Shape, Gather, Concat, Slice and others on sizes) is folded away, BatchNormalization is folded into the layer before it, ' +
         'and Dropout is dropped.',
-      'An operator that is not in the list stays as it is, in float, and is not trained through. A model in which nothing can be quantized, or whose loss no quantized layer can reach, is refused with the node named. What ONNX says of each operator is checked in [conformance.md](conformance.md).',
+      'Older forms are brought to those of opset 18 when a model is read. What the optimizer of ONNX Runtime writes (FusedConv, FusedGemm, FusedMatMul, Gelu, BiasGelu, FastGelu, QuickGelu, ' +
+        'SkipLayerNormalization, SimplifiedLayerNormalization, Attention without a mask) is expanded, and an If that a known size decides becomes the branch that is taken.',
+      'An operator that is not in the list, Loop and Scan among them, stays as it is, in float. Nothing is trained through it, or through one marked "no": layers whose only way to the loss leads there keep their weights. A model in which nothing can be quantized, or whose loss no quantized layer can reach, is refused with the node named. What ONNX says of each operator is checked in [conformance.md](conformance.md).',
       ['| operator | trained through | in the int8 model |', '| --- | --- | --- |', ...rows].join('\n'),
     ].join('\n\n') + '\n'
   );
