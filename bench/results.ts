@@ -28,5 +28,5 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 /** Add what was measured to bench/RESULTS.md, with the date, the machine and the command that repeats it. */
 export function appendResults({ title, command, machine: where, versions, body }: Measurement): void {
   const date = new Date().toISOString().slice(0, 10);
-  appendFileSync(file, `\n## ${title}, ${date}\n\n\`${command}\`, on ${where}; ${versions.join('; ')}.\n\n${body}\n`);
+  appendFileSync(file, `\n## ${title}, ${date}\n\n\`${command}\`, on ${[where, ...versions].join('; ')}.\n\n${body}\n`);
 }
