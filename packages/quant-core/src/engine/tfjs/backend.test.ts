@@ -74,6 +74,25 @@ describe('the fastest backend that loads', () => {
   });
 });
 
+it('two backends live side by side, and what runs on one stays there', async () => {
+  const graph = graphOf('graph g (x: float32[2, 3]) opset 18\ny = Tanh(x)\nreturn y');
+  const engines = await Promise.all((['wasm', 'cpu'] as const).map((name) => TfjsEngine.create(name)));
+  expect(engines.map((engine) => engine.backend)).toEqual(['wasm', 'cpu']);
+  const { tf } = await loadBackend('wasm');
+  const programs = await Promise.all(engines.map((engine) => engine.compile(graph, { threads: 1, mode: 'train' })));
+  const used: string[] = [];
+  const results = await Promise.all(
+    [...programs, ...programs].map(async (program) => {
+      const ran = program.run(randomFeeds(graph));
+      used.push(tf.getBackend());
+      return ran;
+    }),
+  );
+  expect(used).toEqual(['wasm', 'cpu', 'wasm', 'cpu']);
+  expect(results.every((result) => result.y?.size === 6)).toBe(true);
+  await Promise.all(programs.map((program) => program.dispose()));
+});
+
 it.each(['wasm', 'cpu'] as const)('%s rounds as the one rounding function does', async (name) => {
   const { tf, round } = await loadBackend(name);
   const random = new Random(5);

@@ -72,14 +72,23 @@ function reason(backend: TfjsBackend, error: unknown, version: string): string {
     : `${name} is installed, but its native part cannot be loaded: ${text}; "npm rebuild ${name} --build-addon-from-source" builds it`;
 }
 
+/** One after the other: a backend that starts is the current one of the process while it does. */
+let loading: Promise<unknown> = Promise.resolve();
+
 /**
  * The fastest TF.js backend that loads here, or the one that is asked for. Nothing of TF.js is loaded before.
  * Throws ENGINE_UNAVAILABLE with the reason for each backend that was tried.
  */
-export async function loadBackend(wish?: TfjsBackend, load: Load = require): Promise<LoadedBackend> {
+export function loadBackend(wish?: TfjsBackend, load: Load = require): Promise<LoadedBackend> {
+  const loaded = loading.then(() => firstThatLoads(wish ? [wish] : tfjsBackends, load));
+  loading = loaded.catch(() => undefined);
+  return loaded;
+}
+
+async function firstThatLoads(names: readonly TfjsBackend[], load: Load): Promise<LoadedBackend> {
   const missing: LoadedBackend['missing'] = [];
   let version = '4';
-  for (const name of wish ? [wish] : tfjsBackends) {
+  for (const name of names) {
     try {
       const tf = load('@tensorflow/tfjs-core') as TfModule;
       version = tf.version_core;
@@ -97,7 +106,7 @@ export async function loadBackend(wish?: TfjsBackend, load: Load = require): Pro
   throw new OctetError('ENGINE_UNAVAILABLE', missing.map(({ why }) => why).join('; '));
 }
 
-/** Make a backend the current one: TF.js has one current backend for the whole process. */
-export async function useBackend({ tf, name }: LoadedBackend): Promise<void> {
-  if (tf.getBackend() !== registered[name]) await tf.setBackend(registered[name]);
+/** Make a backend that is loaded the current one: TF.js has one for the whole process. Done when it returns, without waiting. */
+export function useBackend({ tf, name }: LoadedBackend): void {
+  if (tf.getBackend() !== registered[name]) void tf.setBackend(registered[name]);
 }

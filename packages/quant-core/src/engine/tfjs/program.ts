@@ -55,8 +55,8 @@ export class TfjsProgram implements Program {
   }
 
   async run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
-    await useBackend(this.host);
     // From here on nothing waits: no other program can change the current backend.
+    useBackend(this.host);
     const env: Env = new Map();
     this.profile?.begin();
     try {
@@ -97,12 +97,12 @@ export class TfjsProgram implements Program {
   }
 
   private execute({ node, kernel, inputs: values, dead }: Planned, env: Env): void {
-    const { tf, round } = this.host;
+    const { tf, round, name: backend } = this.host;
     const inputs = values.map((value) => value && this.valueOf(value, env));
     const started = this.profile?.now();
     const types: Operand['dtype'][] = [];
     const tensors = tf.tidy(() => {
-      const results = this.guarded(node, () => kernel({ tf, round, node: node as Node<never>, inputs }));
+      const results = this.guarded(node, () => kernel({ tf, backend, round, node: node as Node<never>, inputs }));
       const list: readonly Result[] = 'length' in results ? results : [{ tensor: results }];
       types.push(...list.map(({ dtype }) => dtype ?? inputs[0]?.dtype ?? 'float32'));
       // A kernel may hand an input on; the output is freed on its own.
@@ -135,7 +135,7 @@ export class TfjsProgram implements Program {
   }
 
   async dispose(): Promise<void> {
-    await useBackend(this.host);
+    useBackend(this.host);
     for (const operand of this.constants.values()) operand.dispose();
     this.constants.clear();
     await this.profile?.write();

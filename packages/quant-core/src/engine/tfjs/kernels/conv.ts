@@ -10,18 +10,27 @@ import { reachOf, type Window, windowOf } from './window.js';
 interface Geometry extends Omit<Window, 'out'> {
   group: number;
   spread?: readonly number[];
+  /** Whether depthwise kernels take neither dilations nor strides that differ, as those of TensorFlow. */
+  limitedDepthwise: boolean;
 }
 
 /** x [N, C, H, W] and w [M, C/group, kh, kw] → [N, M, oh, ow]. TF.js has images with the channels last. */
 function conv2d(tf: TfModule, x: Tf.Tensor, w: Tf.Tensor, g: Geometry): Tf.Tensor {
   const [strides, dilations] = [g.strides as [number, number], g.dilations as [number, number]];
+  const limited = g.limitedDepthwise && g.group > 1 && w.shape[1] === 1;
   // TF.js takes strides or dilations, not both: a kernel spread with zeros needs no dilation.
-  if (strides.some((s) => s > 1) && dilations.some((d) => d > 1))
+  if (dilations.some((d) => d > 1) && (limited || strides.some((s) => s > 1)))
     return conv2d(tf, x, spread(tf, w, [2, 3], dilations), {
       ...g,
       kernel: g.kernel.map((k, i) => reachOf(k, dilations[i] as number)),
       dilations: [1, 1],
     });
+  if (limited && strides[0] !== strides[1]) {
+    const dense = conv2d(tf, x, w, { ...g, strides: [1, 1] });
+    const every = (axis: 0 | 1) =>
+      Array.from({ length: Math.ceil((dense.shape[axis + 2] as number) / strides[axis]) }, (_, i) => i * strides[axis]);
+    return taken(tf, taken(tf, dense, every(0), 2), every(1), 3);
+  }
   const wide = spread(tf, tf.transpose(x, [0, 2, 3, 1]), [1, 2], g.spread ?? [1, 1]);
   const image = padded(tf, wide, [0, ...g.begin, 0], [0, ...g.end, 0]) as Tf.Tensor4D;
   return tf.transpose(channelsLast(tf, image, w, g, strides, dilations), [0, 3, 1, 2]);
@@ -123,10 +132,14 @@ function biased(tf: TfModule, y: Tf.Tensor, bias: Tf.Tensor | undefined): Tf.Ten
 }
 
 const conv: Kernel<'Conv'> = (call) => {
-  const { tf, node } = call;
+  const { tf, node, backend } = call;
   const [x, w] = [tensorAt(call, 0), tensorAt(call, 1)];
   const window = windowOf(node, w.shape.slice(2), x.shape.slice(2));
-  return biased(tf, convolve(tf, x, w, { ...window, group: node.attr('group') as number }), call.inputs[2]?.tensor);
+  return biased(
+    tf,
+    convolve(tf, x, w, { ...window, group: node.attr('group') as number, limitedDepthwise: backend === 'native' }),
+    call.inputs[2]?.tensor,
+  );
 };
 
 /** Padding before and after, and zeros added behind, of a ConvTranspose, as the operator defines them. */
@@ -159,7 +172,7 @@ function transposedPads(
  * round and its channels swapped.
  */
 const convTranspose: Kernel<'ConvTranspose'> = (call) => {
-  const { tf, node } = call;
+  const { tf, node, backend } = call;
   const [x, w] = [tensorAt(call, 0), tensorAt(call, 1)];
   const group = node.attr('group') as number;
   const [channels, perGroup, ...kernel] = w.shape as [number, number, ...number[]];
@@ -187,6 +200,7 @@ const convTranspose: Kernel<'ConvTranspose'> = (call) => {
       begin: before,
       end: after,
       group,
+      limitedDepthwise: backend === 'native',
       ...(late ? { spread: strides } : {}),
     }),
     call.inputs[2]?.tensor,

@@ -9,6 +9,7 @@ import type { Operand } from '../operand.js';
 /** What a kernel is given: the operands of a node by port, its attributes, and TF.js. */
 export interface Call<K extends OpType> {
   tf: TfModule;
+  backend: LoadedBackend['name'];
   /** Half to even, as `roundHalfEven`. */
   round: LoadedBackend['round'];
   node: Node<K>;

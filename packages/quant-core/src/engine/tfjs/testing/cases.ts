@@ -9,6 +9,7 @@ export const cases: Record<string, readonly string[]> = {
     'g (x: float32[2, 3, 7, 6], w: float32[6, 1, 3, 3])\ny = Conv(x, w) {group=3}',
     'g (x: float32[1, 40, 9, 9], w: float32[40, 1, 7, 7])\ny = Conv(x, w) {group=40, pads=[1, 1, 1, 1]}',
     'g (x: float32[1, 6, 9, 9], w: float32[6, 1, 3, 3])\ny = Conv(x, w) {group=6, dilations=[2, 2], pads=[1, 1, 1, 1]}',
+    'g (x: float32[1, 6, 9, 9], w: float32[6, 1, 3, 2])\ny = Conv(x, w) {group=6, strides=[2, 3], pads=[1, 1, 1, 1]}',
     'g (x: float32[2, 4, 7, 6], w: float32[6, 2, 3, 3], b: float32[6])\ny = Conv(x, w, b) {group=2}',
     'g (x: float32[2, 3, 9], w: float32[4, 3, 3], b: float32[4])\ny = Conv(x, w, b) {pads=[1, 2], strides=[2]}',
     'g (x: float32[2, 3, 5, 6, 7], w: float32[4, 3, 3, 2, 3], b: float32[4])\ny = Conv(x, w, b) {pads=[1, 0, 1, 1, 1, 0], strides=[2, 1, 2], dilations=[1, 2, 1]}',
