@@ -25,7 +25,7 @@ describe('a job request', () => {
       method: 'qat',
       target: 'onnxruntime',
       calibration: { samples: 512 },
-      training: { epochs: 3, learningRate: 'auto', distillation: { weight: 0 } },
+      training: { epochs: 3, learningRate: 'auto', distillation: { weight: 'auto' } },
       gate: {},
       limits: { queueSeconds: 86_400, runSeconds: 7_200 },
       metadata: {},

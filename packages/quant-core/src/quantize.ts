@@ -2,7 +2,7 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readCpu } from './evaluate/cpu.js';
 import type { PipelineResult, QuantizeJob } from './events.js';
-import { calibrateModel, exportCandidate, weightRangesFor } from './pipeline/candidates.js';
+import { calibrateModel, exportCandidate, ptqWeights, weightRangesFor } from './pipeline/candidates.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { loadData } from './pipeline/data.js';
 import { Evaluator } from './pipeline/evaluation.js';
@@ -46,17 +46,11 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
     const metric = evaluator.metric(float.outputs);
     const calibrated = await context.stage('calibrate', () => calibrateModel(context, model, plan, data));
     const weightRanges = weightRangesFor(model.graph, plan);
-    const ptq = await context.stage('ptq', () =>
-      exportCandidate(
-        context,
-        model,
-        plan,
-        model.graph,
-        new Map([...calibrated].map(([name, one]) => [name, one.range])),
-        weightRanges,
-        'ptq',
-      ),
-    );
+    const ptq = await context.stage('ptq', async () => {
+      const ranges = new Map([...calibrated].map(([name, one]) => [name, one.range]));
+      const float = await ptqWeights(context, model, plan, data, ranges, weightRanges);
+      return exportCandidate(context, model, plan, float, ranges, weightRanges, 'ptq', model.graph);
+    });
     const trained =
       recipe.method === 'qat'
         ? await context.stage('train', () => trainModel(context, model, plan, data, calibrated, weightRanges))

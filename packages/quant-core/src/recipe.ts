@@ -57,6 +57,10 @@ export const RecipeSchema = Type.Object(
         observer: Type.Enum([...observers], { default: 'histogram' }),
         percentile: Type.Number({ exclusiveMinimum: 50, maximum: 100, default: 99.99 }),
         batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64 }),
+        biasCorrection: Type.Union([Type.Literal('auto'), Type.Boolean()], {
+          default: 'auto',
+          description: 'PTQ only: biases take back the shift of the mean that rounding causes. auto: below 8 bits.',
+        }),
       },
       { additionalProperties: false, default: {} },
     ),

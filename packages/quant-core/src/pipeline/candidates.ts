@@ -4,6 +4,7 @@ import { type CalibratedRange, calibrate, calibrationBatch } from '../calibrate/
 import { toQdq } from '../convert/qdq.js';
 import { batches } from '../data/batches.js';
 import { OctetError } from '../errors.js';
+import { correctBiases } from '../fakequant/biasCorrection.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { activationParams, bestWeightClip, type WeightRange } from '../fakequant/scales.js';
 import { planWeights, type ScaleTable, scalesOfWeights, simulate } from '../fakequant/simulate.js';
@@ -20,7 +21,7 @@ import { type PreparedModel, restoreBatch } from './model.js';
 export interface Candidate {
   path: string;
   bytes: number;
-  /** Float weights as they were quantized. */
+  /** The float network that the layers are compared with. */
   float: Graph;
   simulation: Graph;
   artifact: Graph;
@@ -36,17 +37,16 @@ function observedTaps(plan: QuantPlan) {
   });
 }
 
-/** Observe the ranges of all activations on the calibration samples. */
-export async function calibrateModel(
+/** Batch size of calibration, and the samples it takes in their order. */
+function calibrationOrder(
   context: Context,
   model: PreparedModel,
   plan: QuantPlan,
   data: JobData,
-): Promise<Map<string, CalibratedRange>> {
+): { batchSize: number; order: Uint32Array } {
   const { recipe } = context.job;
-  const taps = observedTaps(plan);
   const values = new Map(model.graph.values().map((value) => [value.name, value]));
-  const perSample = taps.reduce(
+  const perSample = observedTaps(plan).reduce(
     (sum, tap) => sum + sizeOf((values.get(tap.value)?.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))),
     0,
   );
@@ -60,9 +60,46 @@ export async function calibrateModel(
       `The model takes ${batchSize} samples at a time, calibration has ${data.calibration.length}`,
       { pointer: '/calibration/samples' },
     );
+  return { batchSize, order };
+}
+
+/** Observe the ranges of all activations on the calibration samples. */
+export async function calibrateModel(
+  context: Context,
+  model: PreparedModel,
+  plan: QuantPlan,
+  data: JobData,
+): Promise<Map<string, CalibratedRange>> {
+  const { recipe } = context.job;
+  const taps = observedTaps(plan);
+  const { batchSize, order } = calibrationOrder(context, model, plan, data);
   return calibrate(model.graph, taps, batches(data.dataset, order, { batchSize, ...context.abortable }), recipe, context.engine, (done) =>
     context.progress('calibrate', done, order.length, 'samples'),
   );
+}
+
+/** Samples that bias correction looks at: means need few. */
+const correctionSamples = 256;
+
+/** The float model with the biases that its PTQ form is to have. */
+export async function ptqWeights(
+  context: Context,
+  model: PreparedModel,
+  plan: QuantPlan,
+  data: JobData,
+  ranges: ReadonlyMap<string, Range>,
+  weightRanges: ReadonlyMap<string, WeightRange>,
+): Promise<Graph> {
+  const { biasCorrection } = context.job.recipe.calibration;
+  const narrow = plan.weights.some((point) => point.bits < 8) || plan.groups.some((group) => group.bits < 8);
+  if (!plan.biases.length || !(biasCorrection === 'auto' ? narrow : biasCorrection)) return model.graph;
+  const { batchSize, order } = calibrationOrder(context, model, plan, data);
+  const few = order.subarray(0, Math.max(batchSize, correctionSamples - (correctionSamples % batchSize)));
+  const table = {
+    activations: activationParams(plan.groups, plan.activations, ranges),
+    weights: scalesOfWeights(model.graph, plan, weightRanges),
+  };
+  return correctBiases(model.graph, plan, table, () => batches(data.dataset, few, { batchSize, ...context.abortable }), context.engine);
 }
 
 /** Below 8 bits the range of weights is cut where that lowers the squared error. */
@@ -78,7 +115,7 @@ export function weightRangesFor(graph: Graph, plan: QuantPlan): Map<string, Weig
 }
 
 /**
- * Convert `float` (a graph in normal form) with the ranges given and write it to `name`.onnx. Throws PARITY_BROKEN when
+ * Convert `float` (a graph in normal form) with the ranges given and write it to `name`.onnx; its layers are compared with those of `reference`. Throws PARITY_BROKEN when
  * the interface of the file is not that of the model.
  */
 export async function exportCandidate(
@@ -89,6 +126,7 @@ export async function exportCandidate(
   ranges: ReadonlyMap<string, Range>,
   weightRanges: ReadonlyMap<string, WeightRange>,
   name: string,
+  reference = float,
 ): Promise<Candidate> {
   const wanted: ScaleTable = {
     activations: activationParams(plan.groups, plan.activations, ranges),
@@ -102,7 +140,7 @@ export async function exportCandidate(
   const bytes = writeOnnx(artifact);
   const path = join(context.job.workDirectory, `${name}.onnx`);
   await writeFile(path, bytes);
-  return { path, bytes: bytes.byteLength, float, simulation, artifact, table, ranges };
+  return { path, bytes: bytes.byteLength, float: reference, simulation, artifact, table, ranges };
 }
 
 /** The int8 model must drop in where the float one was: same names, types and dimensions. */
