@@ -29,6 +29,7 @@ function quantization(op: OpType): string {
   if (facts.weight !== undefined) return 'int8 weights and activations';
   if (facts.absorbedByRequantization) return 'int8, part of the layer before it';
   if (facts.quantizedBinary || facts.quantizedUnary) return 'int8 activations';
+  if (op === 'Resize') return 'int8 where it takes the nearest element, else float at the scale of its input';
   if (facts.sharesInputScale) return 'int8, moves elements as they are';
   if (op === 'BatchNormalization') return 'folded into the layer before it';
   return op === 'Dropout' || op === 'Identity' ? 'dropped' : 'float';
@@ -117,6 +118,14 @@ const example = `\`\`\`json
 }
 \`\`\``;
 
+const engines = `| \`engine\` | calibration and training run in |
+| --- | --- |
+| \`ort\` | ONNX Runtime |
+| \`tfjs\` | TF.js: \`@tensorflow/tfjs-node\` where it is installed, else WebAssembly, else plain JavaScript. Slower; finished models are measured in ONNX Runtime all the same |
+| \`auto\` | what the environment variable \`OCTET_ENGINE\` (one of these three) says on the machine that runs the job; else ONNX Runtime, and TF.js with a warning in the report where onnxruntime-node has no binary |
+
+\`provenance.versions\` in the report names what computed. Without ONNX Runtime the int8 model is simulated in float32, and the warning \`NOT_RUN_ON_INTEGERS\` says what that means. Why so: [decision 10](decisions/0010-second-engine.md).`;
+
 /** What each preset means for a layer that nothing else is said of. */
 function presetTable(): string {
   const rows = targets.map((target) => {
@@ -138,6 +147,8 @@ export function configurationPage(): string {
       'What is not set in `quantization` comes from the preset of `target`. Entries of `quantization.layers` are laid over it for the layers that match; later ones win. The result of a job depends on nothing but the model, the data and these fields, and not on `threads`.',
       '## Recipe',
       table(RecipeSchema),
+      '## Engine',
+      engines,
       '## Presets',
       presetTable(),
       '## Limits and metadata',
