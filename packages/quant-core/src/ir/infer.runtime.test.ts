@@ -152,6 +152,77 @@ const cases: Record<string, Case> = {
       })
       .output();
   },
+  Resize(graph, random) {
+    const x = input(graph, 'x', [2, 3, ...some(random, 2, 2, 6)]);
+    const sizes = chance(random);
+    const two = sizes ? ints(graph, some(random, 2, 1, 9)) : undefined;
+    const scales = graph.constant('s', Tensor.float32([2], [0.5, 1.3, 2, 3].slice(random.below(3)).slice(0, 2)));
+    return graph
+      .node('Resize', [x, undefined, sizes ? undefined : scales, two], { axes: [2, -1], mode: chance(random) ? 'linear' : 'nearest' })
+      .output();
+  },
+  Tile(graph, random) {
+    return graph.node('Tile', [input(graph, 'x', [2, 3, 4]), ints(graph, some(random, 3, 1, 3))]).output();
+  },
+  TopK(graph, random) {
+    return graph
+      .node('TopK', [input(graph, 'x', [4, 3, 5]), ints(graph, [between(random, 1, 3)])], { axis: between(random, -3, 2) }, { outputs: 2 })
+      .output(random.below(2));
+  },
+  DepthToSpace(graph, random) {
+    const blocksize = between(random, 1, 3);
+    const channels = chance(random) ? blocksize ** 2 * between(random, 1, 2) : 5;
+    return graph.node('DepthToSpace', [input(graph, 'x', [2, channels, 3, 2])], { blocksize }).output();
+  },
+  SpaceToDepth(graph, random) {
+    return graph.node('SpaceToDepth', [input(graph, 'x', [2, 3, 4, 6])], { blocksize: between(random, 1, 3) }).output();
+  },
+  Einsum(graph, random) {
+    const equations = ['ij,jk->ik', 'ij,jk', 'ij,jk->', 'ij,jk->kij', '...j,jk->k...', 'ij,kj->ik'];
+    const equation = equations[random.below(equations.length)] as string;
+    const last = equation.includes('kj') ? [2, 4] : [4, 2];
+    return graph.node('Einsum', [input(graph, 'x', [3, chance(random) ? 4 : 5]), input(graph, 'y', last)], { equation }).output();
+  },
+  GatherElements(graph, random) {
+    const axis = random.below(3);
+    const shape = [2, 3, 4].map((size, at) => (at === axis ? between(random, 1, 5) : size));
+    return graph
+      .node('GatherElements', [input(graph, 'x', [2, 3, 4]), graph.constant('i', Tensor.zeros('int64', shape))], { axis })
+      .output();
+  },
+  GatherND(graph, random) {
+    const batch_dims = random.below(2);
+    const indices = Tensor.zeros('int64', [2, ...some(random, random.below(2), 1, 3), between(random, 1, 3 - batch_dims)]);
+    return graph.node('GatherND', [input(graph, 'x', [2, 3, 4]), graph.constant('i', indices)], { batch_dims }).output();
+  },
+  OneHot(graph, random) {
+    const index = graph.node('Cast', [input(graph, 'x', [2, 3])], { to: 'int64' }).output();
+    const depth = graph.constant('d', Tensor.int64([], [between(random, 1, 5)]));
+    return graph
+      .node('OneHot', [index, depth, graph.constant('v', Tensor.float32([2], [0, 1]))], { axis: between(random, -3, 2) })
+      .output();
+  },
+  ReduceLogSumExp(graph, random) {
+    const axes = [0, 1, 2].filter(() => chance(random));
+    return graph.node('ReduceLogSumExp', [input(graph, 'x', [2, 3, 4]), ints(graph, axes)], { keepdims: random.below(2) }).output();
+  },
+  LSTM(graph, random) {
+    const directions = between(random, 1, 2);
+    const weights = (...shape: number[]) => graph.constant('w', Tensor.zeros('float32', shape));
+    return graph
+      .node(
+        'LSTM',
+        [input(graph, 'x', [3, 2, 5]), weights(directions, 16, 5), weights(directions, 16, 4)],
+        { hidden_size: 4, direction: directions === 2 ? 'bidirectional' : 'reverse' },
+        { outputs: 3 },
+      )
+      .output(random.below(3));
+  },
+  LayerNormalization(graph, random) {
+    const axis = random.below(3);
+    const scale = graph.constant('g', Tensor.zeros('float32', [2, 3, 4].slice(axis)));
+    return graph.node('LayerNormalization', [input(graph, 'x', [2, 3, 4]), scale], { axis }, { outputs: 3 }).output(random.below(3));
+  },
   Expand(graph, random) {
     return graph
       .node('Expand', [

@@ -72,6 +72,20 @@ it.each<[string, string]>([
     'slices, pads and pieces',
     's = Slice(r, a=int64[1]{1}, e=int64[1]{5}, ax=int64[1]{1})\np = Pad(s, pads=int64[6]{0, 0, 1, 0, 0, 1})\nl, m = Split(p) {axis=1, num_outputs=2}\nn = Mul(l, m)\ny = Flatten(n)',
   ],
+  [
+    'sizes of a Resize',
+    's = Unsqueeze(r, a=int64[1]{2})\nz = Resize(s, _, _, size=int64[4]{2, 8, 3, 12}) {mode="linear"}\ny = ReduceMean(z, ax=int64[1]{2}) {keepdims=0}',
+  ],
+  [
+    'copies along other axes',
+    't = Tile(r, times=int64[3]{1, 2, 1})\nn = LayerNormalization(t, g=float32[6]{2}, h=float32[6]{1})\ny = CumSum(n, a=int64[]{1})',
+  ],
+  ['products under a letter', 'e = Einsum(r, r) {equation="bij,bkj->bik"}\ny = ReduceL2(e, a=int64[1]{-1}) {keepdims=0}'],
+  [
+    'norms and activations',
+    'i = InstanceNormalization(r, g=float32[8]{1}, h=float32[8]{0.5})\ne = Elu(i)\ny = LpNormalization(e) {axis=1}',
+  ],
+  ['what is looked up by sample', 'm, i = TopK(r, k=int64[1]{2}) {axis=1}\nq = GatherElements(r, i) {axis=1}\ny = Add(q, m)'],
   ['an expansion', 's = ReduceMean(r, a=int64[1]{2})\nq = Expand(s, t=int64[3]{2, 8, 6})\ny = Mul(q, r)'],
 ])('opens %s', async (_, tail) => {
   await opened(net(2, tail), 2);
@@ -91,6 +105,14 @@ it.each<[string, number, string, RegExp]>([
   ['a squeezed batch', 1, 'y = Squeeze(r, a=int64[1]{0})', /works on the batch axis/],
   ['an output without samples', 1, 'y = Relu(k=float32[1, 2]#)', /output "y"/],
   ['a result of more rows than samples', 1, 'y = Reshape(r, t=int64[2]{8, 6})', /output "y"/],
+  [
+    'an LSTM with time first',
+    1,
+    'y = LSTM(r, u=float32[1, 8, 6]#, v=float32[1, 8, 2]#) {hidden_size=2}',
+    /LSTM "y" has the samples on its second axis/,
+  ],
+  ['a copy of every sample', 2, 'y = Tile(r, n=int64[3]{2, 1, 1})', /Tile "y" repeats samples/],
+  ['a sum over samples', 2, 'y = Einsum(r) {equation="bij->ij"}', /Einsum "y" works across samples/],
   ['samples cut in two', 2, 'y = Reshape(r, t=int64[3]{3, 16, 2})', /keep samples apart/],
 ])('leaves %s', (_, batch, tail, message) => {
   const graph = graphOf(net(batch, tail));
