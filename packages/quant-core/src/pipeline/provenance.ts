@@ -61,7 +61,7 @@ export async function provenanceOf(
     recipe,
     dataset: data.dataset.summary,
     datasetConfig: job.dataset.config,
-    versions: { octet: octetVersion, [engine.name]: engine.version, node: process.versions.node },
+    versions: { octet: octetVersion, ...engine.versions, node: process.versions.node },
     platform: `${process.platform} ${process.arch}`,
     seconds: { ...seconds },
     // maxRSS is in KiB on every platform.

@@ -52,7 +52,7 @@ export function lossFor(recipe: Recipe, task: JobData['task'], width: number | u
 function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData): string {
   const { threads: _threads, gate: _gate, evaluation: _evaluation, ...recipe } = context.job.recipe;
   const hash = createHash('sha256');
-  hash.update(JSON.stringify([recipe, plan, data.train.length, data.holdout.length, data.dataset.summary, context.engine.version]));
+  hash.update(JSON.stringify([recipe, plan, data.train.length, data.holdout.length, data.dataset.summary, context.engine.versions]));
   for (const slot of parameterLayout(model.graph).slots) hash.update(`${slot.name}[${slot.shape}]`);
   for (const value of model.graph.constants()) if (value.constant) hash.update(value.constant.raw);
   return hash.digest('hex');

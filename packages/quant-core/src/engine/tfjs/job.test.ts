@@ -45,6 +45,7 @@ it('a job trains in TF.js as in ONNX Runtime, and its model is measured in ONNX 
   expect(got.report.runtime.name).toBe('onnxruntime');
   expect(got.report.runtime.integerNodes).toBeGreaterThan(0);
   expect(got.report.provenance.recipe.engine).toBe('tfjs');
+  expect(Object.keys(got.report.provenance.versions)).toEqual(['octet', 'onnxruntime', 'tfjs', 'node']);
   expect(got.report.parity.top1Agreement).toBeGreaterThan(0.97);
 });
 
