@@ -46,17 +46,48 @@ class SessionThread {
   }
 }
 
-/** A view is copied first: a structured clone would take all of its buffer along. */
-const compact = (data: Tensor['data']) => (data.byteLength === data.buffer.byteLength ? data : data.slice());
+/**
+ * Feeds on their way to the threads, in shared memory that is kept for the next run. What several shards are fed lies there once.
+ * Without it every thread's copy of the weights would be made twice, in new memory, at every step.
+ */
+class SharedFeeds {
+  private readonly slots = new Map<string, SharedArrayBuffer>();
 
-const plain = (feeds: Feeds) =>
-  Object.fromEntries(Object.entries(feeds).map(([name, { dtype, shape, data }]) => [name, { dtype, shape, data: compact(data) }]));
+  /** The feeds of each shard, copied. They stay valid until the next call. */
+  place(shards: readonly Feeds[]): Plain[] {
+    const placed = new Map<Tensor, Plain[string]>();
+    return shards.map((feeds, shard) =>
+      Object.fromEntries(
+        Object.entries(feeds).map(([name, tensor]) => {
+          const known = placed.get(tensor) ?? this.copy(`${shard} ${name}`, tensor);
+          placed.set(tensor, known);
+          return [name, known];
+        }),
+      ),
+    );
+  }
+
+  private copy(slot: string, { dtype, shape, data }: Tensor): Plain[string] {
+    let buffer = this.slots.get(slot);
+    if (!buffer || buffer.byteLength < data.byteLength) {
+      buffer = new SharedArrayBuffer(data.byteLength);
+      this.slots.set(slot, buffer);
+    }
+    const Values = data.constructor as Float32ArrayConstructor;
+    const shared = new Values(buffer, 0, data.length);
+    shared.set(data as Float32Array);
+    return { dtype, shape: [...shape], data: shared };
+  }
+}
 
 const tensors = (results: Plain) =>
   Object.fromEntries(Object.entries(results).map(([name, { dtype, shape, data }]) => [name, new Tensor(dtype, shape, data)]));
 
 /** Shards spread over worker threads, one single-threaded session each. */
 export class ThreadedShards implements ShardedProgram {
+  private readonly feeds = new SharedFeeds();
+  private last: Promise<unknown> = Promise.resolve();
+
   private constructor(private readonly threads: readonly SessionThread[]) {}
 
   /** @throws OctetError MODEL_RUN_FAILED */
@@ -71,12 +102,22 @@ export class ThreadedShards implements ShardedProgram {
     return new ThreadedShards(all);
   }
 
-  async run(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
+  /** Runs wait for each other: all of them use the same shared memory. */
+  run(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
+    const results = this.last.then(() => this.runNow(shards));
+    this.last = results.catch(() => undefined);
+    return results;
+  }
+
+  private async runNow(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
     const { threads } = this;
-    const all = await Promise.all(
-      shards.map((feeds, i) => (threads[i % threads.length] as SessionThread).request({ kind: 'run', feeds: plain(feeds) })),
+    const all = await Promise.allSettled(
+      this.feeds.place(shards).map((feeds, i) => (threads[i % threads.length] as SessionThread).request({ kind: 'run', feeds })),
     );
-    return all.map(tensors);
+    return all.map((one) => {
+      if (one.status === 'rejected') throw one.reason;
+      return tensors(one.value);
+    });
   }
 
   async dispose(): Promise<void> {
