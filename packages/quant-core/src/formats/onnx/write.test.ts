@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Graph } from '../../ir/graph.js';
+import { Graph, type Node } from '../../ir/graph.js';
 import { Tensor } from '../../tensor/tensor.js';
 import { runModel } from '../../testing/onnx.js';
 import { decode, encode } from './schema.js';
@@ -30,6 +30,26 @@ describe('writeOnnx', () => {
 
   it('gives the same bytes for the same graph', () => {
     expect(Buffer.compare(writeOnnx(dense()), writeOnnx(dense()))).toBe(0);
+  });
+
+  it('gives every node a name of its own', async () => {
+    const graph = dense();
+    const [, act] = graph.nodes;
+    const twin = graph.node('Neg', [(act as Node).output()], {}, { name: 'act', outputNames: ['z'] });
+    graph.node('Abs', [twin.output()], {}, { name: 'act_1', outputNames: ['z_abs'] });
+    graph.outputs.push(twin.output());
+    const bytes = writeOnnx(graph);
+    expect(decode('Model', bytes).graph?.node?.map(({ name }) => name)).toEqual(['fc', 'act', 'act_2', 'act_1']);
+    expect(
+      (
+        await runModel(bytes, {
+          x: [
+            [1, 1],
+            [1, 2],
+          ],
+        })
+      ).z?.data,
+    ).toEqual([-6.5, -0, -22]);
   });
 
   it('writes constants, inputs and repeated values as graph outputs', async () => {

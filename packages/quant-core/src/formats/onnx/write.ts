@@ -44,6 +44,7 @@ export function writeOnnx(graph: Graph): Uint8Array {
     if (tensor) constants.set(node.output().name, tensor);
     else nodes.push(nodeProto(node, graph, origin, names));
   }
+  keepApart(nodes);
   const body: GraphProto = {
     node: nodes,
     name: graph.name || 'graph',
@@ -87,6 +88,20 @@ function modelProto(graph: Graph, origin: OnnxOrigin | undefined): ModelProto {
   };
   if (origin?.model.$unknowns) model.$unknowns = origin.model.$unknowns;
   return model;
+}
+
+/** ONNX Runtime refuses two nodes of one name, as they come of a constant that two layers share. */
+function keepApart(nodes: readonly NodeProto[]): void {
+  const taken = new Set(nodes.map((node) => node.name));
+  const seen = new Set<string>();
+  for (const node of nodes) {
+    const wish = node.name ?? '';
+    let name = wish;
+    if (wish !== '' && seen.has(wish)) for (let i = 1; taken.has(name); i++) name = `${wish}_${i}`;
+    node.name = name;
+    taken.add(name);
+    seen.add(name);
+  }
 }
 
 function nodeProto(node: Node, graph: Graph, origin: OnnxOrigin | undefined, names: ReadonlySet<string>): NodeProto {
