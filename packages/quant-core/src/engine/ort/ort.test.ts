@@ -1,7 +1,7 @@
 import * as ort from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { failure } from '../../data/testing/files.js';
-import { Graph } from '../../ir/graph.js';
+import { Graph, type Value } from '../../ir/graph.js';
 import { inferShapes } from '../../ir/infer.js';
 import type { Attrs } from '../../ir/ops.js';
 import { difference, graphOf, runGraph } from '../../normalise/testing/oracle.js';
@@ -94,6 +94,70 @@ describe('convolutions of a training graph', () => {
     const lowered = graph.clone();
     lowerToBlocked(lowered, 16);
     expect(internalOps(lowered)).toEqual([]);
+    const feeds = feedsOf(graph);
+    const program = await engine.compile(graph, { threads: 1, mode: 'train' });
+    expect(difference(await runGraph(graph, feeds), await program.run(feeds))).toBeLessThan(1e-5);
+    await program.dispose();
+  });
+
+  it('compute a Relu along that alone reads their result', async () => {
+    const graph = (relus: number, output: boolean) => {
+      const g = convolution(sixteen, [16, 16, 3, 3], { pads: [1, 1, 1, 1], kernel_shape: [3, 3] });
+      const y = g.outputs[0] as Value;
+      y.name = 'z';
+      const reader = (i: number) => g.node(i ? 'Neg' : 'Relu', [y], {}, { outputNames: [`y${i}`] }).output();
+      g.outputs.splice(0, 1, ...(output ? [y] : []), ...Array.from({ length: relus }, (_, i) => reader(i)));
+      inferShapes(g);
+      return g;
+    };
+    for (const [readers, output, alone] of [
+      [1, false, true],
+      [2, false, false],
+      [1, true, false],
+    ] as const) {
+      const plain = graph(readers, output);
+      const lowered = plain.clone();
+      lowerToBlocked(lowered, (await blockHere()) ?? 16);
+      expect(lowered.nodes.some((node) => node.op === 'Relu')).toBe(!alone);
+      const feeds = feedsOf(plain);
+      const program = await engine.compile(plain, { threads: 1, mode: 'train' });
+      expect(difference(await runGraph(plain, feeds), await program.run(feeds))).toBeLessThan(1e-5);
+      await program.dispose();
+    }
+  });
+
+  /** A depthwise Conv with its weight gradient as one, and with the gradient by its input where that is wanted. */
+  const depthwiseStep = (channels: number, alsoReadPlain: boolean) => {
+    const g = new Graph('step');
+    const [n, h, w] = [2, 6, 5];
+    const image = [n, channels, h, w];
+    const input = (name: string, shape: number[]) => g.input(name, { dtype: 'float32', shape });
+    const [x, dy, weights] = [input('x', image), input('dy', image), input('w', [channels, 1, 3, 3])];
+    const conv = (name: string, of: Value, filter: Value, group: number, kernel: number[]) =>
+      g.node('Conv', [of, filter], { group, kernel_shape: kernel, pads: [1, 1, 1, 1] }, { outputNames: [name] }).output();
+    const reshaped = (of: Value, shape: number[], name: string) =>
+      g.node('Reshape', [of, g.constant(`${name}_shape`, Tensor.ints(shape))], {}, { outputNames: [name] }).output();
+    const y = conv('y', x, weights, channels, [3, 3]);
+    const dx = conv('dx', dy, weights, channels, [3, 3]);
+    const rows = reshaped(x, [1, n * channels, h, w], 'rows');
+    const filters = reshaped(dy, [n * channels, 1, h, w], 'filters');
+    g.outputs.push(y, dx);
+    inferShapes(g);
+    g.outputs.push(conv('dw', rows, filters, n * channels, [h, w]));
+    if (alsoReadPlain) g.outputs.push(g.node('Neg', [x], {}, { outputNames: ['negative'] }).output());
+    inferShapes(g);
+    return g;
+  };
+
+  it.each([
+    ['each image once', 16, false, 2],
+    ['an image whose plain form is kept anyway once more', 16, true, 3],
+    ['only what fills a block', 24, false, 1],
+  ] as const)('of a depthwise layer and its gradients reorder %s', async (_what, channels, alsoReadPlain, reorders) => {
+    const graph = depthwiseStep(channels, alsoReadPlain);
+    const lowered = graph.clone();
+    lowerToBlocked(lowered, 16);
+    expect(internalOps(lowered).filter((op) => op === 'ReorderInput')).toHaveLength(reorders);
     const feeds = feedsOf(graph);
     const program = await engine.compile(graph, { threads: 1, mode: 'train' });
     expect(difference(await runGraph(graph, feeds), await program.run(feeds))).toBeLessThan(1e-5);

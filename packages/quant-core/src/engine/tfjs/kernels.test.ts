@@ -9,9 +9,10 @@ import { enginesHere, feedsFor } from './testing/engines.js';
 
 const engines = await enginesHere();
 
-/** A graph of a case; what it returns is `y` unless it says so. */
+/** A graph of a case. It returns `y` unless it says so, and is of opset 18 where its name has no other number. */
 function graphOf(text: string) {
-  const graph = parse(`graph ${text.replace('\n', ' opset 18\n')}${text.includes('\nreturn') ? '' : '\nreturn y'}`);
+  const opset = /^g(\d+)/.exec(text)?.[1] ?? '18';
+  const graph = parse(`graph ${text.replace('\n', ` opset ${opset}\n`)}${text.includes('\nreturn') ? '' : '\nreturn y'}`);
   inferShapes(graph);
   verify(graph);
   return graph;

@@ -20,11 +20,12 @@ const unaryOr =
 
 type Binary = (tf: TfModule, a: Tf.Tensor, b: Tf.Tensor) => Tf.Tensor;
 
-/** A broadcasting op of two inputs; wide integers go through plain JavaScript. */
+/** A broadcasting op of two inputs; wide integers go through plain JavaScript. Narrow ones would have to overflow. */
 const binary =
   <K extends OpType>(f: Binary, integers: (x: number, y: number) => number): Kernel<K> =>
   (call) => {
     const [a, b] = [operand(call, 0), operand(call, 1)];
+    if (!a.isFloat && !a.isWide) throw lacking(call.node, `arithmetic on ${a.dtype}`);
     return a.isWide ? pairwise(call.tf, a.tensor, b.tensor, integers) : f(call.tf, a.tensor, b.tensor);
   };
 
@@ -54,6 +55,13 @@ const variadic =
     const all = call.inputs.map((_, port) => operand(call, port));
     return all.map((one) => one.tensor).reduce((a, b) => (all[0]?.isWide ? pairwise(call.tf, a, b, integers) : f(call.tf, a, b)));
   };
+
+/** The remainder with the sign of the divisor; of floats, and of integers with `fmod`, with that of the dividend. */
+const mod: Kernel<'Mod'> = (call) => {
+  const [a, b] = [operand(call, 0), operand(call, 1)];
+  const f = call.node.attr('fmod') ? (x: number, y: number) => x % y : (x: number, y: number) => ((x % y) + y) % y;
+  return pairwise(call.tf, a.tensor, b.tensor, f, a.isWide ? 'int32' : 'float32');
+};
 
 /** Integer division of ONNX rounds towards zero. */
 const divide = (x: number, y: number) => Math.trunc(x / y);
@@ -101,6 +109,7 @@ export const elementwise = {
     (tf, a, b) => tf.pow(a, b),
     (x, y) => x ** y,
   ),
+  Mod: mod,
   Min: variadic((tf, a, b) => tf.minimum(a, b), Math.min),
   Max: variadic((tf, a, b) => tf.maximum(a, b), Math.max),
   Relu: unaryOr(
@@ -156,6 +165,7 @@ export const elementwise = {
   ),
   And: logical((tf, a, b) => tf.logicalAnd(a, b)),
   Or: logical((tf, a, b) => tf.logicalOr(a, b)),
+  Xor: logical((tf, a, b) => tf.logicalXor(a, b)),
   Not: (call) => [{ tensor: call.tf.logicalNot(tensorAt(call, 0)), dtype: 'bool' }],
   Where: (call) => {
     const [condition, a, b] = [tensorAt(call, 0), operand(call, 1), tensorAt(call, 2)];

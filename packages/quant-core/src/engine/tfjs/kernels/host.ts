@@ -44,12 +44,12 @@ export function pairwise(
   a: Tf.Tensor,
   b: Tf.Tensor,
   f: (x: number, y: number) => number,
-  dtype: 'int32' | 'bool' = 'int32',
+  dtype: 'int32' | 'bool' | 'float32' = 'int32',
 ): Tf.Tensor {
   const shape = broadcastShape(a.shape, b.shape);
   const [x, y] = [a.dataSync(), b.dataSync()];
   const [at, bt] = [positions(a.shape, shape), positions(b.shape, shape)];
-  const out = dtype === 'bool' ? new Uint8Array(at.length) : new Int32Array(at.length);
+  const out = new { bool: Uint8Array, int32: Int32Array, float32: Float32Array }[dtype](at.length);
   for (let i = 0; i < out.length; i++) out[i] = f(x[at[i] as number] as number, y[bt[i] as number] as number);
   return tf.tensor(out, shape, dtype);
 }
@@ -62,7 +62,7 @@ export function each(tf: TfModule, x: Tf.Tensor, f: (v: number) => number): Tf.T
 
 /**
  * ONNX ScatterElements: `out = data`, then for each element of `updates` at some place, the element of `out` at that place with the
- * coordinate on `axis` taken from `indices` is set, or added to.
+ * coordinate on `axis` taken from `indices` is combined with it.
  */
 export function scatterElements(
   tf: TfModule,
@@ -70,7 +70,7 @@ export function scatterElements(
   indices: Tf.Tensor,
   updates: Tf.Tensor,
   axis: number,
-  add: boolean,
+  combine: (old: number, update: number) => number,
 ): Tf.Tensor {
   const out = data.dataSync().slice() as Float32Array;
   const [where, what] = [indices.dataSync(), updates.dataSync()];
@@ -84,7 +84,7 @@ export function scatterElements(
     if (index < 0) index += size;
     if (index < 0 || index >= size) throw new Error(`index ${where[i]} is outside of an axis of ${size}`);
     const to = base + index * step;
-    out[to] = add ? (out[to] as number) + (what[i] as number) : (what[i] as number);
+    out[to] = combine(out[to] as number, what[i] as number);
     for (let k = at.length - 1; k >= 0; k--) {
       const own = k === axis ? 0 : (steps[k] as number);
       base += own;

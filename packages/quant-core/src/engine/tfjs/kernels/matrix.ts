@@ -1,6 +1,7 @@
 import type * as Tf from '@tensorflow/tfjs-core';
 import { sizeOf } from '../../../tensor/tensor.js';
 import type { TfModule } from '../backend.js';
+import { einsum } from './einsum.js';
 import { broadcastShape } from './host.js';
 import { type Kernel, lacking, tensorAt } from './kernel.js';
 
@@ -45,4 +46,5 @@ export const matrix = {
   MatMul: (call) => product(call.tf, tensorAt(call, 0), tensorAt(call, 1)),
   Gemm: gemm,
   FusedMatMul: fused,
-} satisfies { MatMul: Kernel<'MatMul'>; Gemm: Kernel<'Gemm'>; FusedMatMul: Kernel<'FusedMatMul'> };
+  Einsum: einsum,
+} satisfies { MatMul: Kernel<'MatMul'>; Gemm: Kernel<'Gemm'>; FusedMatMul: Kernel<'FusedMatMul'>; Einsum: Kernel<'Einsum'> };

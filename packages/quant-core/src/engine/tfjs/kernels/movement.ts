@@ -4,7 +4,7 @@ import { allocate, type DType } from '../../../tensor/dtype.js';
 import { sizeOf } from '../../../tensor/tensor.js';
 import type { TfModule } from '../backend.js';
 import { heldAs, type Operand, upload } from '../operand.js';
-import { broadcastShape, scatterElements } from './host.js';
+import { broadcastShape } from './host.js';
 import { axisOf, type Kernel, lacking, operand, tensorAt } from './kernel.js';
 
 /** Zero (or `value`) padding; below zero it crops. `begin` and `end` for each axis. */
@@ -217,11 +217,35 @@ export const movement = {
     const dtype = value?.dtype ?? 'float32';
     return [{ tensor: call.tf.fill(shape, Number(value?.data[0] ?? 0), heldAs(dtype)), dtype }];
   },
-  ScatterElements: (call) => {
-    const reduction = call.node.attr('reduction') as string;
-    if (reduction !== 'none' && reduction !== 'add') throw lacking(call.node, `reduction "${reduction}"`);
-    const data = tensorAt(call, 0);
-    const axis = axisOf(call.node.attr('axis') as number, data.rank);
-    return scatterElements(call.tf, data, tensorAt(call, 1), tensorAt(call, 2), axis, reduction === 'add');
+  Tile: (call) => call.tf.tile(tensorAt(call, 0), operand(call, 1).numbers),
+  DepthToSpace: (call) => {
+    const [n, c, h, w] = tensorAt(call, 0).shape as [number, number, number, number];
+    const block = call.node.attr('blocksize') as number;
+    const depth = c / block ** 2;
+    const first = call.node.attr('mode') === 'DCR';
+    const split = call.tf.reshape(tensorAt(call, 0), first ? [n, block, block, depth, h, w] : [n, depth, block, block, h, w]);
+    const moved = call.tf.transpose(split, first ? [0, 3, 4, 1, 5, 2] : [0, 1, 4, 2, 5, 3]);
+    return call.tf.reshape(moved, [n, depth, h * block, w * block]);
   },
+  SpaceToDepth: (call) => {
+    const [n, c, h, w] = tensorAt(call, 0).shape as [number, number, number, number];
+    const block = call.node.attr('blocksize') as number;
+    const split = call.tf.reshape(tensorAt(call, 0), [n, c, h / block, block, w / block, block]);
+    return call.tf.reshape(call.tf.transpose(split, [0, 3, 5, 1, 2, 4]), [n, c * block ** 2, h / block, w / block]);
+  },
+  Trilu: (call) => {
+    const { tf, node } = call;
+    const x = tensorAt(call, 0);
+    const [rows, columns] = x.shape.slice(-2) as [number, number];
+    const k = call.inputs[1]?.numbers[0] ?? 0;
+    const kept = (i: number) =>
+      node.attr('upper') ? (i % columns) - Math.floor(i / columns) >= k : (i % columns) - Math.floor(i / columns) <= k;
+    const mask = tf.tensor(
+      Uint8Array.from({ length: rows * columns }, (_, i) => (kept(i) ? 1 : 0)),
+      [rows, columns],
+      'bool',
+    );
+    return tf.where(tf.broadcastTo(mask, x.shape), x, tf.zerosLike(x));
+  },
+  Size: (call) => [{ tensor: call.tf.scalar(sizeOf(operand(call, 0).shape), 'int32'), dtype: 'int64' }],
 } satisfies { [K in OpType]?: Kernel<K> };

@@ -1,9 +1,9 @@
 import type * as Tf from '@tensorflow/tfjs-core';
 import type { OpType } from '../../../ir/ops.js';
 import type { TfModule } from '../backend.js';
-import { axisOf, type Call, type Kernel, lacking, tensorAt } from './kernel.js';
+import { axisOf, type Call, type Kernel, operand, tensorAt } from './kernel.js';
 
-type ReduceOp = 'ReduceMean' | 'ReduceSum' | 'ReduceMax' | 'ReduceMin' | 'ReduceSumSquare';
+type ReduceOp = Extract<OpType, `Reduce${string}`>;
 
 /** A reduction over the axes named, over all where none are. */
 const reduction =
@@ -18,35 +18,22 @@ const reduction =
 
 const spatial = (x: Tf.Tensor) => x.shape.map((_, axis) => axis).slice(2);
 
-/** Index of the largest element: the first one, or the last. */
-const argMax: Kernel<'ArgMax'> = (call) => {
-  const { tf, node } = call;
-  const x = tensorAt(call, 0);
-  const axis = axisOf(node.attr('axis') as number, x.rank);
-  const last = node.attr('select_last_index') === 1;
-  const found = tf.argMax(last ? tf.reverse(x, axis) : x, axis);
-  const index = last ? tf.sub(tf.scalar((x.shape[axis] as number) - 1, 'int32'), found) : found;
-  return [{ tensor: node.attr('keepdims') ? tf.expandDims(index, axis) : index, dtype: 'int64' }];
-};
-
-/** Inference form: `(x - mean) · γ / √(variance + ε) + β`. */
-const batchNormalization: Kernel<'BatchNormalization'> = (call) => {
-  const { tf, node } = call;
-  if (node.attr('training_mode')) throw lacking(node, 'it is in training mode');
-  const x = tensorAt(call, 0);
-  const channel = (port: number) => tf.reshape(tensorAt(call, port), [-1, ...spatial(x).map(() => 1)]);
-  const factor = tf.div(channel(1), tf.sqrt(tf.add(channel(4), node.attr('epsilon') as number)));
-  return tf.add(tf.mul(tf.sub(x, channel(3)), factor), channel(2));
-};
-
 export const reductions = {
   ReduceMean: reduction((tf, x, axes, keep) => tf.mean(x, axes, keep)),
   ReduceSum: reduction((tf, x, axes, keep) => tf.sum(x, axes, keep)),
   ReduceMax: reduction((tf, x, axes, keep) => tf.max(x, axes, keep)),
   ReduceMin: reduction((tf, x, axes, keep) => tf.min(x, axes, keep)),
   ReduceSumSquare: reduction((tf, x, axes, keep) => tf.sum(tf.square(x), axes, keep)),
-  ArgMax: argMax,
+  ReduceL1: reduction((tf, x, axes, keep) => tf.sum(tf.abs(x), axes, keep)),
+  ReduceL2: reduction((tf, x, axes, keep) => tf.sqrt(tf.sum(tf.square(x), axes, keep))),
+  ReduceLogSum: reduction((tf, x, axes, keep) => tf.log(tf.sum(x, axes, keep))),
+  ReduceLogSumExp: reduction((tf, x, axes, keep) => tf.logSumExp(x, axes, keep)),
+  ReduceProd: reduction((tf, x, axes, keep) => tf.prod(x, axes, keep)),
+  CumSum: (call) => {
+    const x = tensorAt(call, 0);
+    const axis = axisOf(operand(call, 1).numbers[0] as number, x.rank);
+    return call.tf.cumsum(x, axis, call.node.attr('exclusive') === 1, call.node.attr('reverse') === 1);
+  },
   GlobalAveragePool: (call) => call.tf.mean(tensorAt(call, 0), spatial(tensorAt(call, 0)), true),
   GlobalMaxPool: (call) => call.tf.max(tensorAt(call, 0), spatial(tensorAt(call, 0)), true),
-  BatchNormalization: batchNormalization,
 } satisfies { [K in OpType]?: Kernel<K> };
