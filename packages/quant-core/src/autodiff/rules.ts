@@ -1,6 +1,7 @@
 import type { OpType } from '../ir/ops.js';
 import { convGradient } from './conv.js';
 import { type GradientRule, rule } from './rule.js';
+import { attention, rotaryEmbedding } from './rules/attention.js';
 import { convTranspose } from './rules/convTranspose.js';
 import { einsum } from './rules/einsum.js';
 import { elementwiseRules } from './rules/elementwise.js';
@@ -30,6 +31,8 @@ export const gradientRules: { readonly [K in OpType]: GradientRule<K> | null } =
   ConvTranspose: convTranspose,
   Resize: resize,
   Einsum: einsum,
+  Attention: attention,
+  RotaryEmbedding: rotaryEmbedding,
   // Steps, choices and counts.
   Floor: null,
   Ceil: null,

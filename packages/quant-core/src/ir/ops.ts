@@ -189,6 +189,13 @@ export const ops = {
   Where: { inputs: [3, 3] },
   ScatterElements: { inputs: [3, 3], attrs: { axis: int(0), reduction: string('none') } },
   ScatterND: { inputs: [3, 3], attrs: { reduction: string('none') } },
+  // Attention as one operator, of opset 23.
+  Attention: {
+    inputs: [3, 7],
+    outputs: [1, 4],
+    attrs: { is_causal: int(0), kv_num_heads: int(), q_num_heads: int(), qk_matmul_output_mode: int(0), scale: float(), softcap: float(0), softmax_precision: int() },
+  },
+  RotaryEmbedding: { inputs: [3, 4], attrs: { interleaved: int(0), num_heads: int(0), rotary_embedding_dim: int(0) } },
   // Recurrent layers.
   RNN: { ...recurrent, inputs: [3, 6], outputs: [0, 2], attrs: recurrentAttrs },
   GRU: { ...recurrent, inputs: [3, 6], outputs: [0, 2], attrs: { ...recurrentAttrs, linear_before_reset: int(0) } },

@@ -231,6 +231,14 @@ function einsum(node: Node<'Einsum'>, context: BatchContext): readonly (number |
   return [rows];
 }
 
+/** Query, key and value of a sample stand in its row; a mask is the same for all. */
+function attention(node: Node<'Attention'>, context: BatchContext): readonly (number | undefined)[] | string {
+  const mask = node.inputs[3];
+  const own = [0, 1, 2].every((port) => context.rows(node.inputs[port]) === 1) && !node.inputs.slice(4).some(Boolean);
+  if (!own || (mask && (context.rows(mask) !== undefined || (rankOf(mask) === 4 && mask.shape?.[0] !== 1)))) return mixes;
+  return node.outputs.map(() => 1);
+}
+
 /** Time first is the usual layout: samples then stand on the second axis. */
 function recurrent(node: Node<'RNN' | 'GRU' | 'LSTM'>, context: BatchContext): readonly (number | undefined)[] | string {
   const states = node.inputs.slice(1).some((value) => context.rows(value) !== undefined);
@@ -365,6 +373,8 @@ export const batchRules: { [K in OpType]: BatchRule<K> } = {
   Where: elementwise,
   ScatterElements: refused,
   ScatterND: refused,
+  Attention: attention,
+  RotaryEmbedding: (node, context) => (context.rows(node.inputs[0]) === 1 && !node.inputs[3] ? [1] : mixes),
   RNN: recurrent,
   GRU: recurrent,
   LSTM: recurrent,

@@ -37,7 +37,7 @@ async function opened(text: string, batch: number): Promise<Graph> {
   return graph;
 }
 
-const net = (batch: number, tail: string) => `graph g (x: float32[${batch}, 4, 6]) opset 18
+const net = (batch: number, tail: string) => `graph g (x: float32[${batch}, 4, 6]) opset ${tail.includes('Attention') ? 23 : 18}
   c = Conv(x, w=float32[8, 4, 3]#, b=float32[8]#) {pads=[1, 1]}
   r = Relu(c)
   ${tail}
@@ -86,6 +86,7 @@ it.each<[string, string]>([
     'i = InstanceNormalization(r, g=float32[8]{1}, h=float32[8]{0.5})\ne = Elu(i)\ny = LpNormalization(e) {axis=1}',
   ],
   ['what is looked up by sample', 'm, i = TopK(r, k=int64[1]{2}) {axis=1}\nq = GatherElements(r, i) {axis=1}\ny = Add(q, m)'],
+  ['attention in one operator', 'y = Attention(r, r, r) {q_num_heads=2, kv_num_heads=2, scale=0.5}'],
   ['an expansion', 's = ReduceMean(r, a=int64[1]{2})\nq = Expand(s, t=int64[3]{2, 8, 6})\ny = Mul(q, r)'],
 ])('opens %s', async (_, tail) => {
   await opened(net(2, tail), 2);

@@ -1,4 +1,5 @@
 import type { Attrs } from '../../ir/ops.js';
+import { Tensor } from '../../tensor/tensor.js';
 import { at, binary, type GradientCase, type GradientCases, layer, leaf, spaced, unary } from './cases.js';
 
 const conv = (what: string, x: number[], w: number[], attrs: object, bias = true): GradientCase => ({
@@ -86,6 +87,59 @@ export const layerCases: GradientCases = {
     binary('FusedMatMul', leaf(2, 4, 3), leaf(1, 5, 4), { transA: 1, transB: 1 }),
     binary('FusedMatMul', leaf(3, 4), leaf(2, 4, 5), { alpha: 2 }),
   ],
+  Attention: [
+    layer(
+      'Attention',
+      'heads apart',
+      [
+        [2, 2, 3, 4],
+        [2, 2, 5, 4],
+        [2, 2, 5, 3],
+      ],
+      {},
+      23,
+    ),
+    layer(
+      'Attention',
+      'heads in one axis, mask',
+      [
+        [2, 3, 8],
+        [2, 4, 8],
+        [2, 4, 6],
+        [3, 4],
+      ],
+      { q_num_heads: 2, kv_num_heads: 2, scale: 0.7 },
+      23,
+    ),
+    layer(
+      'Attention',
+      'shared keys, causal',
+      [
+        [1, 4, 3, 2],
+        [1, 2, 3, 2],
+        [1, 2, 3, 2],
+      ],
+      { is_causal: 1 },
+      23,
+    ),
+    {
+      what: 'a mask of truth values',
+      leaves: [leaf(1, 2, 3, 2), leaf(1, 2, 3, 2), leaf(1, 2, 3, 2)],
+      body: (b, l) => b.op('Attention', [...l, b.constant(new Tensor('bool', [3, 3], Uint8Array.of(1, 0, 1, 1, 1, 0, 0, 1, 1)))]),
+      opset: 23,
+    },
+  ],
+  RotaryEmbedding: [0, 1].map((interleaved) => ({
+    what: `interleaved ${interleaved}`,
+    leaves: [leaf(1, 2, 3, 4)],
+    body: (b, l) =>
+      b.op(
+        'RotaryEmbedding',
+        [at(l, 0), ...[0.3, 0.8].map((value) => b.constant(Tensor.float32([1, 3, 2], [value, 0.5, 0.9, 0.1, 0.2, 0.7])))],
+        { interleaved },
+      ),
+    opset: 23,
+  })),
   Einsum: [
     layer(
       'Einsum',

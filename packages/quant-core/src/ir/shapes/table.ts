@@ -1,4 +1,5 @@
 import type { OpType } from '../ops.js';
+import { attention } from './attention.js';
 import { einsum } from './einsum.js';
 import * as e from './elementwise.js';
 import * as i from './indexing.js';
@@ -123,6 +124,8 @@ export const shapeRules: { [K in OpType]: ShapeRule<K> } = {
   Where: e.where,
   ScatterElements: m.scatter,
   ScatterND: i.scatterND,
+  Attention: attention,
+  RotaryEmbedding: e.sameFloat,
   RNN: recurrent,
   GRU: recurrent,
   LSTM: recurrent,
