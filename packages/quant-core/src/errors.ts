@@ -45,7 +45,7 @@ export const errorCatalogue = {
   MODEL_DTYPE: { title: 'A tensor has a type that does not fit its use', status: 422, hint: 'Correct the element type of the tensor named and export the model again.', retryable: false },
   MODEL_RUN_FAILED: { title: 'The model could not be run', status: 422, hint: 'The detail holds the message of the runtime, with the node it names.', retryable: false },
   ENGINE_UNAVAILABLE: { title: 'The engine cannot be loaded on this machine', status: 422, hint: 'Leave "engine" at "auto", or install what the detail names.', retryable: false },
-  ENGINE_UNSUPPORTED_OP: { title: 'The engine has no kernel for an operator of the model', status: 422, hint: 'Run the job with "engine": "ort"; the TF.js engine executes the operators of docs/ops.md.', retryable: false },
+  ENGINE_UNSUPPORTED_OP: { title: 'The engine has no kernel for an operator of the model', status: 422, hint: 'Run the job with "engine": "ort". docs/ops.md says which operators TF.js lacks.', retryable: false },
   ENGINE_UNSUPPORTED_TYPE: { title: 'The engine cannot hold an element type of the model', status: 422, hint: 'Run the job with "engine": "ort", or export the model in float32.', retryable: false },
   DATASET_UNREADABLE: { title: 'The dataset cannot be read', status: 422, hint: 'Send .npz/.npy, IDX (.gz, or a zip of pairs), a zip of image folders, or CSV.', retryable: false },
   DATASET_EMPTY: { title: 'The dataset has no samples', status: 422, hint: 'Send at least two samples.', retryable: false },
