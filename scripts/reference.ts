@@ -4,6 +4,7 @@ import type { TSchema } from 'typebox';
 import Type from 'typebox';
 import { describeSchema, JobLimitsSchema, MetadataSchema } from '../packages/contracts/src/index.js';
 import { gradientRules } from '../packages/quant-core/src/autodiff/rules.js';
+import { kernels } from '../packages/quant-core/src/engine/tfjs/kernels/table.js';
 import { layerChoice } from '../packages/quant-core/src/fakequant/presets.js';
 import { newestOpset, oldestOpset } from '../packages/quant-core/src/formats/onnx/read.js';
 import { type OpType, ops, spec } from '../packages/quant-core/src/ir/ops.js';
@@ -48,6 +49,7 @@ export function opsPage(): string {
       'Older forms are brought to those of opset 18 when a model is read. What the optimizer of ONNX Runtime writes (FusedConv, FusedGemm, FusedMatMul, Gelu, BiasGelu, FastGelu, QuickGelu, ' +
         'SkipLayerNormalization, SimplifiedLayerNormalization, Attention without a mask) is expanded, and an If that a known size decides becomes the branch that is taken.',
       'An operator that is not in the list, Loop and Scan among them, stays as it is, in float. Nothing is trained through it, or through one marked "no": layers whose only way to the loss leads there keep their weights. A model in which nothing can be quantized, or whose loss no quantized layer can reach, is refused with the node named. What ONNX says of each operator is checked in [conformance.md](conformance.md).',
+      `The second engine, TF.js, executes all of them but ${listed.filter((op) => !kernels[op]).join(', ')}, and none that is not in the list.`,
       ['| operator | trained through | in the int8 model |', '| --- | --- | --- |', ...rows].join('\n'),
     ].join('\n\n') + '\n'
   );

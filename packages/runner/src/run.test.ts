@@ -49,8 +49,9 @@ describe('a process that works', () => {
     process.env.DATABASE_URL = 'postgresql://secret';
     process.env.REDIS_URL = 'redis://secret';
     process.env.AWS_SECRET_ACCESS_KEY = 'secret';
+    process.env.OCTET_ENGINE = 'ort';
     const { environment, nice } = JSON.parse((await inspect('environment')).producer);
-    expect(environment).toContain('PATH');
+    expect(environment).toEqual(expect.arrayContaining(['PATH', 'OCTET_ENGINE']));
     for (const name of ['DATABASE_URL', 'REDIS_URL', 'AWS_SECRET_ACCESS_KEY']) expect(environment).not.toContain(name);
     expect(nice).toBe(10);
   });
