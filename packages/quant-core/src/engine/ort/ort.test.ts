@@ -219,6 +219,26 @@ describe('shards', () => {
     await threaded.dispose();
   });
 
+  it('finish what they are at before their threads end', async () => {
+    // The runtime ends the whole process when its thread goes away under it.
+    for (let i = 0; i < 5; i++) {
+      const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 4 });
+      const going = threaded.run(parts(4));
+      await new Promise((resolve) => setTimeout(resolve, i));
+      await threaded.dispose();
+      expect(await going).toHaveLength(4);
+    }
+  });
+
+  it('wait for each other', async () => {
+    const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 3 });
+    const [first, second] = [parts(3), parts(3).map((feeds, i) => ({ ...feeds, x: randomTensor(sixteen, 200 + i) }))];
+    const alone = [bits(await threaded.run(first)), bits(await threaded.run(second))];
+    const together = await Promise.all([threaded.run(first), threaded.run(second)]);
+    expect(together.map(bits)).toEqual(alone);
+    await threaded.dispose();
+  });
+
   it('refuse work when their threads are gone', async () => {
     const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 2 });
     await threaded.dispose();

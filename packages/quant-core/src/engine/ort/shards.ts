@@ -12,6 +12,8 @@ class SessionThread {
   private readonly worker = new Worker(new URL('./session-worker.js', import.meta.url), { execArgv: [] });
   private readonly waiting = new Map<number, { resolve: (results: Plain) => void; reject: (error: Error) => void }>();
   private lastId = 0;
+  /** Settles with the last request; the thread answers them in their order. */
+  private idle: Promise<unknown> = Promise.resolve();
   /** Why the thread is gone. */
   private ended: Error | undefined;
 
@@ -35,13 +37,17 @@ class SessionThread {
   request(message: Record<string, unknown>): Promise<Plain> {
     if (this.ended) return Promise.reject(this.ended);
     const id = ++this.lastId;
-    return new Promise((resolve, reject) => {
+    const answer = new Promise<Plain>((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
       this.worker.postMessage({ id, ...message });
     });
+    this.idle = answer.catch(() => undefined);
+    return answer;
   }
 
+  /** Ends the thread when its work is done: the runtime aborts the whole process where a thread ends while it computes. */
   async close(): Promise<void> {
+    await this.idle;
     await this.worker.terminate();
   }
 }
@@ -121,6 +127,7 @@ export class ThreadedShards implements ShardedProgram {
   }
 
   async dispose(): Promise<void> {
+    await this.last;
     await Promise.all(this.threads.map((thread) => thread.close()));
   }
 }
