@@ -91,6 +91,21 @@ class Vit(nn.Module):
         return self.head(self.norm3(x)[:, 0])
 
 
+class Recurrent(nn.Module):
+    """Layers before and behind; those in the middle are frozen, as Octet has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.behind = nn.Linear(3, 4), nn.Linear(6, 2)
+        self.lstm, self.gru = nn.LSTM(4, 3, batch_first=True, bidirectional=True), nn.GRU(6, 6, batch_first=True)
+        for frozen in (self.lstm, self.gru):
+            frozen.requires_grad_(False)
+
+    def forward(self, x):
+        sequence, last = self.gru(self.lstm(torch.relu(self.before(x)))[0])
+        return self.behind(sequence.mean(1) + last[0])
+
+
 class Unet(nn.Module):
     """Down, up by interpolation to the size of the skip, joined."""
 
@@ -143,6 +158,7 @@ CASES = {
     "BERT, opset 17": (Bert(), ["ids", "mask"], 17),
     "ViT, opset 11": (Vit(), [(2, 3, 8, 8)], 11),
     "ViT, opset 17": (Vit(), [(2, 3, 8, 8)], 17),
+    "recurrent layers": (Recurrent(), [(2, 4, 3)], 14),
     "U-Net, open batch": (Unet(), [(2, 2, 5, 7)], 16),
 }
 

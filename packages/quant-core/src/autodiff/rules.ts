@@ -10,6 +10,7 @@ import { matmulRules } from './rules/matmul.js';
 import { movementRules } from './rules/movement.js';
 import { normalisationRules } from './rules/normalisation.js';
 import { poolRules } from './rules/pool.js';
+import { recurrentRules } from './rules/recurrent.js';
 import { reduceRules } from './rules/reduce.js';
 import { resize } from './rules/resize.js';
 
@@ -27,6 +28,7 @@ export const gradientRules: { readonly [K in OpType]: GradientRule<K> | null } =
   ...normalisationRules,
   ...movementRules,
   ...indexingRules,
+  ...recurrentRules,
   Conv: rule(convGradient),
   ConvTranspose: convTranspose,
   Resize: resize,
@@ -59,8 +61,5 @@ export const gradientRules: { readonly [K in OpType]: GradientRule<K> | null } =
   QuantizeLinear: null,
   DequantizeLinear: null,
   // Executed, not trained through.
-  RNN: null,
-  GRU: null,
-  LSTM: null,
   Opaque: null,
 };

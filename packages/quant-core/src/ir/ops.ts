@@ -54,7 +54,7 @@ const unary = { inputs: [1, 1] } as const;
 const binary = { inputs: [2, 2] } as const;
 const variadic = { inputs: [1, Number.POSITIVE_INFINITY] } as const;
 const recurrentAttrs = { activation_alpha: floats(), activation_beta: floats(), activations: strings(), clip: float(), direction: string('forward'), hidden_size: int(), layout: int(0) } as const;
-const recurrent = { outputs: [0, 3], floatReason: 'it carries a state from step to step, is executed in float and not trained' } as const;
+const recurrent = { outputs: [0, 3], floatReason: 'it carries a state from step to step; its weights are frozen, layers before it are trained' } as const;
 
 export const ops = {
   // Layers with weights.

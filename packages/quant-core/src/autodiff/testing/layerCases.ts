@@ -1,5 +1,6 @@
+import type { GraphBuilder } from '../../ir/builder.js';
 import type { Attrs } from '../../ir/ops.js';
-import { Tensor } from '../../tensor/tensor.js';
+import { sizeOf, Tensor } from '../../tensor/tensor.js';
 import { at, binary, type GradientCase, type GradientCases, layer, leaf, spaced, unary } from './cases.js';
 
 const conv = (what: string, x: number[], w: number[], attrs: object, bias = true): GradientCase => ({
@@ -17,6 +18,34 @@ const pool = (op: 'MaxPool' | 'AveragePool', what: string, x: number[], attrs: o
   leaves: [spaced(...x)],
   body: (b, l) => b.op(op, [at(l, 0)], attrs as never),
 });
+
+/** Three steps, two samples, three features, two hidden units; the gradient of input and first states, through the outputs named. */
+const recurrent = (
+  op: 'RNN' | 'GRU' | 'LSTM',
+  gates: number,
+  direction: string,
+  attrs: object = {},
+  outputs: readonly number[] = [0],
+): GradientCase => {
+  const directions = direction === 'bidirectional' ? 2 : 1;
+  const wave = (b: GraphBuilder, ...shape: number[]) =>
+    b.constant(
+      Tensor.float32(
+        shape,
+        Float32Array.from({ length: sizeOf(shape) }, (_, i) => Math.sin(i * 1.7 + gates)),
+      ),
+    );
+  return {
+    what: `${direction}, outputs ${outputs} ${JSON.stringify(attrs)}`,
+    leaves: [leaf(3, 2, 3), leaf(directions, 2, 2), ...(op === 'LSTM' ? [leaf(directions, 2, 2)] : [])],
+    body: (b, [x, ...states]) => {
+      const weights = [wave(b, directions, gates * 2, 3), wave(b, directions, gates * 2, 2), wave(b, directions, gates * 4)];
+      const node = b.node(op, [x, ...weights, undefined, ...states], { hidden_size: 2, direction, ...attrs }, op === 'LSTM' ? 3 : 2);
+      const flat = outputs.map((port) => b.op('Reshape', [node.output(port), b.ints([-1])]));
+      return b.op('Concat', flat, { axis: 0 });
+    },
+  };
+};
 
 /** Layers, matrix products and pooling. */
 export const layerCases: GradientCases = {
@@ -140,6 +169,13 @@ export const layerCases: GradientCases = {
       ),
     opset: 23,
   })),
+  RNN: [recurrent('RNN', 1, 'forward'), recurrent('RNN', 1, 'bidirectional', {}, [0, 1])],
+  GRU: [
+    recurrent('GRU', 3, 'forward'),
+    recurrent('GRU', 3, 'bidirectional', { linear_before_reset: 1 }),
+    recurrent('GRU', 3, 'reverse', {}, [1]),
+  ],
+  LSTM: [recurrent('LSTM', 4, 'forward'), recurrent('LSTM', 4, 'bidirectional', {}, [0, 1, 2]), recurrent('LSTM', 4, 'reverse', {}, [2])],
   Einsum: [
     layer(
       'Einsum',
