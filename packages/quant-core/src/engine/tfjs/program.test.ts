@@ -61,6 +61,16 @@ describe('a program', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
+  it('a value that is handed on outlives the one it was', async () => {
+    const graph = graphOf(
+      'graph g (x: float32[2, 3]) opset 18\na = Relu(x)\nb = Identity(a)\nc = Cast(b) {to=float32}\ny = Neg(c)\nreturn y, b',
+    );
+    const feeds = randomFeeds(graph);
+    const program = await engine.compile(graph, train);
+    expect(difference(await runGraph(graph, feeds), await program.run(feeds))).toBe(0);
+    await program.dispose();
+  });
+
   it('refuses what does not fit its inputs', async () => {
     const program = await engine.compile(layers(), train);
     const refused = async (feeds: Record<string, Tensor>) => (await failure('MODEL_RUN_FAILED', () => program.run(feeds))).message;
