@@ -317,6 +317,16 @@ describe('what goes through unchanged', () => {
     expect(model.graph?.node?.[0]?.output).toEqual(['', 'y']);
   });
 
+  it('keeps outputs that nobody reads where the operator wants them', async () => {
+    const ones = Tensor.float32([3], [1, 1, 1]);
+    const before = modelBytes({
+      nodes: [node('BatchNormalization', ['x', 's', 'b', 'm', 'v'], ['y', 'mean', 'var'], [int('training_mode', 1)])],
+      initializers: { s: ones, b: ones, m: ones, v: ones },
+    });
+    const feeds: Record<string, [number[], number[]]> = { x: [ramp(6), [2, 3]] };
+    expect(await runModel(writeOnnx(readOnnx(before)), feeds)).toEqual(await runModel(before, feeds));
+  });
+
   it('keeps the types of outputs that are no tensors', () => {
     const sequence = { name: 'y', type: {} };
     // TypeProto.sequence_type { elem_type { tensor_type { elem_type: 1 } } }

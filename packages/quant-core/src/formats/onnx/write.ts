@@ -123,11 +123,9 @@ function nodeProto(node: Node, graph: Graph, origin: OnnxOrigin | undefined, nam
   return proto;
 }
 
-/** An output that the operator need not give, or that the file left out. */
+/** An output of an operator that need not give any, or that the file left out. (BatchNormalization in training wants all of its.) */
 function mayBeLeftOut(node: Node, port: number, source: OnnxNode | undefined): boolean {
-  if (source) return (source.proto.output?.[port] ?? '') === '';
-  const [least, most] = spec(node.op).outputs ?? [1, 1];
-  return port >= least && most < Number.POSITIVE_INFINITY;
+  return source ? (source.proto.output?.[port] ?? '') === '' : spec(node.op).outputs?.[0] === 0;
 }
 
 const isUsed = (value: Value, graph: Graph) => value.readers.length > 0 || graph.outputs.includes(value);
