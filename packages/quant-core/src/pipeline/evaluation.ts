@@ -73,8 +73,9 @@ export class Evaluator {
     const full = plan.weights.filter(
       (point) => 2 * Math.max(point.grid.qmax, -point.grid.qmin) * Math.max(...plan.groups.map((group) => group.grid.qmax)) > int16Max,
     );
-    if (!full.length || process.arch !== 'x64' || hasInt8Dot(cpu) !== false) return;
     const { engine, threads } = this.context;
+    const measurable = process.arch === 'x64' && hasInt8Dot(cpu) === false && 'onnxruntime' in engine.versions;
+    if (!full.length || !measurable) return;
     const program = await engine.load(candidate.path, { threads, mode: 'infer', saturatingIntegers: true });
     try {
       const outputs = await this.collect(program, this.data.evaluationSamples, this.data.evaluationIndices, 'evaluate');

@@ -36,7 +36,7 @@ export function isSlowByItself({ latency, runtime }: Pick<Report, 'latency' | 'r
 export function latencyNote(latency: Times, runtime: Report['runtime'], cpu: Cpu): string | null {
   const dot = hasInt8Dot(cpu);
   if (!isSlower(latency)) {
-    return dot === false
+    return dot === false && runtime.integerNodes > 0
       ? 'This processor has no 8-bit dot product (VNNI or alike); on one that has, int8 is faster than measured here.'
       : null;
   }
