@@ -8,6 +8,7 @@ import { Tensor } from '../../tensor/tensor.js';
 import type { CompileOptions, Engine, Program, ShardedProgram } from '../engine.js';
 import { SequentialShards } from '../sequential.js';
 import { lowerToBlocked } from './blocked.js';
+import { orderGradients } from './order.js';
 import { probeBlock } from './probe.js';
 import { ThreadedShards } from './shards.js';
 
@@ -24,6 +25,8 @@ function sessionOptions(options: CompileOptions): SessionOptions {
     interOpNumThreads: 1,
     graphOptimizationLevel: 'all',
     logSeverityLevel: 3,
+    // A pattern would be allocated beside the memory of the first run, which is never given back: twice the memory, and no faster.
+    ...(options.mode === 'train' ? { enableMemPattern: false } : {}),
     ...(options.optimizedModelPath ? { optimizedModelFilePath: options.optimizedModelPath } : {}),
     ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
     extra: {
@@ -105,9 +108,9 @@ export class OrtEngine implements Engine {
   private async lowered(graph: Graph): Promise<Uint8Array> {
     this.block ??= probeBlock(this.ort, sessionOptions({ threads: 1, mode: 'train' }));
     const block = await this.block;
-    if (block === undefined) return writeOnnx(graph);
     const copy = graph.clone();
-    lowerToBlocked(copy, block);
+    if (block !== undefined) lowerToBlocked(copy, block);
+    orderGradients(copy);
     return writeOnnx(copy);
   }
 
