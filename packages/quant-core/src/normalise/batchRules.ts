@@ -201,19 +201,29 @@ function tile(node: Node<'Tile'>, context: BatchContext): readonly (number | und
   return repeats?.[0] === 1 ? along(node, context) : 'repeats samples, or as often as is not constant';
 }
 
-/** The first axis keeps its size; sizes that name it are cut down to the others. */
+/**
+ * The first axis keeps its size. Sizes, which would name it, are written as the scales that give them (and not as sizes of named axes: ONNX
+ * Runtime's optimizer loses the names when it moves a transpose across).
+ */
 function resize(node: Node<'Resize'>, context: BatchContext): readonly (number | undefined)[] | string {
   const [input, output] = [node.input(0).shape, node.output().shape];
   if (node.attr('axes')) return awayFromFirst(node, context, node.attr('axes'));
   if (!input || !output || input[0] !== output[0] || node.attr('keep_aspect_ratio_policy') !== 'stretch') return mixes;
-  const sizes = node.inputs[3]?.constant?.size ? ints(node.inputs[3]) : undefined;
-  if (node.inputs[3]?.constant?.size !== 0 && node.inputs[3] && !sizes) return 'resizes to a size that is not constant';
-  if (sizes)
-    context.edit(() => {
-      node.setInput(3, context.constant(node.input(3).name, Tensor.ints(sizes.slice(1))));
-      node.attrs = { ...node.attrs, axes: sizes.slice(1).map((_, i) => i + 1) };
-    });
+  if (node.inputs[3]) {
+    const scales = scalesBetween(input, ints(node.inputs[3]));
+    if (!scales) return 'resizes to a size that is not constant';
+    context.edit(() =>
+      node.setInputs([node.input(0), node.inputs[1], context.constant(`${node.name}_scales`, Tensor.float32([scales.length], scales))]),
+    );
+  }
   return along(node, context);
+}
+
+/** Scales that give exactly the sizes `to`, in the arithmetic of the runtime. */
+function scalesBetween(from: readonly Dim[], to: readonly number[] | undefined): number[] | undefined {
+  const scales = to?.map((size, axis) => Math.fround(size / (from[axis] as number)));
+  const exact = scales?.every((scale, axis) => Math.floor(Math.fround((from[axis] as number) * scale)) === to?.[axis]);
+  return exact ? scales : undefined;
 }
 
 /** The samples stand on the first axis of every operand that has any, under a letter that the output begins with. */

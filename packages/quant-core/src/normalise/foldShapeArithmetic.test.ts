@@ -37,19 +37,6 @@ it('makes constants of sizes that are numbers', async () => {
   expect(lines[0]).toBe('y: float32[N, 2, 6] = Slice(x, start=int64[1]{0}, half_known=int64[1]{2}, axes=int64[1]{1})');
 });
 
-it('writes the sizes of a Resize without the open one', async () => {
-  const lines = await expectSameAfter(
-    `graph g (x: float32[N, 2, 3, 4], skip: float32[N, 5, 6, 8]) opset 18
-    n = Shape(x) {end=2}
-    hw = Shape(skip) {start=2}
-    t = Concat(n, hw) {axis=0}
-    y = Resize(x, _, _, t) {mode="linear"}
-    return y`,
-    fold,
-  );
-  expect(lines[0]).toBe('y: float32[N, 2, 6, 8] = Resize(x, _, _, y_sizes=int64[3]{2, 6, 8}) {mode="linear", axes=[1, 2, 3]}');
-});
-
 it('writes Expand and Slice without the open size', async () => {
   const lines = await expectSameAfter(
     `graph g (x: float32[N, 1]) opset 18

@@ -10,7 +10,7 @@ import { sweep } from './match.js';
 const toTheEnd = Number.MAX_SAFE_INTEGER;
 
 /**
- * Sizes that the model computes but that are known: whole numbers become constants, and the targets of Reshape, Expand, Resize and Slice
+ * Sizes that the model computes but that are known: whole numbers become constants, and the targets of Reshape, Expand and Slice
  * that hold an open size are written so that they need not know it (`[N, 784]` as `[0, 784]`).
  */
 export const foldShapeArithmetic: Pass = {
@@ -20,7 +20,6 @@ export const foldShapeArithmetic: Pass = {
       if (toConstant(graph, node, known)) return true;
       if (node.is('Reshape')) return setTarget(graph, node, 1, known, reshapeTarget(node));
       if (node.is('Expand')) return setTarget(graph, node, 1, known, expandTarget(node));
-      if (node.is('Resize')) return namedSizes(graph, node, known);
       if (node.is('Slice'))
         return [1, 2].map((port) => setTarget(graph, node, port, known, slicePositions(node, port, known))).includes(true);
       return false;
@@ -85,20 +84,6 @@ function expandTarget(node: Node<'Expand'>): number[] | undefined {
     return at >= 0 && alwaysEqual(dim, from[at] as Dim) ? 1 : undefined;
   });
   return target.every((dim) => dim !== undefined) ? target : undefined;
-}
-
-/** Sizes of a Resize that hold open ones: only the axes that get a new size are named. */
-function namedSizes(graph: Graph, node: Node<'Resize'>, known: KnownElements): boolean {
-  const sizes = node.inputs[3];
-  const given = sizes && !sizes.constant ? known.get(sizes) : undefined;
-  const { shape } = node.input(0);
-  if (!given || !shape || node.attr('axes') || node.attr('keep_aspect_ratio_policy') !== 'stretch') return false;
-  const axes = given.flatMap((dim, axis) => (typeof dim === 'number' ? [axis] : []));
-  const stays = given.every((dim, axis) => typeof dim === 'number' || alwaysEqual(dim, shape[axis] as Dim));
-  if (!stays || axes.length === 0) return false;
-  node.setInput(3, graph.constant(`${node.name}_sizes`, Tensor.ints(axes.map((axis) => given[axis] as number))));
-  node.attrs = { ...node.attrs, axes };
-  return true;
 }
 
 /** Starts or ends counted from the end of their axis, where they are given by its size. */

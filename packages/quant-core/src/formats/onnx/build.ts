@@ -263,6 +263,8 @@ function connect(node: Node, inputs: readonly string[], values: ReadonlyMap<stri
           { node: node.name, op: node.opName, tensor: name },
         );
       }
+      // Before opset 13 a Resize cannot leave out what it does not use, and many exporters still write it empty.
+      if (node.op === 'Resize' && value.constant?.size === 0) return undefined;
       return value;
     }),
   );

@@ -54,8 +54,7 @@ function checkType(node: Node, value: Value, port: number): void {
 /** Empty lists of sizes and axes are in use (a Reshape to a scalar); weights without elements are not. */
 function checkSize(node: Node, value: Value): void {
   const shape = value.constant?.shape ?? [];
-  // Resize of opset 11 to 12 cannot leave out what it does not use.
-  if (!shape.includes(0) || (shape.length === 1 && value.dtype === 'int64') || node.op === 'Concat' || node.op === 'Resize') return;
+  if (!shape.includes(0) || (shape.length === 1 && value.dtype === 'int64') || node.op === 'Concat') return;
   throw new OctetError(
     'MODEL_SHAPE',
     `The tensor "${value.name}" read by ${node.op} node "${node.name}" has the shape [${shape}] and so no elements.`,
