@@ -281,7 +281,9 @@ function assemble(
       node: node.name,
       op: node.opName,
       reason:
-        node.op === 'Opaque' ? 'the operator is not in the list of docs/ops.md' : 'no integer kernel, or an input that is not quantized',
+        node.op === 'Opaque'
+          ? 'the operator is not in the list of docs/ops.md'
+          : (spec(node.op).floatReason ?? 'no integer kernel, or an input that is not quantized'),
     });
   }
   return { activations, groups, weights, biases, integer: [...integer].map((node) => node.name), float };

@@ -33,7 +33,8 @@ export interface PreparedModel {
   locked: boolean;
 }
 
-const quantizedOp = /^(QuantizeLinear|DequantizeLinear|DynamicQuantizeLinear|QLinear.*|.*Integer.*|QGemm|QAttention)$/;
+const quantizedOp =
+  /^(QuantizeLinear|DequantizeLinear|DynamicQuantize.*|QLinear.*|.*Integer.*|QGemm|QAttention|QMoE|QEmbed.*|QOrdered.*|MatMulNBits|MatMulBnb4|GatherBlockQuantized)$/;
 
 /**
  * Read a model and bring it to normal form. Throws MODEL_* errors for files that are no model, are quantized already, or do

@@ -100,6 +100,12 @@ export async function trainModel(
   for (;;) {
     const next = await steps.next();
     if (next.done) {
+      const { unreached } = next.value;
+      if (unreached.length)
+        context.warn(
+          'NOT_TRAINED',
+          `${unreached.length === 1 ? 'One weight was' : `${unreached.length} weights were`} not trained, because an operator without a gradient stands behind: ${unreached.slice(0, 5).join(', ')}${unreached.length > 5 ? ', …' : ''}.`,
+        );
       const graph = model.graph.clone();
       unpackParameters(graph, parameterLayout(graph), next.value.parameters);
       return { ...next.value, graph, loss };

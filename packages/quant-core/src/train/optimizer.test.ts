@@ -11,8 +11,16 @@ const gradients = [
   [-0.7, 0, 2.5, 1e-3],
 ];
 
+const layout = {
+  slots: [
+    { name: 'first', shape: [3], offset: 0, size: 3 },
+    { name: 'last', shape: [1], offset: 3, size: 1 },
+  ],
+  size: 4,
+};
+
 /** Parameters after each of three updates, run by ONNX Runtime; each gradient split over `shards` parts whose mean it is. */
-async function updates(spec: OptimizerSpec, learningRate: number, shards = 1): Promise<number[][]> {
+async function updates(spec: OptimizerSpec, learningRate: number, shards = 1, unreached: string[] = []): Promise<number[][]> {
   const vector = (values: ArrayLike<number>) => Tensor.float32([values.length], values);
   const names = optimizerState(spec.kind);
   let parameters = vector(start);
@@ -20,7 +28,7 @@ async function updates(spec: OptimizerSpec, learningRate: number, shards = 1): P
   const after: number[][] = [];
   for (const [t, gradient] of gradients.entries()) {
     const parts = Array.from({ length: shards }, (_, shard) => gradient.map((g) => g + (shards === 1 ? 0 : shard === 0 ? 0.5 : -0.5)));
-    const results = await runGraph(buildUpdate(spec, start.length, shards), {
+    const results = await runGraph(buildUpdate(spec, layout, shards, unreached), {
       [updateNames.parameters]: parameters,
       ...Object.fromEntries(parts.map((part, shard) => [updateNames.gradient(shard), vector(part)])),
       ...Object.fromEntries(names.map((name, i) => [name, state[i] as Tensor])),
@@ -82,6 +90,14 @@ describe('updates as PyTorch makes them', () => {
       [0.482353956, -0.996557295, 1.99608612, 0.265103012],
       [0.478793412, -1.00162613, 1.99203169, 0.269045234],
     ]);
+  });
+
+  it('decays no tensor that gets no gradient', async () => {
+    const [all, without] = [await updates(sgd, 0.1), await updates(sgd, 0.1, 1, ['last'])];
+    expect(without.map((row) => row.slice(0, 3))).toEqual(all.map((row) => row.slice(0, 3)));
+    const plain = await updates({ ...sgd, weightDecay: 0 }, 0.1);
+    expect(without.map((row) => row[3])).toEqual(plain.map((row) => row[3]));
+    expect(plain.map((row) => row[3])).not.toEqual(all.map((row) => row[3]));
   });
 
   it('takes the mean of the gradients of the shards', async () => {

@@ -37,6 +37,7 @@ export function update(
   gradient: Value,
   state: readonly Value[],
   feeds: Record<string, Value>,
+  decay: Value,
 ): { parameters: Value; state: Value[] } {
   let g = gradient;
   if (spec.clipGradient !== undefined) {
@@ -44,7 +45,7 @@ export function update(
     const share = b.op('Div', [b.scalar(spec.clipGradient), b.op('Add', [norm, b.scalar(1e-6)])]);
     g = b.op('Mul', [g, b.op('Min', [share, b.scalar(1)])]);
   }
-  if (spec.weightDecay > 0) g = b.op('Add', [g, b.op('Mul', [parameters, b.scalar(spec.weightDecay)])]);
+  if (spec.weightDecay > 0) g = b.op('Add', [g, b.op('Mul', [parameters, decay])]);
   const rate = feeds[optimizerFeeds.learningRate] as Value;
   if (spec.kind === 'sgd') {
     const velocity = b.op('Add', [b.op('Mul', [state[0], b.scalar(spec.momentum)]), g]);

@@ -40,6 +40,6 @@ export async function findLearningRate(
       break;
     }
   }
-  const share = lowestBits >= 8 ? 1 / 40 : 1 / 5;
+  const share = lowestBits >= 8 ? 1 / 40 : 1 / 2;
   return Number((bearable * share).toPrecision(2));
 }

@@ -43,6 +43,8 @@ export interface TrainingStep {
   graph: Graph;
   /** Names of the activations whose ranges are reported, in order. */
   observed: string[];
+  /** Names of the trained tensors that the loss does not depend on, or only through operators without a gradient. */
+  unreached: string[];
 }
 
 /** Activations whose range is looked at: those that do not merely repeat the range of another member of their group, nor learn it. */
@@ -130,7 +132,8 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
     );
   }
   inferShapes(graph);
-  return { graph, observed: observed.map(({ point }) => point.value) };
+  const unreached = spec.layout.slots.flatMap(({ name }, index) => (gradients.has(forward.parameters[index] as Value) ? [] : [name]));
+  return { graph, observed: observed.map(({ point }) => point.value), unreached };
 }
 
 /** The real ends of the grid of a clipped or learned weight, broadcast over its channels; absent where no value can lie outside. */

@@ -48,6 +48,8 @@ export class Stepper {
     private readonly updater: Program,
     /** Names of the observed activations, in the order of `StepResult.observed`. */
     readonly observed: readonly string[],
+    /** Names of the trained tensors that get no gradient, and stay what they are. */
+    readonly unreached: readonly string[],
   ) {
     this.stateNames = optimizerState(optimizer.kind);
   }
@@ -59,9 +61,9 @@ export class Stepper {
     optimizer: OptimizerSpec,
     feeds: BatchFeedSpec,
   ): Promise<Stepper> {
-    const updater = await engine.compile(buildUpdate(optimizer, spec.layout.size, spec.shards), { threads: 1, mode: 'train' });
-    const { observed } = buildTrainingStep({ ...spec, batch: spec.batch / spec.shards, observe: true });
-    return new Stepper(engine, threads, spec, optimizer, feeds, updater, observed);
+    const { observed, unreached } = buildTrainingStep({ ...spec, batch: spec.batch / spec.shards, observe: true });
+    const updater = await engine.compile(buildUpdate(optimizer, spec.layout, spec.shards, unreached), { threads: 1, mode: 'train' });
+    return new Stepper(engine, threads, spec, optimizer, feeds, updater, observed, unreached);
   }
 
   /** Fresh optimizer state. */

@@ -35,6 +35,8 @@ export interface TrainResult {
   observersFrozenAtStep: number;
   /** How many scales were trained. */
   learnedScales: number;
+  /** Names of the weights that the loss cannot reach: they stayed what they were. */
+  unreached: readonly string[];
   stepsPerEpoch: number;
   samplesPerSecond: number;
   learningRate: number;
@@ -221,6 +223,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     bestEpoch: best.epoch,
     observersFrozenAtStep: frozenAt,
     learnedScales: learned.size,
+    unreached: stepper.unreached,
     stepsPerEpoch,
     samplesPerSecond: clock.seconds ? clock.samples / clock.seconds : 0,
     learningRate: base,

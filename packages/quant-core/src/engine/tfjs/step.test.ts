@@ -182,7 +182,7 @@ describe.each(engines.map((engine) => [engine.backend, engine] as const))('a tra
       ...Object.fromEntries(names.map((name) => [name, vector()])),
       ...Object.fromEntries(Object.entries(learningRateFeeds(optimizer, 0.1, 3)).map(([name, value]) => [name, Tensor.scalar(value)])),
     };
-    const graph = buildUpdate(optimizer, size, 2);
+    const graph = buildUpdate(optimizer, { slots: [], size }, 2);
     expect(difference(await run(ort, graph, feeds), await run(engine, graph, feeds))).toBeLessThan(1e-5);
   });
 
