@@ -149,14 +149,11 @@ class Vit(nn.Module):
         self.blocks = nn.Sequential(*(TransformerBlock(dim, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
         self.classify = Linear(dim, 10)
-        # What Octet leaves as it is: the table of positions, the affine part of layer norm, and the Add behind a MatMul.
+        # What Octet leaves as it is: the table of positions.
         self.position.requires_grad_(False)
-        for name, module in self.named_modules():
+        for module in self.modules():
             if isinstance(module, nn.LayerNorm):
                 module.qconfig = None
-                module.requires_grad_(False)
-            if isinstance(module, nn.Linear) and name.startswith('blocks.'):
-                module.bias.requires_grad_(False)
 
     def pairs(self):
         return []

@@ -1,4 +1,4 @@
-import type { Graph, Value } from '../ir/graph.js';
+import type { Graph, Node, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import { Tensor } from '../tensor/tensor.js';
 
@@ -17,15 +17,35 @@ export interface ParameterLayout {
   size: number;
 }
 
-/** The constants that are trained: float32 weights and biases of layers, and slopes of PRelu. */
+/** Ports whose constants are trained besides the weights and biases of layers. */
+const trainedPorts: Readonly<Record<string, readonly number[]>> = {
+  PRelu: [1],
+  LayerNormalization: [1, 2],
+  InstanceNormalization: [1, 2],
+  GroupNormalization: [1, 2],
+  RMSNormalization: [1],
+  Gather: [0],
+};
+
+/** Ports of a node that may hold a trained constant. */
+function portsOf(node: Node): readonly (number | undefined)[] {
+  const facts = spec(node.op);
+  if (facts.weight !== undefined) return [facts.weight, facts.bias];
+  // The bias of a MatMul stands in an Add of its own; other constants that are added, such as masks, are none of training's.
+  if (node.op === 'Add') {
+    const port = [0, 1].find((at) => node.inputs[at]?.constant?.shape.length === 1);
+    return port !== undefined && node.inputs[1 - port]?.producer?.op === 'MatMul' ? [port] : [];
+  }
+  return trainedPorts[node.op] ?? [];
+}
+
+/** The constants that are trained: float32 weights and biases of layers and norms, slopes of PRelu, tables of embeddings. */
 export function parameterLayout(graph: Graph): ParameterLayout {
   const slots: ParameterSlot[] = [];
   const seen = new Set<Value>();
   let offset = 0;
   for (const node of graph.nodes) {
-    const facts = spec(node.op);
-    const ports = node.op === 'PRelu' ? [1] : [facts.weight, facts.bias];
-    for (const port of ports) {
+    for (const port of portsOf(node)) {
       const value = port === undefined ? undefined : node.inputs[port];
       if (!value?.constant || value.dtype !== 'float32' || seen.has(value)) continue;
       seen.add(value);
