@@ -19,7 +19,7 @@ const overhead = { least: 0.8, usual: 1.6 };
 /** Vectors as long as the parameters that a job keeps: values, gradients, optimizer, the best epoch, copies on their way. */
 const parameterCopies = 12;
 
-export interface MemoryEstimate {
+interface MemoryEstimate {
   /** What a training job of this kind usually takes. */
   usualBytes: number;
   /** What it cannot do without. */
@@ -27,7 +27,7 @@ export interface MemoryEstimate {
 }
 
 /** Memory that training with batches of `batch` takes, from the values that are alive in the compiled step. */
-export function estimateTraining(
+function estimateTraining(
   model: PreparedModel,
   plan: QuantPlan,
   context: Context,
