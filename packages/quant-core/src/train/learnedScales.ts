@@ -25,7 +25,7 @@ export function learnedScales(plan: QuantPlan, scales: Recipe['training']['scale
 }
 
 /** Change of a scale in one step at the start of the schedule, as a share of it. */
-const relativeRate = Number(process.env.LSQ_RATE ?? 0.002);
+const relativeRate = 0.002;
 const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-12 };
 
 /** Zero point of a learned group, and the largest scale that spans no more than what was seen. */
