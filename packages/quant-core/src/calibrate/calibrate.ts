@@ -69,7 +69,7 @@ export async function calibrate(
             },
           );
         }
-        tap.observer.observe(values);
+        tap.observer.observe(values, batch);
         tap.average.update(batch);
       }
       samples += x.shape[0] as number;

@@ -10,7 +10,7 @@ const grid = (bits: number): QuantGrid => ({ dtype: 'uint8', qmin: 0, qmax: 2 **
 function watched(observer: Observer, batches: readonly Float32Array[], percentile = 99.99): RangeObserver {
   const recipe = defaultRecipe();
   const watcher = createObserver({ ...recipe, calibration: { ...recipe.calibration, observer, percentile } });
-  for (const batch of batches) watcher.observe(batch);
+  for (const batch of batches) watcher.observe(batch, extremes(batch));
   return watcher;
 }
 
@@ -90,7 +90,7 @@ describe('moving average', () => {
 describe('Histogram', () => {
   it('keeps every count when it widens', () => {
     const histogram = new Histogram();
-    for (const batch of [numbers.map((x) => x / 1000), numbers, numbers.map((x) => x * 100)]) histogram.add(batch);
+    for (const batch of [numbers.map((x) => x / 1000), numbers, numbers.map((x) => x * 100)]) histogram.add(batch, extremes(batch));
     expect(histogram.total).toBe(3 * numbers.length);
     expect(histogram.counts.reduce((a, b) => a + b)).toBe(3 * numbers.length);
     expect(histogram.limit).toBe(2 ** 31 / 2 ** 20);

@@ -3,7 +3,8 @@ import { affineFromRange, dequantizeValue, type QuantGrid, quantizeValue, type R
 
 /** Watches the values of one activation, batch by batch, and says which range to quantize. */
 export interface RangeObserver {
-  observe(values: Float32Array): void;
+  /** `batch` is the range of `values`, which the caller knows already. */
+  observe(values: Float32Array, batch: Range): void;
   range(grid: QuantGrid): Range;
 }
 
@@ -24,8 +25,7 @@ export function extremes(values: Float32Array): Range {
 class MinMaxObserver implements RangeObserver {
   private seen: Range = { min: 0, max: 0 };
 
-  observe(values: Float32Array): void {
-    const { min, max } = extremes(values);
+  observe(_values: Float32Array, { min, max }: Range): void {
     this.seen = { min: Math.min(this.seen.min, min), max: Math.max(this.seen.max, max) };
   }
 
@@ -56,8 +56,8 @@ export class MovingAverage {
 class MovingAverageObserver implements RangeObserver {
   private readonly average = new MovingAverage();
 
-  observe(values: Float32Array): void {
-    this.average.update(extremes(values));
+  observe(_values: Float32Array, batch: Range): void {
+    this.average.update(batch);
   }
 
   range(): Range {
@@ -78,8 +78,7 @@ export class Histogram {
   total = 0;
   seen: Range = { min: 0, max: 0 };
 
-  add(values: Float32Array): void {
-    const { min, max } = extremes(values);
+  add(values: Float32Array, { min, max }: Range): void {
     this.seen = { min: Math.min(this.seen.min, min), max: Math.max(this.seen.max, max) };
     while (Math.max(-min, max) >= this.limit) this.widen();
     const perUnit = binCount / this.limit;
@@ -141,8 +140,8 @@ function squaredError(histogram: Histogram, range: Range, grid: QuantGrid): numb
 class HistogramObserver implements RangeObserver {
   private readonly histogram = new Histogram();
 
-  observe(values: Float32Array): void {
-    this.histogram.add(values);
+  observe(values: Float32Array, batch: Range): void {
+    this.histogram.add(values, batch);
   }
 
   range(grid: QuantGrid): Range {
@@ -170,8 +169,8 @@ class PercentileObserver implements RangeObserver {
 
   constructor(private readonly percentile: number) {}
 
-  observe(values: Float32Array): void {
-    this.histogram.add(values);
+  observe(values: Float32Array, batch: Range): void {
+    this.histogram.add(values, batch);
   }
 
   range(): Range {
@@ -202,8 +201,8 @@ class PercentileObserver implements RangeObserver {
 class EntropyObserver implements RangeObserver {
   private readonly histogram = new Histogram();
 
-  observe(values: Float32Array): void {
-    this.histogram.add(values);
+  observe(values: Float32Array, batch: Range): void {
+    this.histogram.add(values, batch);
   }
 
   range(grid: QuantGrid): Range {
