@@ -41,6 +41,17 @@ function channelRanges(data: Float32Array, shape: readonly number[], axis: numbe
   const channels = channelCount(shape, axis);
   const min = new Float64Array(channels).fill(Number.POSITIVE_INFINITY);
   const max = new Float64Array(channels).fill(Number.NEGATIVE_INFINITY);
+  // Channels that lie side by side, as in the weights of a MatMul: runs of one element would cost a call each, at every step of training.
+  if (axis !== undefined && axis === shape.length - 1) {
+    for (let start = 0; start < data.length; start += channels) {
+      for (let channel = 0; channel < channels; channel++) {
+        const v = data[start + channel] as number;
+        if (v < (min[channel] as number)) min[channel] = v;
+        if (v > (max[channel] as number)) max[channel] = v;
+      }
+    }
+    return { min, max };
+  }
   forEachChannelRun(shape, axis, (channel, start, length) => {
     let low = min[channel] as number;
     let high = max[channel] as number;
