@@ -41,6 +41,12 @@ describe('the search of a learning rate', () => {
     );
   });
 
+  it('never takes more than fine-tuning needs, whatever the network bears', async () => {
+    const flat = async (_index: number, weights: typeof start) => ({ loss: 1, weights });
+    expect(await findLearningRate('sgd', 4, 40, start, flat)).toBe(0.02);
+    expect(await findLearningRate('adam', 4, 40, start, flat)).toBe(0.002);
+  });
+
   it('takes a loss that is no number for too much', async () => {
     let calls = 0;
     const rate = await findLearningRate('adam', 8, 20, start, async (index, weights) => {

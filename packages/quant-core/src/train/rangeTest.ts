@@ -3,6 +3,8 @@ import type { StepResult, Weights } from './stepper.js';
 
 /** Rates that are tried, from the smallest up. */
 const range: Record<Recipe['training']['optimizer'], readonly [number, number]> = { sgd: [1e-5, 0.2], adam: [1e-6, 0.02] };
+/** Fine-tuning needs no more, whatever a network bears for a few steps. */
+const ceiling: Record<Recipe['training']['optimizer'], number> = { sgd: 0.02, adam: 0.002 };
 const mostSteps = 40;
 /** Weight of the past in the smoothed loss. */
 const smoothing = 0.6;
@@ -41,5 +43,5 @@ export async function findLearningRate(
     }
   }
   const share = lowestBits >= 8 ? 1 / 40 : 1 / 2;
-  return Number((bearable * share).toPrecision(2));
+  return Number(Math.min(bearable * share, ceiling[optimizer]).toPrecision(2));
 }
