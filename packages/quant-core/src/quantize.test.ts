@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openDataset } from './data/dataset.js';
 import { failure } from './data/testing/files.js';
 import { defaultLimits, stages } from './events.js';
+import { readOnnx } from './formats/onnx/read.js';
 import { graphOf } from './normalise/testing/oracle.js';
 import { type Done, exampleModel, quickRecipe, Workshop } from './pipeline/testing/jobs.js';
 import { ReportSchema } from './report/schema.js';
@@ -19,6 +20,16 @@ beforeAll(async () => {
 afterAll(() => shop.close());
 
 const stagesOf = ({ events }: Done) => events.flatMap((event) => (event.type === 'stage' ? [event.stage] : []));
+
+/** The bytes of constants of a model file. */
+function constantsOf(bytes: Uint8Array, names: readonly string[]): number[][] {
+  const all = new Map(
+    readOnnx(bytes)
+      .constants()
+      .map((value) => [value.name, value.constant]),
+  );
+  return names.map((name) => Array.from(all.get(name)?.raw ?? []));
+}
 
 /** Names, types and dimensions of a model, as a plain session of the runtime sees it. */
 async function faceOf(model: string | Buffer) {
@@ -251,9 +262,15 @@ describe('a job', () => {
       y = Gemm(f, w2=float32[144, 2]#, b2=float32[2]#) @fc
       return y`);
     const recipe = quickRecipe({ training: { weightDecay: 0.5 } });
-    const { report } = await shop.run(shop.job(await shop.model(graph), await shop.npz(images(160)), recipe));
+    const job = shop.job(await shop.model(graph), await shop.npz(images(160)), recipe);
+    const { report } = await shop.run(job);
     expect(report.warnings.find((warning) => warning.code === 'NOT_TRAINED')?.text).toContain('2 weights were not trained');
-    expect(report.qat?.value).toBeGreaterThan(0.5);
+    const names = ['w1_int8', 'w1_scale', 'w2_int8', 'w2_scale'];
+    const integers = async (of: string) => constantsOf(await readFile(join(job.workDirectory, of)), names);
+    const [ptq, qat] = [await integers('ptq.onnx'), await integers('qat.onnx')];
+    expect(ptq[0]).not.toEqual([]);
+    expect(qat.slice(0, 2)).toEqual(ptq.slice(0, 2));
+    expect(qat.slice(2)).not.toEqual(ptq.slice(2));
   });
 
   it('that is cancelled stops where it is', async () => {

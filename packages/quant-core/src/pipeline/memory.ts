@@ -66,7 +66,7 @@ export function checkMemory(context: Context, model: PreparedModel, plan: QuantP
   const estimate = at(batch);
   const limit = job.memoryBytes ?? Number.POSITIVE_INFINITY;
   if (estimate.leastBytes <= limit) return estimate;
-  let fitting = model.locked ? 0 : batch;
+  let fitting = model.locked ? 0 : Math.floor(batch / 2);
   while (fitting >= 1 && at(fitting).leastBytes > limit) fitting = Math.floor(fitting / 2);
   throw new OctetError(
     'TRAIN_TOO_LARGE',

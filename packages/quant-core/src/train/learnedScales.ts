@@ -2,7 +2,7 @@ import type { CalibratedRange } from '../calibrate/calibrate.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { activationParams, type WeightRange, weightScales } from '../fakequant/scales.js';
 import type { Recipe } from '../recipe.js';
-import type { AffineParams, QuantGrid, Range } from '../tensor/affine.js';
+import type { AffineParams, Range } from '../tensor/affine.js';
 import { type ParameterLayout, viewOf } from './parameters.js';
 
 /** Which scales are trained: positions in the plan. */
@@ -28,7 +28,7 @@ export function learnedScales(plan: QuantPlan, scales: Recipe['training']['scale
 const relativeRate = 0.002;
 const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-12 };
 
-/** Zero point of a learned group, and the largest scale that spans no more than what was seen. */
+/** Zero point of a learned group, and the scale that spans all that was seen: it grows no further. */
 interface LearnedGroup {
   index: number;
   zeroPoint: number;
@@ -42,12 +42,12 @@ interface LearnedGroup {
  */
 export class LearnedScales {
   private readonly groups: LearnedGroup[];
-  private readonly weights: { index: number; value: string; offset: number; size: number }[] = [];
+  private readonly weights: { value: string; offset: number; size: number }[] = [];
   /** Logarithms of the scales, and Adam's two moments of each. */
   readonly state: [logarithms: Float64Array, moment1: Float64Array, moment2: Float64Array];
 
   constructor(
-    plan: QuantPlan,
+    private readonly plan: QuantPlan,
     layout: ParameterLayout,
     selection: LearnedSelection,
     parameters: Float32Array,
@@ -60,15 +60,16 @@ export class LearnedScales {
       const point = plan.weights[index] as QuantPlan['weights'][number];
       const slot = slots.get(point.value) as ParameterLayout['slots'][number];
       const { scale } = weightScales(viewOf(parameters, slot), slot.shape, point, ranges.get(point.value));
-      this.weights.push({ index, value: point.value, offset: start.length, size: scale.length });
+      this.weights.push({ value: point.value, offset: start.length, size: scale.length });
       start.push(...scale);
     }
     const chosen = (of: 'range' | 'average') => new Map([...calibrated].map(([name, both]) => [name, both[of]]));
     const params = activationParams(plan.groups, plan.activations, chosen('range'));
+    // Behind a Clip a range wider than what was seen could not be absorbed.
+    const widest = activationParams(plan.groups, plan.activations, chosen('average'));
     this.groups = [...selection.groups].map((index) => {
-      const { grid } = plan.groups[index] as QuantPlan['groups'][number];
       const { scale, zeroPoint } = params[index] as AffineParams;
-      const most = widestScale(plan, index, chosen('average'), grid, zeroPoint);
+      const { scale: most } = widest[index] as AffineParams;
       start.push(Math.min(scale, most));
       return { index, zeroPoint, most };
     });
@@ -110,7 +111,8 @@ export class LearnedScales {
   }
 
   /** The ranges of the learned groups, by number of the group. */
-  groupRanges(plan: QuantPlan): Map<number, Range> {
+  groupRanges(): Map<number, Range> {
+    const { plan } = this;
     const [logs] = this.state;
     return new Map(
       this.groups.map(({ index, zeroPoint }, at) => {
@@ -121,17 +123,4 @@ export class LearnedScales {
       }),
     );
   }
-}
-
-/** The scale at which an end of the grid meets the end of what was seen: behind a Clip a wider range could not be absorbed. */
-function widestScale(plan: QuantPlan, group: number, seen: ReadonlyMap<string, Range>, grid: QuantGrid, zeroPoint: number): number {
-  let most = Number.POSITIVE_INFINITY;
-  let [min, max] = [0, 0];
-  for (const point of plan.activations) {
-    const range = point.group === group ? seen.get(point.value) : undefined;
-    if (range) [min, max] = [Math.min(min, range.min), Math.max(max, range.max)];
-  }
-  if (max > 0 && grid.qmax > zeroPoint) most = Math.min(most, max / (grid.qmax - zeroPoint));
-  if (min < 0 && grid.qmin < zeroPoint) most = Math.max(most === Number.POSITIVE_INFINITY ? 0 : most, min / (grid.qmin - zeroPoint));
-  return most;
 }

@@ -21,6 +21,16 @@ describe('what is trained', () => {
     expect(names(graph())).toEqual(['g', 'h', 'w', 'bias', 'slope', 'v', 'c']);
   });
 
+  it('no mask that is added to a product of two activations', () => {
+    const attention = graphOf(`graph scores (x: float32[N, 3, 3]) opset 18
+      m = MatMul(x, x)
+      s = Add(m, mask=float32[3]#)
+      f = Flatten(s)
+      y = Gemm(f, v=float32[9, 2]#)
+      return y`);
+    expect(names(attention)).toEqual(['v']);
+  });
+
   it('the table of an embedding', () => {
     const tokens = graphOf(`graph words (x: float32[N, 5]) opset 18
       i = Cast(x) {to=int64}

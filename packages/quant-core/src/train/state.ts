@@ -69,7 +69,7 @@ export class QuantState {
         },
       ]),
     );
-    const learned = this.learned?.groupRanges(this.plan);
+    const learned = this.learned?.groupRanges();
     if (learned?.size) {
       for (const { value, group } of this.plan.activations) {
         const range = learned.get(group);
