@@ -9,12 +9,11 @@ import argparse
 import json
 import logging
 import platform
-import re
-import resource
 import time
 
 import numpy as np
 import onnxruntime
+from memory import peak_mib
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 methods = {'minmax': CalibrationMethod.MinMax, 'entropy': CalibrationMethod.Entropy, 'percentile': CalibrationMethod.Percentile}
@@ -27,14 +26,6 @@ class Reader(CalibrationDataReader):
 
     def get_next(self):
         return next(self.feeds, None)
-
-
-def peak_mib():
-    try:
-        with open('/proc/self/status') as status:
-            return int(re.search(r'^VmHWM:\s*(\d+) kB$', status.read(), re.M).group(1)) / 1024
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main():

@@ -10,12 +10,11 @@ Conv+ReLU and Linear+ReLU are fused first, as PyTorch's quantization tutorial do
 import argparse
 import json
 import platform
-import re
-import resource
 import time
 
 import torch
 import torch.ao.quantization as tq
+from memory import peak_mib
 from networks import networks
 from torch.nn import functional as F
 
@@ -29,15 +28,6 @@ def build(network, mode, backend):
         model.qconfig = tq.get_default_qat_qconfig(backend)
         tq.prepare_qat(model, inplace=True)
     return model
-
-
-def peak_mib():
-    """Peak of the resident memory of this process. Linux tells it of the present program alone; ru_maxrss may hold the parent's as well."""
-    try:
-        with open('/proc/self/status') as status:
-            return int(re.search(r'^VmHWM:\s*(\d+) kB$', status.read(), re.M).group(1)) / 1024
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main():

@@ -3,7 +3,7 @@ import { Tensor } from '../tensor/tensor.js';
 
 /** Integer kernels take the products of a dot product four at a time. */
 const stride = 4;
-/** Beyond a 3×3 kernel the added products cost more than the even stride saves (bench/inference, docs/decisions/0007). */
+/** Beyond a 3×3 kernel the added products cost more than the even stride saves (bench/widen, docs/decisions/0007). */
 const largestKernel = 9;
 
 /**
