@@ -2,10 +2,10 @@ import { performance } from 'node:perf_hooks';
 import type { Batch } from '../../packages/quant-core/src/data/dataset.js';
 import type { Engine } from '../../packages/quant-core/src/engine/engine.js';
 import type { LossSpec } from '../../packages/quant-core/src/train/loss.js';
-import type { OptimizerSpec } from '../../packages/quant-core/src/train/optimizer.js';
+import type { OptimizerSpec, Weights } from '../../packages/quant-core/src/train/optimizer.js';
 import { packParameters, parameterLayout } from '../../packages/quant-core/src/train/parameters.js';
 import { QuantState } from '../../packages/quant-core/src/train/state.js';
-import { Stepper, shardsFor, type Weights } from '../../packages/quant-core/src/train/stepper.js';
+import { Stepper, shardsFor } from '../../packages/quant-core/src/train/stepper.js';
 import { peakMiB } from '../memory.js';
 import { median, randomTensor } from '../models/inputs.js';
 import { batchSymbol } from '../models/net.js';
@@ -30,17 +30,16 @@ export async function measureSteps(engine: Engine, options: StepOptions): Promis
   const prepared = quantized ? await prepare(graph, defaultRecipe(), engine, 2) : undefined;
   const spec = { graph, batch, shards: shardsFor(batch), batchSymbol, layout, loss };
   const feeds = { input: 'x', loss, width: classes, outputShape: [classes] };
-  const stepper = await Stepper.create(engine, threads, prepared ? { ...spec, plan: prepared.plan } : spec, optimizer, feeds);
+  const stepper = Stepper.create(engine, threads, prepared ? { ...spec, plan: prepared.plan } : spec, optimizer, feeds);
   const quant = prepared && new QuantState(prepared.plan, layout, stepper.observed, prepared.calibrated, new Map());
   const data: Batch = { x: randomTensor([batch, ...sample], 7), labels: Int32Array.from({ length: batch }, (_, row) => row % classes) };
-  let weights: Weights = { parameters: packParameters(graph, layout), optimizer: stepper.initialState() };
+  const weights: Weights = { parameters: packParameters(graph, layout), optimizer: stepper.initialState() };
   const times: number[] = [];
   try {
     for (let step = 0; step < warmup + steps; step++) {
       const started = performance.now();
       const scales = quant ? { ...quant.activationFeeds(), ...quant.weightFeeds(weights.parameters) } : {};
       const result = await stepper.step(data, undefined, weights, scales, learningRate, step + 1, quantized);
-      weights = result.weights;
       if (result.observed) quant?.observe(result.observed.min, result.observed.max);
       if (step >= warmup) times.push(performance.now() - started);
       if (!Number.isFinite(result.loss)) throw new Error(`the loss is not finite at step ${step}`);

@@ -1,5 +1,4 @@
 import type { Recipe } from '../recipe.js';
-import type { StepResult, Weights } from './stepper.js';
 
 /** Rates that are tried, from the smallest up. */
 const range: Record<Recipe['training']['optimizer'], readonly [number, number]> = { sgd: [1e-5, 0.2], adam: [1e-6, 0.02] };
@@ -17,27 +16,24 @@ export const rangeTestSteps = (stepsPerEpoch: number): number => Math.max(10, Ma
  * step until the smoothed loss has risen well above its lowest; a fixed share of that rate is safe to train with. Fine-tuning at
  * 8 bits has little to repair and takes a smaller share than fewer bits do. Networks with folded batch norm differ
  * by orders of magnitude in the rate they bear, which is why no constant would do.
- * `step` runs one training step from the weights it is given; nothing it does is kept.
+ * `step` runs one training step after the other, on weights of its own, and returns the loss.
  */
 export async function findLearningRate(
   optimizer: Recipe['training']['optimizer'],
   lowestBits: number,
   steps: number,
-  start: Weights,
-  step: (index: number, weights: Weights, rate: number) => Promise<StepResult>,
+  step: (index: number, rate: number) => Promise<number>,
 ): Promise<number> {
   const [low, high] = range[optimizer];
   const rateAt = (index: number) => low * (high / low) ** (index / (steps - 1));
-  let weights = start;
   let smoothed = 0;
   let lowest = Number.POSITIVE_INFINITY;
   let bearable = high;
   for (let index = 0; index < steps; index++) {
-    const result = await step(index, weights, rateAt(index));
-    weights = result.weights;
-    smoothed = index ? smoothing * smoothed + (1 - smoothing) * result.loss : result.loss;
+    const loss = await step(index, rateAt(index));
+    smoothed = index ? smoothing * smoothed + (1 - smoothing) * loss : loss;
     lowest = Math.min(lowest, smoothed);
-    if (!Number.isFinite(result.loss) || smoothed > 1.5 * lowest + 0.05) {
+    if (!Number.isFinite(loss) || smoothed > 1.5 * lowest + 0.05) {
       bearable = rateAt(Math.max(0, index - 1));
       break;
     }

@@ -1,21 +1,13 @@
 import type { Batch } from '../data/dataset.js';
-import type { Engine, Program, ShardedProgram } from '../engine/engine.js';
+import type { Engine, ShardedProgram } from '../engine/engine.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type BatchFeedSpec, shardFeeds } from './batch.js';
 import { feedNames } from './forward.js';
-import { learningRateFeeds, type OptimizerSpec, optimizerState } from './optimizer.js';
+import { Optimizer, type OptimizerSpec, type Weights } from './optimizer.js';
 import { buildTrainingStep, type StepSpec, stepOutputs } from './step.js';
-import { buildUpdate, updateNames } from './update.js';
-
-/** Parameters and optimizer state, as flat vectors. */
-export interface Weights {
-  parameters: Float32Array;
-  optimizer: Float32Array[];
-}
 
 /** What one step gives. */
 export interface StepResult {
-  weights: Weights;
   loss: number;
   /** Gradient by every learned scale; absent where none is. */
   scaleGradient?: Float32Array;
@@ -27,51 +19,44 @@ export interface StepResult {
  * How many parts a batch is split into: a matter of the recipe alone, never of the machine, because the sum of the parts'
  * gradients depends on it in the last bit. Two parts on two threads are faster than one part on two threads.
  */
-export function shardsFor(batch: number): number {
+export function shardsFor(batch: number): 1 | 2 {
   return batch >= 8 && batch % 2 === 0 ? 2 : 1;
 }
-
-const vector = (data: Float32Array) => Tensor.float32([data.length], data);
 
 /** Runs compiled training steps: the gradient of every shard, then one update. */
 export class Stepper {
   private program: ShardedProgram | undefined;
   private observing: boolean | undefined;
-  private readonly stateNames: readonly string[];
 
   private constructor(
     private readonly engine: Engine,
     private readonly threads: number,
-    private readonly spec: Omit<StepSpec, 'observe' | 'batch'> & { batch: number; shards: number },
-    private readonly optimizer: OptimizerSpec,
+    private readonly spec: Omit<StepSpec, 'observe' | 'batch'> & { batch: number; shards: 1 | 2 },
+    private readonly optimizer: Optimizer,
     private readonly feeds: BatchFeedSpec,
-    private readonly updater: Program,
     /** Names of the observed activations, in the order of `StepResult.observed`. */
     readonly observed: readonly string[],
     /** Names of the trained tensors that get no gradient, and stay what they are. */
     readonly unreached: readonly string[],
-  ) {
-    this.stateNames = optimizerState(optimizer.kind);
-  }
+  ) {}
 
-  static async create(
+  static create(
     engine: Engine,
     threads: number,
-    spec: Omit<StepSpec, 'observe' | 'batch'> & { batch: number; shards: number },
+    spec: Omit<StepSpec, 'observe' | 'batch'> & { batch: number; shards: 1 | 2 },
     optimizer: OptimizerSpec,
     feeds: BatchFeedSpec,
-  ): Promise<Stepper> {
+  ): Stepper {
     const { observed, unreached } = buildTrainingStep({ ...spec, batch: spec.batch / spec.shards, observe: true });
-    const updater = await engine.compile(buildUpdate(optimizer, spec.layout, spec.shards, unreached), { threads: 1, mode: 'train' });
-    return new Stepper(engine, threads, spec, optimizer, feeds, updater, observed, unreached);
+    return new Stepper(engine, threads, spec, new Optimizer(optimizer, spec.layout, unreached), feeds, observed, unreached);
   }
 
   /** Fresh optimizer state. */
   initialState(): Float32Array[] {
-    return this.stateNames.map(() => new Float32Array(this.spec.layout.size));
+    return this.optimizer.initialState();
   }
 
-  /** One step on a batch: `number` counts from 1. */
+  /** One step on a batch, which changes `weights`: `number` counts from 1. */
   async step(
     batch: Batch,
     teacher: Float32Array | undefined,
@@ -83,20 +68,12 @@ export class Stepper {
   ): Promise<StepResult> {
     const { shards } = this.spec;
     const program = await this.compiled(observe && this.observed.length > 0);
-    const shared = { ...scales, [feedNames.parameters]: vector(weights.parameters) };
+    const shared = { ...scales, [feedNames.parameters]: Tensor.float32([weights.parameters.length], weights.parameters) };
     const parts = await program.run(shardFeeds(this.feeds, batch, teacher, shards).map((feeds) => ({ ...feeds, ...shared })));
     const loss = parts.reduce((sum, part) => sum + (part[stepOutputs.loss]?.data[0] as number), 0) / shards;
-    const results = await this.updater.run({
-      [updateNames.parameters]: vector(weights.parameters),
-      ...Object.fromEntries(parts.map((part, shard) => [updateNames.gradient(shard), part[stepOutputs.gradient] as Tensor])),
-      ...Object.fromEntries(this.stateNames.map((name, i) => [name, vector(weights.optimizer[i] as Float32Array)])),
-      ...Object.fromEntries(
-        Object.entries(learningRateFeeds(this.optimizer, learningRate, number)).map(([name, value]) => [name, Tensor.scalar(value)]),
-      ),
-    });
-    const data = (name: string) => results[name]?.data as Float32Array;
+    const gradients = parts.map((part) => part[stepOutputs.gradient]?.data as Float32Array);
+    this.optimizer.update(weights, gradients as [Float32Array, Float32Array?], learningRate, number);
     return {
-      weights: { parameters: data(updateNames.newParameters), optimizer: this.stateNames.map((name) => data(updateNames.newState(name))) },
       loss,
       ...(parts[0]?.[stepOutputs.scaleGradient] ? { scaleGradient: meanOf(parts) } : {}),
       ...(this.observing ? { observed: joinRanges(parts) } : {}),
@@ -116,7 +93,6 @@ export class Stepper {
 
   async dispose(): Promise<void> {
     await this.program?.dispose();
-    await this.updater.dispose();
   }
 }
 

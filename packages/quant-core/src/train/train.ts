@@ -10,13 +10,13 @@ import type { Checkpoint, EpochRecord } from './checkpoint.js';
 import { feedNames } from './forward.js';
 import type { TrainInput } from './input.js';
 import { LearnedScales, learnedScales } from './learnedScales.js';
-import type { OptimizerSpec } from './optimizer.js';
+import { copyOf, type OptimizerSpec, type Weights } from './optimizer.js';
 import { packParameters, parameterLayout } from './parameters.js';
 import { findLearningRate, rangeTestSteps } from './rangeTest.js';
 import { learningRateAt } from './schedule.js';
 import { Scorer } from './scorer.js';
 import { QuantState } from './state.js';
-import { Stepper, shardsFor, type Weights } from './stepper.js';
+import { Stepper, shardsFor } from './stepper.js';
 
 export type TrainEvent =
   | { kind: 'step'; step: number; total: number; epoch: number; loss: number; learningRate: number; samplesPerSecond: number }
@@ -85,7 +85,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   const feeds = feedSpec(input);
   const selection = learnedScales(plan, training.scales);
   const start = packParameters(input.graph, layout);
-  const stepper = await Stepper.create(
+  const stepper = Stepper.create(
     engine,
     threads,
     {
@@ -106,9 +106,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   const learned = new LearnedScales(plan, layout, selection, start, input.calibrated, input.weightRanges);
   const quant = new QuantState(plan, layout, stepper.observed, input.calibrated, input.weightRanges, learned);
   if (resumed) quant.restore(resumed.scales);
-  let weights: Weights = resumed
-    ? { parameters: resumed.parameters, optimizer: resumed.optimizer }
-    : { parameters: start, optimizer: stepper.initialState() };
+  const weights: Weights = resumed ? copyOf(resumed) : { parameters: start, optimizer: stepper.initialState() };
   const history: EpochRecord[] = structuredClone(resumed?.history ?? []);
   let best = resumed?.best;
   let lossSum = resumed?.lossSum ?? 0;
@@ -117,7 +115,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     learningRate: base,
     step,
     lossSum,
-    ...weights,
+    ...copyOf(weights),
     scales: quant.snapshot(),
     history: structuredClone(history),
     best,
@@ -131,19 +129,14 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   try {
     if (Number.isNaN(base)) {
       const order = shuffled(trainIndices, recipe.seed, rangeTestEpoch);
-      const scales = (of: Weights) => ({ ...activationFeeds, ...quant.weightFeeds(of.parameters) });
-      base = await findLearningRate(
-        training.optimizer,
-        lowestBits(plan),
-        rangeTestSteps(stepsPerEpoch),
-        weights,
-        async (index, at, rate) => {
-          if (input.signal?.aborted) throw new OctetError('CANCELLED', 'Training was cancelled');
-          const from = (index % stepsPerEpoch) * batch;
-          const data = await input.samples.batch(order.subarray(from, from + batch));
-          return stepper.step(data, await scorer.teach(data.x), at, scales(at), rate, index + 1, frozenAt > 0);
-        },
-      );
+      const trial = copyOf(weights);
+      base = await findLearningRate(training.optimizer, lowestBits(plan), rangeTestSteps(stepsPerEpoch), async (index, rate) => {
+        if (input.signal?.aborted) throw new OctetError('CANCELLED', 'Training was cancelled');
+        const from = (index % stepsPerEpoch) * batch;
+        const data = await input.samples.batch(order.subarray(from, from + batch));
+        const scales = { ...activationFeeds, ...quant.weightFeeds(trial.parameters) };
+        return (await stepper.step(data, await scorer.teach(data.x), trial, scales, rate, index + 1, frozenAt > 0)).loss;
+      });
     }
     for (let step = resumed?.step ?? 0; step < total; ) {
       const epoch = Math.floor(step / stepsPerEpoch);
@@ -173,7 +166,6 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
             { pointer: '/training/learningRate' },
           );
         }
-        weights = result.weights;
         if (result.observed) quant.observe(result.observed.min, result.observed.max);
         if (result.scaleGradient) learned.update(result.scaleGradient, learningRate / base, step);
         if (result.observed || result.scaleGradient) activationFeeds = quant.activationFeeds();
@@ -204,7 +196,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         best: false,
       };
       if (keepBest(history, record, best))
-        best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters: weights.parameters, scales: quant.snapshot() };
+        best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters: weights.parameters.slice(), scales: quant.snapshot() };
       lossSum = 0;
       yield { kind: 'epoch', record: history.at(-1) as EpochRecord };
       yield { kind: 'checkpoint', checkpoint: snapshot(step) };

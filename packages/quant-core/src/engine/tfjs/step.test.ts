@@ -11,10 +11,8 @@ import { sizeOf, Tensor } from '../../tensor/tensor.js';
 import { feedNames } from '../../train/forward.js';
 import { learnedScales } from '../../train/learnedScales.js';
 import { type LossSpec, lossFeeds } from '../../train/loss.js';
-import { learningRateFeeds, type OptimizerSpec, optimizerState } from '../../train/optimizer.js';
 import { packParameters, parameterLayout } from '../../train/parameters.js';
 import { buildTrainingStep, type StepSpec, stepOutputs } from '../../train/step.js';
-import { buildUpdate, updateNames } from '../../train/update.js';
 import type { Engine } from '../engine.js';
 import { OrtEngine } from '../ort/ort.js';
 import { enginesHere } from './testing/engines.js';
@@ -163,27 +161,6 @@ describe.each(engines.map((engine) => [engine.backend, engine] as const))('a tra
     const wanted = await run(ort, step, feeds);
     expect(Object.keys(wanted).length).toBe(kind === 'float' ? 2 : kind === 'fake quant' ? 4 : 3);
     expect(apart(spec, wanted, await run(engine, step, feeds))).toBeLessThan(1e-4);
-  });
-
-  it.each([
-    { kind: 'sgd', momentum: 0.9, weightDecay: 0.01 },
-    { kind: 'sgd', momentum: 0, weightDecay: 0, clipGradient: 0.5 },
-    { kind: 'adam', momentum: 0, weightDecay: 0.01, clipGradient: 100 },
-  ] as const)('the update %o is that of ONNX Runtime', async (optimizer: OptimizerSpec) => {
-    const size = 300;
-    const random = new Random(9);
-    const vector = () =>
-      Tensor.float32(
-        [size],
-        Float32Array.from({ length: size }, () => Math.abs(random.normal())),
-      );
-    const names = [updateNames.parameters, updateNames.gradient(0), updateNames.gradient(1), ...optimizerState(optimizer.kind)];
-    const feeds = {
-      ...Object.fromEntries(names.map((name) => [name, vector()])),
-      ...Object.fromEntries(Object.entries(learningRateFeeds(optimizer, 0.1, 3)).map(([name, value]) => [name, Tensor.scalar(value)])),
-    };
-    const graph = buildUpdate(optimizer, { slots: [], size }, 2);
-    expect(difference(await run(ort, graph, feeds), await run(engine, graph, feeds))).toBeLessThan(1e-5);
   });
 
   it('gives the same bytes every time', async () => {
