@@ -8,6 +8,7 @@ import { Tensor } from '../../tensor/tensor.js';
 import type { CompileOptions, Engine, Program, ShardedProgram } from '../engine.js';
 import { SequentialShards } from '../sequential.js';
 import { lowerToBlocked } from './blocked.js';
+import { quantizeBroadcast } from './channels.js';
 import { orderGradients } from './order.js';
 import { probeBlock } from './probe.js';
 import { ThreadedShards } from './shards.js';
@@ -110,6 +111,7 @@ export class OrtEngine implements Engine {
     const block = await this.block;
     const copy = graph.clone();
     if (block !== undefined) lowerToBlocked(copy, block);
+    quantizeBroadcast(copy);
     orderGradients(copy);
     return writeOnnx(copy);
   }
