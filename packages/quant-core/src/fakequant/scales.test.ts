@@ -36,6 +36,16 @@ describe('scales of weights', () => {
     expect([...weightScales(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), [2, 2, 2], point).scale]).toEqual([6, 8]);
   });
 
+  it('of many rows with the channels side by side are those of the transposed weight', () => {
+    const [rows, channels] = [150, 5];
+    const random = new Random(3);
+    const wide = Float32Array.from({ length: rows * channels }, () => random.normal());
+    const tall = Float32Array.from({ length: rows * channels }, (_, i) => wide[(i % rows) * channels + Math.floor(i / rows)] as number);
+    const of = (data: Float32Array, shape: number[], axis: number) =>
+      weightScales(data, shape, { grid: { ...uint8, dtype: 'int8' }, axis });
+    expect(of(wide, [rows, channels], 1)).toEqual(of(tall, [channels, rows], 0));
+  });
+
   it('integers follow the channel', () => {
     const point = { grid: symmetric(127), axis: 0 };
     const scales = weightScales(weight.data, weight.shape, point);

@@ -36,33 +36,33 @@ function forEachChannelRun(
 export const channelCount = (shape: readonly number[], axis: number | undefined): number =>
   axis === undefined ? 1 : (shape[axis] as number);
 
-/** Smallest and largest value of every channel. */
+/** Rows that are looked at together where channels lie side by side: what stays in the cache while every channel takes its turn. */
+const rowsAtOnce = 64;
+
+/** Smallest and largest value of every channel: a pass over all weights at every step of training. */
 function channelRanges(data: Float32Array, shape: readonly number[], axis: number | undefined): { min: Float64Array; max: Float64Array } {
   const channels = channelCount(shape, axis);
   const min = new Float64Array(channels).fill(Number.POSITIVE_INFINITY);
   const max = new Float64Array(channels).fill(Number.NEGATIVE_INFINITY);
-  // Channels that lie side by side, as in the weights of a MatMul: runs of one element would cost a call each, at every step of training.
-  if (axis !== undefined && axis === shape.length - 1) {
-    for (let start = 0; start < data.length; start += channels) {
-      for (let channel = 0; channel < channels; channel++) {
-        const v = data[start + channel] as number;
-        if (v < (min[channel] as number)) min[channel] = v;
-        if (v > (max[channel] as number)) max[channel] = v;
-      }
-    }
-    return { min, max };
-  }
-  forEachChannelRun(shape, axis, (channel, start, length) => {
+  const widen = (channel: number, start: number, end: number, stride: number) => {
     let low = min[channel] as number;
     let high = max[channel] as number;
-    for (let i = start; i < start + length; i++) {
+    for (let i = start; i < end; i += stride) {
       const v = data[i] as number;
       if (v < low) low = v;
       if (v > high) high = v;
     }
     min[channel] = low;
     max[channel] = high;
-  });
+  };
+  if (axis !== undefined && axis === shape.length - 1) {
+    // Channels side by side, as in the weights of a MatMul: runs of one element would cost a call each.
+    const block = rowsAtOnce * channels;
+    for (let start = 0; start < data.length; start += block) {
+      const end = Math.min(data.length, start + block);
+      for (let channel = 0; channel < channels; channel++) widen(channel, start + channel, end, channels);
+    }
+  } else forEachChannelRun(shape, axis, (channel, start, length) => widen(channel, start, start + length, 1));
   return { min, max };
 }
 
