@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { foldBatchNorm, foldBatchNormForward, spellOutBatchNorm } from './foldBatchNorm.js';
-import { expectSameAfter, expectUntouched } from './testing/oracle.js';
+import { normalise } from './index.js';
+import { expectSameAfter, expectUntouched, graphOf } from './testing/oracle.js';
 
 const norm = (c: number, prefix = '') =>
   `${prefix}g=float32[${c}]{${Array.from({ length: c }, (_, i) => (i === 1 ? 0 : i - 1.5)).join(', ')}}, ${prefix}b=float32[${c}]#, ${prefix}m=float32[${c}]#, ${prefix}v=float32[${c}]{${Array.from({ length: c }, (_, i) => i / 2).join(', ')}}`;
@@ -114,5 +115,48 @@ describe('spelt out', () => {
       'graph g (x: float32[N, 4], g: float32[4]) opset 18\ny = BatchNormalization(x, g, b=float32[4]#, b, b)\nreturn y',
       spellOutBatchNorm,
     );
+  });
+});
+
+describe('what training can take out again', () => {
+  const kept = async (body: string) => {
+    const graph = graphOf(`graph g (x: float32[N, 4, 6]) opset 18\n${body}`);
+    return { graph, norms: await normalise(graph) };
+  };
+
+  it('is what the layer and the batch norm were', async () => {
+    const { graph, norms } = await kept(
+      `c = Conv(x, w=float32[4, 4, 1]#, bias=float32[4]#) @conv\ny = BatchNormalization(c, ${norm(4)}) {epsilon=0.01}\nreturn y`,
+    );
+    const [one] = norms;
+    expect(norms.map(({ node, epsilon }) => [node, epsilon])).toEqual([['conv', Math.fround(0.01)]]);
+    const conv = graph.nodes[0];
+    const [weight, bias] = [1, 2].map((port) => conv?.input(port).constant?.data as Float32Array);
+    for (let c = 0; c < 4; c++) {
+      const factor = (one?.gamma[c] as number) / Math.sqrt((one?.variance[c] as number) + 0.01);
+      expect(weight?.[4 * c]).toBeCloseTo(factor * (one?.weight.data[4 * c] as number), 5);
+      expect(bias?.[c]).toBeCloseTo((one?.beta[c] as number) - factor * (one?.mean[c] as number), 5);
+    }
+  });
+
+  it.each([
+    [
+      'of two in a row the second',
+      `c = Conv(x, w=float32[4, 4, 1]#) @conv\nn = BatchNormalization(c, ${norm(4)})\ny = BatchNormalization(n, ${norm(4, 'q')})\nreturn y`,
+      1,
+    ],
+    [
+      'none that a factor was folded behind',
+      `c = Conv(x, w=float32[4, 4, 1]#)\nn = BatchNormalization(c, ${norm(4)})\ny = Mul(n, k=float32[4, 1]#)\nreturn y`,
+      0,
+    ],
+    [
+      'none of a ConvTranspose in groups',
+      `c = ConvTranspose(x, w=float32[4, 2, 1]#) {group=2}\ny = BatchNormalization(c, ${norm(4)})\nreturn y`,
+      0,
+    ],
+    ['none that stands alone', `n = BatchNormalization(x, ${norm(4)})\ny = Relu(n)\nreturn y`, 0],
+  ])('%s', async (_what, body, count) => {
+    expect((await kept(body)).norms).toHaveLength(count);
   });
 });

@@ -19,8 +19,24 @@ function affineOf(node: Node<'BatchNormalization'>): { scale: Float64Array; shif
   return scale.every(Number.isFinite) && shift.every(Number.isFinite) ? { scale, shift } : undefined;
 }
 
-/** Batch norm into the Conv, ConvTranspose, Gemm or MatMul that feeds it alone. */
-export const foldBatchNorm: Pass = {
+/** A batch norm that was folded into the layer before it, and what both were: enough to train with it again. */
+export interface FoldedNorm {
+  /** Name of the layer. */
+  node: string;
+  /** Weights of the layer without the batch norm, in the shape they still have. */
+  weight: Tensor<'float32'>;
+  /** One number a channel each. `mean` is that of the layer without its bias, which stands in no other place any more. */
+  gamma: Float32Array;
+  beta: Float32Array;
+  mean: Float64Array;
+  variance: Float32Array;
+  epsilon: number;
+  /** What the layer became: constants that are still in place when nothing else was folded into it. */
+  folded: { weight: Tensor; bias: Tensor };
+}
+
+/** Batch norm into the Conv, ConvTranspose, Gemm or MatMul that feeds it alone; `note` is told of each that leaves a bias. */
+export const batchNormFolding = (note: (norm: FoldedNorm) => void = () => undefined): Pass => ({
   name: 'foldBatchNorm',
   run: (graph) =>
     sweep(graph, (node) => {
@@ -28,10 +44,40 @@ export const foldBatchNorm: Pass = {
       const layer = layerBehind(graph, node.inputs[0]);
       const affine = layer && layer.axis === 1 ? affineOf(node) : undefined;
       if (!layer || !affine || affine.scale.length !== layer.channels) return false;
+      const parts = normOf(node, layer);
       const result = foldAffine(graph, layer, affine.scale, affine.shift);
+      const [weight, bias] = [1, 2].map((port) => result?.producer?.inputs[port]?.constant);
+      if (parts && weight && bias) note({ ...parts, folded: { weight, bias } });
       return result !== undefined && bypass(graph, node as unknown as Node, result);
     }),
-};
+});
+
+export const foldBatchNorm = batchNormFolding();
+
+/** The parts of a batch norm and of the layer before it; undefined for a ConvTranspose in groups, whose channels lie on two axes. */
+function normOf(node: Node<'BatchNormalization'>, layer: Layer): Omit<FoldedNorm, 'folded'> | undefined {
+  const bias = biasOf(layer);
+  if (!bias || (layer.node.is('ConvTranspose') && (layer.node.attr('group') ?? 1) !== 1)) return undefined;
+  const [gamma, beta, mean, variance] = [1, 2, 3, 4].map((port) => floatConstant(node.inputs[port])?.data) as Float32Array[];
+  return {
+    node: layer.node.name,
+    weight: layer.weight,
+    gamma: gamma as Float32Array,
+    beta: beta as Float32Array,
+    mean: Float64Array.from(mean as Float32Array, (m, c) => m - (bias[c] as number)),
+    variance: variance as Float32Array,
+    epsilon: node.attr('epsilon') as number,
+  };
+}
+
+/** Of the batch norms that were folded, those whose layers are still what folding left: nothing else was folded into them. */
+export function stillFolded(graph: Graph, norms: readonly FoldedNorm[]): FoldedNorm[] {
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  return norms.filter(({ node, folded }) => {
+    const [, weight, bias] = nodes.get(node)?.inputs ?? [];
+    return weight?.constant === folded.weight && bias?.constant === folded.bias && weight.readers.length === 1 && bias.readers.length === 1;
+  });
+}
 
 /**
  * Batch norm into the layer that alone reads it: `W · (x · scale + shift) + b`. Exact only where no padding puts zeros beside the
