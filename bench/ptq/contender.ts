@@ -10,6 +10,7 @@ import { calibrate } from '../../packages/quant-core/src/calibrate/calibrate.js'
 import { toQdq } from '../../packages/quant-core/src/convert/qdq.js';
 import { batches } from '../../packages/quant-core/src/data/batches.js';
 import { openDataset } from '../../packages/quant-core/src/data/dataset.js';
+import type { SampleSpec } from '../../packages/quant-core/src/data/materialise.js';
 import { OrtEngine } from '../../packages/quant-core/src/engine/ort/ort.js';
 import { defaultLimits } from '../../packages/quant-core/src/events.js';
 import { activationParams } from '../../packages/quant-core/src/fakequant/scales.js';
@@ -26,7 +27,7 @@ async function quantize({ model: path, samples, observer, batch, output }: PtqOp
   const recipe = { ...defaultRecipe(), calibration: { ...defaultRecipe().calibration, observer } };
   const model = await prepareModel(path, defaultLimits, engine);
   const plan = planFor(model, recipe);
-  const dataset = await openDataset(samples, {}, { workDirectory, limits: defaultLimits, fit: model.input.spec });
+  const dataset = await openDataset(samples, {}, { workDirectory, limits: defaultLimits, fit: model.inputs[0] as SampleSpec });
   const order = Uint32Array.from({ length: dataset.size }, (_, i) => i);
   const calibrated = await calibrate(model.graph, tapsOf(plan), batches(dataset, order, { batchSize: batch }), recipe, engine, () => {});
   await dataset.close();

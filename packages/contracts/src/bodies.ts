@@ -85,6 +85,17 @@ export const DatasetSummarySchema = Type.Object({
   samples: Count,
   sampleShape: Type.Array(Type.Integer()),
   dtype: Type.String(),
+  inputs: Type.Optional(
+    Type.Array(
+      Type.Object({
+        name: Type.String(),
+        sampleShape: Type.Array(Type.Integer()),
+        dtype: Type.String(),
+        range: Type.Object({ min: Type.Number(), max: Type.Number() }),
+      }),
+      { description: 'Arrays for models with several inputs, each under its name.' },
+    ),
+  ),
   task: Type.Enum(['classification', 'regression', 'unlabelled']),
   classes: Type.Optional(Count),
   classNames: Type.Optional(Type.Array(Type.String())),

@@ -11,6 +11,7 @@ export {
   defaultLimits,
   type DatasetConfig,
   type DatasetSummary,
+  type InputType,
   type Limits,
   type ModelSummary,
   OctetError,

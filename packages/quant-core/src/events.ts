@@ -82,6 +82,8 @@ export interface DatasetSummary {
   /** Stored shape of one sample. */
   sampleShape: number[];
   dtype: string;
+  /** Arrays for models with several inputs, each under its name; the first is the one that `sampleShape`, `dtype` and `range` tell of. */
+  inputs?: { name: string; sampleShape: number[]; dtype: string; range: { min: number; max: number } }[];
   task: 'classification' | 'regression' | 'unlabelled';
   /** Classification: number of classes seen (largest label + 1). */
   classes?: number;

@@ -7,6 +7,7 @@ import {
   type DatasetSummary,
   type FieldError,
   failureOf,
+  type InputType,
   type Model,
   type ModelSummary,
   type Recipe,
@@ -55,15 +56,18 @@ export function requireSense(recipe: Recipe, model: ModelSummary, dataset: Data,
 }
 
 function check({ config, summary }: { config: DatasetConfig; summary: DatasetSummary }, model: ModelSummary): string[] {
-  const input = model.inputs[0];
-  if (input === undefined) return [];
   const sizes = (shape: readonly (number | string)[]) => shape.slice(1).map((size) => (typeof size === 'number' ? size : undefined));
   const row = sizes(model.outputs[0]?.shape ?? ['N', 'open']);
   const outputs = row.reduce<number | undefined>(
     (product, size) => (product === undefined || size === undefined ? undefined : product * size),
     1,
   );
-  return checkAgainstModel(summary, config, { shape: sizes(input.shape), dtype: 'float32' }, outputs);
+  return checkAgainstModel(
+    summary,
+    config,
+    model.inputs.map(({ name, shape, dtype }) => ({ name, shape: sizes(shape), dtype: dtype as InputType })),
+    outputs,
+  );
 }
 
 function impossible(recipe: Recipe, dataset: DatasetSummary, evaluation: DatasetSummary | undefined): FieldError[] {

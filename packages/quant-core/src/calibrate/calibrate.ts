@@ -1,9 +1,9 @@
+import { type Batch, feedsOf } from '../data/dataset.js';
 import type { Engine } from '../engine/engine.js';
 import { OctetError } from '../errors.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
 import type { QuantGrid } from '../tensor/affine.js';
-import type { Tensor } from '../tensor/tensor.js';
 import { createObserver, extremes, MovingAverage } from './observers.js';
 
 /** What calibration found out about one activation. */
@@ -37,7 +37,7 @@ export function withTaps(graph: Graph, names: readonly string[]): Graph {
 export async function calibrate(
   graph: Graph,
   taps: readonly Tap[],
-  batches: AsyncIterable<{ x: Tensor<'float32'> }>,
+  batches: AsyncIterable<Pick<Batch, 'x' | 'others'>>,
   recipe: Recipe,
   engine: Engine,
   onProgress: (samples: number) => void,
@@ -53,13 +53,15 @@ export async function calibrate(
   const watched = taps.map((tap) => ({ ...tap, observer: createObserver(recipe), average: new MovingAverage() }));
   let samples = 0;
   try {
-    for await (const { x } of batches) {
-      const results = await program.run({ [input.name]: x });
+    for await (const batch of batches) {
+      const { x } = batch;
+      const feeds = feedsOf(input.name, batch);
+      const results = await program.run(feeds);
       for (const tap of watched) {
-        const tensor = tap.value === input.name ? x : results[tap.value];
+        const tensor = feeds[tap.value] ?? results[tap.value];
         const values = tensor?.as('float32').data as Float32Array;
-        const batch = extremes(values);
-        if (!Number.isFinite(batch.min + batch.max)) {
+        const seen = extremes(values);
+        if (!Number.isFinite(seen.min + seen.max)) {
           throw new OctetError(
             'DATASET_NOT_FINITE',
             `Activation ${tap.value} is not finite on calibration samples ${samples} to ${samples + (x.shape[0] as number) - 1}`,
@@ -69,8 +71,8 @@ export async function calibrate(
             },
           );
         }
-        tap.observer.observe(values, batch);
-        tap.average.update(batch);
+        tap.observer.observe(values, seen);
+        tap.average.update(seen);
       }
       samples += x.shape[0] as number;
       onProgress(samples);

@@ -16,7 +16,7 @@ async function read(text: string | Buffer, config: DatasetConfig = {}) {
   await dataset.close();
   return {
     dataset,
-    x: Array.from(batch.x.data),
+    x: Array.from(batch.x.as('float32').data),
     labels: batch.labels && [...batch.labels],
     values: batch.values && Array.from(batch.values.data),
   };

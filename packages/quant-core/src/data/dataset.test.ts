@@ -36,13 +36,13 @@ describe('reading', () => {
   test('neighbours, jumps, repeats and steps back', async () => {
     const indices = [0, 1, 2, 99, 98, 50, 51, 51, 3, 97, 98, 99];
     const { x, labels } = await dataset.batch(indices);
-    expect(Array.from(x.data)).toEqual(indices.flatMap((i) => [3 * i, 3 * i + 1, 3 * i + 2]));
+    expect(Array.from(x.as('float32').data)).toEqual(indices.flatMap((i) => [3 * i, 3 * i + 1, 3 * i + 2]));
     expect([...(labels ?? [])]).toEqual(indices.map((i) => i % 4));
   });
   test('a batch stays as it was when the next is read', async () => {
     const first = await dataset.batch([1]);
     await dataset.batch([2]);
-    expect(Array.from(first.x.data)).toEqual([3, 4, 5]);
+    expect(Array.from(first.x.as('float32').data)).toEqual([3, 4, 5]);
   });
   test('nothing, and what is outside', async () => {
     expect((await dataset.batch([])).x.shape).toEqual([0, 3]);
@@ -64,7 +64,7 @@ describe('batches', () => {
   const collect = async (options: Parameters<typeof batches>[2]) => {
     const seen: number[][] = [];
     for await (const batch of batches(dataset, shuffled(all, 0, 0), options)) {
-      expect(Array.from(batch.x.data, (v) => Math.floor(v / 3)).filter((_, i) => i % 3 === 0)).toEqual([...batch.indices]);
+      expect(Array.from(batch.x.as('float32').data, (v) => Math.floor(v / 3)).filter((_, i) => i % 3 === 0)).toEqual([...batch.indices]);
       seen.push([...batch.indices]);
     }
     return seen;
@@ -152,18 +152,18 @@ describe('recognising', () => {
 });
 
 test('a model is checked against a summary', async () => {
-  expect(checkAgainstModel(dataset.summary, { scale: 1 }, spec(3), 4)).toEqual([]);
-  expect(checkAgainstModel(dataset.summary, {}, spec(3), undefined)).toHaveLength(1);
-  expect((await failure('DATASET_CLASSES', () => checkAgainstModel(dataset.summary, {}, spec(3), 3))).message).toContain('4 classes');
-  await failure('DATASET_SHAPE', () => checkAgainstModel(dataset.summary, {}, spec(4), 4));
+  expect(checkAgainstModel(dataset.summary, { scale: 1 }, [spec(3)], 4)).toEqual([]);
+  expect(checkAgainstModel(dataset.summary, {}, [spec(3)], undefined)).toHaveLength(1);
+  expect((await failure('DATASET_CLASSES', () => checkAgainstModel(dataset.summary, {}, [spec(3)], 3))).message).toContain('4 classes');
+  await failure('DATASET_SHAPE', () => checkAgainstModel(dataset.summary, {}, [spec(4)], 4));
   const values = { ...dataset.summary, task: 'regression' as const, classes: undefined, targetShape: [2] };
-  await failure('DATASET_SHAPE', () => checkAgainstModel(values, {}, spec(3), 1));
+  await failure('DATASET_SHAPE', () => checkAgainstModel(values, {}, [spec(3)], 1));
   const images = { ...dataset.summary, format: 'images' as const, dtype: 'uint8', sampleShape: [300, 200, 3] };
-  expect(checkAgainstModel(images, { scale: 1 }, spec(1, 28, 28), 10)).toEqual([]);
+  expect(checkAgainstModel(images, { scale: 1 }, [spec(1, 28, 28)], 10)).toEqual([]);
   const mixed = { ...images, imageSizes: { smallest: [1, 1] as [number, number], largest: [2, 2] as [number, number] } };
-  expect(checkAgainstModel(mixed, { scale: 1 }, spec(1, 28, 28), 10)).toEqual([]);
-  await failure('DATASET_AMBIGUOUS', () => checkAgainstModel(mixed, {}, spec(3, undefined, undefined), 10));
-  await failure('DATASET_SHAPE', () => checkAgainstModel(images, { channels: 3 }, spec(1, 28, 28), 10));
+  expect(checkAgainstModel(mixed, { scale: 1 }, [spec(1, 28, 28)], 10)).toEqual([]);
+  await failure('DATASET_AMBIGUOUS', () => checkAgainstModel(mixed, {}, [spec(3, undefined, undefined)], 10));
+  await failure('DATASET_SHAPE', () => checkAgainstModel(images, { channels: 3 }, [spec(1, 28, 28)], 10));
 });
 
 test('training and evaluation must mean the same classes', async () => {
@@ -237,7 +237,7 @@ test.each(['npy', 'npz'])(
 const data = process.env.OCTET_DATA ?? '';
 test.skipIf(!existsSync(join(data, 'sets')))('real npz sets', async () => {
   const images = await openDataset(join(data, 'sets', 'mlperf_ic01_cifar10_200.npz'), { scale: 1 }, { ...bench, fit: spec(32, 32, 3) });
-  expect((await images.batch([0])).x.data.slice(0, 4)).toEqual(Float32Array.of(51, 43, 62, 74));
+  expect((await images.batch([0])).x.as('float32').data.slice(0, 4)).toEqual(Float32Array.of(51, 43, 62, 74));
   expect(images.labels?.slice(0, 3)).toEqual(Int32Array.of(7, 5, 3));
   await images.close();
   const speech = await openDataset(
@@ -245,6 +245,6 @@ test.skipIf(!existsSync(join(data, 'sets')))('real npz sets', async () => {
     { offset: -83, scale: 0.5847029 },
     { ...bench, fit: spec(49, 10, 1) },
   );
-  expect((await speech.batch([0])).x.data[0]).toBeCloseTo((2 - 83) * 0.5847029, 5);
+  expect((await speech.batch([0])).x.as('float32').data[0]).toBeCloseTo((2 - 83) * 0.5847029, 5);
   await speech.close();
 });

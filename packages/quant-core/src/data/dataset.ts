@@ -5,23 +5,33 @@ import { OctetError } from '../errors.js';
 import type { DatasetSummary, Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import { Tensor } from '../tensor/tensor.js';
+import { Column } from './column.js';
 import { materialiseCsv } from './csv.js';
 import type { StoreArray } from './elements.js';
 import { fitSamples } from './fit.js';
 import { FlatReader } from './flat.js';
 import { materialiseIdx } from './idx.js';
 import { inspectImages, materialiseImages } from './images.js';
-import type { DatasetFormat, Inspected, Materialised, SampleSpec, Upload } from './materialise.js';
+import type { DatasetFormat, InputSpec, Inspected, Materialised, SampleSpec, Upload } from './materialise.js';
+import { storedArrays } from './model-check.js';
 import { materialiseNpy, materialiseNpz } from './npz.js';
 import type { Reading } from './reading.js';
 import { recognise } from './recognise.js';
-import { type Convert, converter } from './scaling.js';
+import { checkValues } from './values.js';
 
 /** One batch. `x` is [n, …sample]; labels for classification, values [n, …target] for regression. */
 export interface Batch {
-  x: Tensor<'float32'>;
+  /** For the first input of the model. */
+  x: Tensor;
+  /** For its further inputs, by their names. */
+  others?: Readonly<Record<string, Tensor>>;
   labels?: Int32Array;
   values?: Tensor<'float32'>;
+}
+
+/** What a batch feeds a model whose first input is `input`. */
+export function feedsOf(input: string, { x, others }: Pick<Batch, 'x' | 'others'>): Record<string, Tensor> {
+  return { [input]: x, ...others };
 }
 
 /** Samples that can be read by index: a dataset, or a part of one. */
@@ -40,6 +50,8 @@ interface OpenOptions {
   limits: Limits;
   /** The input the samples are for; without it they stay in their stored shape. */
   fit?: SampleSpec;
+  /** The further inputs of the model: an array of its own for each of them. */
+  others?: readonly InputSpec[];
   /** Images decoded at a time; the cores of the machine when left out. */
   threads?: number;
   signal?: AbortSignal;
@@ -57,20 +69,20 @@ const formats: { [F in DatasetFormat]: (upload: Upload) => Promise<Materialised>
 
 /** A dataset laid out as flat files, read by index; memory does not grow with its size (labels aside). */
 export class Dataset implements Samples {
-  private readonly x: FlatReader;
+  private readonly x: Column;
+  private readonly others: readonly (readonly [string, Column])[];
   private readonly values: FlatReader | undefined;
-  private readonly convert: Convert;
-  private scratch: StoreArray | undefined;
 
+  /** @param readings of the first array of samples and of the further ones, in their order */
   constructor(
     private readonly data: Materialised,
-    private readonly reading: Reading,
+    private readonly readings: readonly Reading[],
     readonly summary: DatasetSummary,
     private readonly directory: string,
   ) {
-    this.x = new FlatReader(data.x);
+    this.x = new Column(data.x, readings[0] as Reading);
+    this.others = (data.several?.others ?? []).map(({ name, x }, i) => [name, new Column(x, readings[i + 1] as Reading)] as const);
     this.values = data.targets?.task === 'regression' ? new FlatReader(data.targets.values) : undefined;
-    this.convert = converter(reading, data.x.elements);
   }
 
   get size(): number {
@@ -96,23 +108,18 @@ export class Dataset implements Samples {
 
   /** What was taken for granted to read the dataset, in sentences for the report. */
   get assumptions(): readonly string[] {
-    return [...this.data.assumptions, ...this.reading.assumptions];
+    return [...this.data.assumptions, ...new Set(this.readings.flatMap((reading) => reading.assumptions))];
   }
 
-  /** Shape of one sample as `batch` gives it. */
-  get sampleShape(): readonly number[] {
-    return this.reading.shape;
+  /** Shape of one sample as `batch` gives it, for each input of the model. */
+  get sampleShapes(): readonly (readonly number[])[] {
+    return this.readings.map((reading) => reading.shape);
   }
 
   async batch(indices: ArrayLike<number>): Promise<Batch> {
     const count = indices.length;
-    const { elements } = this.data.x;
-    if (!this.scratch || this.scratch.length < count * elements) this.scratch = this.x.allocate(count);
-    const raw = this.scratch.subarray(0, count * elements) as StoreArray;
-    this.x.read(indices, raw);
-    const x = new Float32Array(count * elements);
-    this.convert(raw, x, count);
-    const batch: Batch = { x: new Tensor('float32', [count, ...this.reading.shape], x) };
+    const batch: Batch = { x: this.x.tensor(indices) };
+    if (this.others.length) batch.others = Object.fromEntries(this.others.map(([name, column]) => [name, column.tensor(indices)]));
     const { targets } = this.data;
     if (targets?.task === 'classification') {
       batch.labels = Int32Array.from(indices, (index) => targets.labels[index] as number);
@@ -126,9 +133,7 @@ export class Dataset implements Samples {
 
   /** One sample as it is stored: bytes stay bytes, layout and scale as in the upload. */
   rawSample(index: number): { shape: readonly number[]; data: StoreArray } {
-    const data = this.x.allocate(1);
-    this.x.read([index], data);
-    return { shape: this.data.sampleShape, data };
+    return { shape: this.data.sampleShape, data: this.x.raw(index) };
   }
 
   /** The samples at `indices` as samples of their own. Shares files with this dataset: close that, not this. */
@@ -149,6 +154,7 @@ export class Dataset implements Samples {
   /** Close and remove the flat files. */
   async close(): Promise<void> {
     this.x.close();
+    for (const [, column] of this.others) column.close();
     this.values?.close();
     await rm(this.directory, { recursive: true, force: true });
   }
@@ -161,11 +167,17 @@ export class Dataset implements Samples {
  */
 export async function openDataset(path: string, config: DatasetConfig, options: OpenOptions): Promise<Dataset> {
   return withUpload(path, config, options, async (upload, format, bytes) => {
+    checkInputs(upload, format);
     const data = await formats[format](upload);
     const summary = summarise(data, bytes);
-    const reading = fitSamples(summary, config, upload.fit);
-    summary.assumptions = [...data.assumptions, ...reading.assumptions];
-    return new Dataset(data, reading, summary, upload.directory);
+    const specs = [upload.fit, ...upload.others];
+    const readings = storedArrays(summary).map((stored, i) => fitSamples(stored, config, specs[i], upload.others.length > 0));
+    [data.x, ...(data.several?.others.map((other) => other.x) ?? [])].forEach((file, i) => {
+      if (specs[i]) checkValues(file, specs[i]);
+    });
+    const dataset = new Dataset(data, readings, summary, upload.directory);
+    summary.assumptions = [...dataset.assumptions];
+    return dataset;
   });
 }
 
@@ -177,9 +189,20 @@ export async function inspectDataset(path: string, config: DatasetConfig, option
   return withUpload(path, config, options, async (upload, format, bytes) => {
     const data = await (format === 'images' ? inspectImages(upload) : formats[format](upload));
     const summary = summarise(data, bytes);
-    summary.assumptions = [...data.assumptions, ...fitSamples(summary, config, undefined).assumptions];
+    const arrays = storedArrays(summary);
+    const assumed = arrays.flatMap((stored) => fitSamples(stored, config, undefined, arrays.length > 1).assumptions);
+    summary.assumptions = [...data.assumptions, ...assumed];
     await rm(upload.directory, { recursive: true, force: true });
     return summary;
+  });
+}
+
+/** Only an .npz has room for several inputs. */
+function checkInputs({ fit, others, name }: Upload, format: DatasetFormat): void {
+  if (!others.length || format === 'npz') return;
+  const inputs = [fit, ...others].map((input) => `"${input?.name}"`).join(', ');
+  throw new OctetError('DATASET_INPUTS', `The model has the inputs ${inputs}; "${name}" is ${format}, which holds samples for one input.`, {
+    file: name,
   });
 }
 
@@ -190,14 +213,26 @@ async function withUpload<T>(
   options: OpenOptions,
   use: (upload: Upload, format: DatasetFormat, bytes: number) => Promise<T>,
 ): Promise<T> {
-  const { limits, fit, signal, onProgress } = options;
+  const { limits, fit, others = [], signal, onProgress } = options;
   const name = basename(path);
   const bytes = await sizeOfFile(path, name, limits);
   const { format, archive } = await recognise(path, name, config, limits);
   const directory = await mkdtemp(join(options.workDirectory, 'dataset-'));
   try {
     return await use(
-      { path, name, archive, config, limits, directory, fit, threads: options.threads || availableParallelism(), signal, onProgress },
+      {
+        path,
+        name,
+        archive,
+        config,
+        limits,
+        directory,
+        fit,
+        others,
+        threads: options.threads || availableParallelism(),
+        signal,
+        onProgress,
+      },
       format,
       bytes,
     );
@@ -219,13 +254,24 @@ async function sizeOfFile(path: string, name: string, limits: Limits): Promise<n
   return file.size;
 }
 
-function summarise(data: Inspected, bytes: number): DatasetSummary {
-  const { format, sampleShape, dtype, samples, range, targets, imageSizes } = data;
+function summarise(data: Inspected & Pick<Partial<Materialised>, 'several'>, bytes: number): DatasetSummary {
+  const { format, sampleShape, dtype, samples, range, targets, imageSizes, several } = data;
   return {
     format,
     samples,
     sampleShape,
     dtype,
+    ...(several && {
+      inputs: [
+        { name: several.name, sampleShape, dtype, range },
+        ...several.others.map(({ x, ...other }) => ({
+          name: other.name,
+          sampleShape: other.sampleShape,
+          dtype: other.dtype,
+          range: { min: x.min, max: x.max },
+        })),
+      ],
+    }),
     task: targets?.task ?? 'unlabelled',
     ...(targets?.task === 'classification' && {
       classes: targets.classes,

@@ -10,15 +10,24 @@ export interface ElementType {
 /** Numbers as decoded from a file. */
 export type Numbers = Float32Array | Float64Array | Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array;
 
-/** Element types of flat files; wider ones are brought to float32, which is what models take. */
-export const storeTypes = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, float32: Float32Array } as const;
+/** Element types of flat files. Integers of up to 53 bits keep their value: token ids are looked up, and must not be rounded. */
+export const storeTypes = {
+  uint8: Uint8Array,
+  int8: Int8Array,
+  uint16: Uint16Array,
+  int16: Int16Array,
+  int32: Int32Array,
+  float32: Float32Array,
+  float64: Float64Array,
+} as const;
 export type StoreType = keyof typeof storeTypes;
-export type StoreArray = Uint8Array | Int8Array | Uint16Array | Int16Array | Float32Array;
+export type StoreArray = Uint8Array | Int8Array | Uint16Array | Int16Array | Int32Array | Float32Array | Float64Array;
 
-/** The type that a source type is stored as. */
+/** The type that a source type is stored as: floats as float32, which is what models take. */
 export function storeTypeOf(dtype: DType): StoreType {
   if (dtype === 'bool') return 'uint8';
-  return dtype in storeTypes ? (dtype as StoreType) : 'float32';
+  if (dtype === 'int64' || dtype === 'uint64' || dtype === 'uint32') return 'float64';
+  return dtype in storeTypes && dtype !== 'float64' ? (dtype as StoreType) : 'float32';
 }
 
 /** Whole elements → numbers. Swaps bytes in place; the result may be a view of `block`. */

@@ -3,7 +3,7 @@ import type { DatasetConfig } from '../recipe.js';
 import { sizeOf } from '../tensor/tensor.js';
 import type { SampleSpec } from './materialise.js';
 import type { Order, Reading, Stored } from './reading.js';
-import { scalingOf } from './scaling.js';
+import { scalingOf, unscaled } from './scaling.js';
 
 type Layout = NonNullable<DatasetConfig['layout']>;
 
@@ -14,17 +14,22 @@ interface Candidate {
 }
 
 /**
- * Decide the one reading of stored samples as inputs of shape `spec` (as they are when there is none).
+ * Decide the one reading of stored samples as inputs of shape `spec` (as they are when there is none). Values for integer inputs, and for models with
+ * `several` inputs, go in as they are.
  * @throws OctetError DATASET_AMBIGUOUS when there are two, DATASET_SHAPE when there is none, DATASET_CONFIG
  */
-export function fitSamples(stored: Stored, config: DatasetConfig, spec: SampleSpec | undefined): Reading {
+export function fitSamples(stored: Stored, config: DatasetConfig, spec: SampleSpec | undefined, several = false): Reading {
   const assumptions: string[] = [];
   const layout = stored.format === 'images' ? 'NHWC' : config.layout;
   const chosen = spec
     ? choose(stored.sampleShape, spec.shape, layout, assumptions)
     : { shape: [...stored.sampleShape], order: 'same' as const, channels: 1 };
-  const scaling = scalingOf(stored, config, chosen.shape, channelAxis(chosen.order, layout), assumptions);
-  return { ...chosen, scaling, assumptions };
+  const integer = spec && spec.dtype !== 'float32' ? `input ${spec.name ?? ''} of the model is ${spec.dtype}` : undefined;
+  const asTheyAre = integer ?? (several ? 'the model has several inputs' : undefined);
+  const scaling = asTheyAre
+    ? unscaled(config, asTheyAre)
+    : scalingOf(stored, config, chosen.shape, channelAxis(chosen.order, layout), assumptions);
+  return { ...chosen, scaling, dtype: spec?.dtype ?? 'float32', assumptions };
 }
 
 /** Where the channels are once samples are in the order of the model, as far as it is known. */

@@ -12,6 +12,8 @@ export interface FlatFile {
   samples: number;
   min: number;
   max: number;
+  /** Whether every value is a whole number. */
+  whole: boolean;
 }
 
 /** Writes smaller than a buffer are gathered in one of this size. */
@@ -22,6 +24,7 @@ export class FlatWriter {
   private written = 0;
   private min = Number.POSITIVE_INFINITY;
   private max = Number.NEGATIVE_INFINITY;
+  private whole = true;
   private readonly buffer = new Uint8Array(bufferBytes);
   private buffered = 0;
 
@@ -47,15 +50,17 @@ export class FlatWriter {
   async write(values: Numbers): Promise<void> {
     const make = storeTypes[this.dtype];
     const data = (values instanceof make ? values : make.from(values)) as StoreArray;
-    let { min, max } = this;
+    let { min, max, whole } = this;
     for (let i = 0; i < data.length; i++) {
       const v = data[i] as number;
       if (!(v - v === 0)) throw this.notFinite(this.written + i, values[i] as number);
       if (v < min) min = v;
       if (v > max) max = v;
+      if (whole && v !== Math.trunc(v)) whole = false;
     }
     this.min = min;
     this.max = max;
+    this.whole = whole;
     this.written += data.length;
     if (this.written * make.BYTES_PER_ELEMENT > this.maxBytes) {
       throw new OctetError('DATASET_TOO_LARGE', `The dataset unpacks to more than ${this.maxBytes} bytes.`);
@@ -72,8 +77,8 @@ export class FlatWriter {
   async finish(): Promise<FlatFile> {
     await this.flush();
     await this.file.close();
-    const { path, dtype, elements, samples } = this;
-    return { path, dtype, elements, samples, min: samples ? this.min : 0, max: samples ? this.max : 0 };
+    const { path, dtype, elements, samples, whole } = this;
+    return { path, dtype, elements, samples, min: samples ? this.min : 0, max: samples ? this.max : 0, whole };
   }
 
   /** Close without finishing; for error paths. */

@@ -35,7 +35,7 @@ async function read(files: Record<string, Buffer | Promise<Buffer>>, config: Dat
   const dataset = await openDataset(await zipped(files), config, { ...bench, ...(fit && { fit }) });
   const batch = await dataset.batch(Array.from({ length: dataset.size }, (_, i) => i));
   await dataset.close();
-  return { dataset, batch, x: Array.from(batch.x.data) };
+  return { dataset, batch, x: Array.from(batch.x.as('float32').data) };
 }
 
 const red: Colour = [255, 0, 0];
@@ -165,7 +165,7 @@ test('the order does not depend on how many are decoded at a time', async () => 
   const results: number[][] = [];
   for (const threads of [1, 8]) {
     const dataset = await openDataset(path, { scale: 1 }, { ...bench, fit: spec(1, 1, 1), threads });
-    results.push(Array.from((await dataset.batch(Array.from({ length: 40 }, (_, i) => i))).x.data));
+    results.push(Array.from((await dataset.batch(Array.from({ length: 40 }, (_, i) => i))).x.as('float32').data));
     await dataset.close();
   }
   expect(results[0]).toEqual(results[1]);

@@ -12,11 +12,23 @@ import { TargetCollector, type Targets } from './targets.js';
 
 export type DatasetFormat = DatasetSummary['format'];
 
-/** The model input's sample shape: the input without its batch dimension; `undefined` is a free size. */
+/** Element types that an input of a model may have. */
+export const inputTypes = ['float32', 'int64', 'int32', 'int16', 'int8', 'uint16', 'uint8', 'bool'] as const;
+export type InputType = (typeof inputTypes)[number];
+
+/** What a sample is for an input of a model. */
 export interface SampleSpec {
+  /** The input without its batch dimension; `undefined` is a free size. */
   shape: readonly (number | undefined)[];
-  dtype: 'float32';
+  dtype: InputType;
+  /** Name of the input in the model. */
+  name?: string;
+  /** Rows of the smallest table in which the model looks the values up, and the name of the table. */
+  table?: { name: string; rows: number };
 }
+
+/** One of several inputs of a model. */
+export type InputSpec = SampleSpec & { name: string };
 
 /** What a format is given to lay an upload out as flat files. */
 export interface Upload {
@@ -30,6 +42,8 @@ export interface Upload {
   /** Directory for the flat files. */
   directory: string;
   fit: SampleSpec | undefined;
+  /** The further inputs of the model. */
+  others: readonly InputSpec[];
   threads: number;
   signal: AbortSignal | undefined;
   onProgress: ((done: number, total: number) => void) | undefined;
@@ -51,9 +65,19 @@ export interface Inspected {
   assumptions: string[];
 }
 
+/** An array of samples beside the first one. */
+export interface FurtherArray {
+  name: string;
+  dtype: DType;
+  sampleShape: number[];
+  x: FlatFile;
+}
+
 /** An upload as flat files. */
 export interface Materialised extends Inspected {
   x: FlatFile;
+  /** Name of `x` in an upload with several arrays of samples, and the others. */
+  several?: { name: string; others: FurtherArray[] };
 }
 
 /** What a finished flat file of samples tells. */
@@ -90,8 +114,9 @@ export async function writeSamples(
   dtype: DType,
   count: number,
   shape: readonly number[],
+  file = 'x.bin',
 ): Promise<FlatFile> {
-  const writer = await FlatWriter.create(join(upload.directory, 'x.bin'), storeTypeOf(dtype), sizeOf(shape), upload.limits.archiveBytes);
+  const writer = await FlatWriter.create(join(upload.directory, file), storeTypeOf(dtype), sizeOf(shape), upload.limits.archiveBytes);
   try {
     for await (const block of blocks) {
       heed(upload.signal);

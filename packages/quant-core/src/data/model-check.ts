@@ -5,20 +5,26 @@ import { sizeOf } from '../tensor/tensor.js';
 import { fitSamples } from './fit.js';
 import { checkOneSize, wishOf } from './images.js';
 import type { SampleSpec } from './materialise.js';
+import type { Stored } from './reading.js';
 
 /**
  * Whether a dataset can be used with a model, from its summary alone.
+ * @param inputs what the model takes, in its order
  * @param outputs elements of one output row (classes or targets); `undefined` when the model leaves it open
  * @returns what would be taken for granted
- * @throws OctetError DATASET_SHAPE, DATASET_AMBIGUOUS, DATASET_CLASSES, DATASET_CONFIG
+ * @throws OctetError DATASET_INPUTS, DATASET_SHAPE, DATASET_AMBIGUOUS, DATASET_CLASSES, DATASET_CONFIG
  */
 export function checkAgainstModel(
   summary: DatasetSummary,
   config: DatasetConfig,
-  input: SampleSpec,
+  inputs: readonly SampleSpec[],
   outputs: number | undefined,
 ): string[] {
-  const { assumptions } = fitSamples({ ...summary, sampleShape: shapeFor(summary, config, input) }, config, input);
+  const assumptions = matchArrays(summary, inputs).flatMap(
+    ([stored, input]) =>
+      fitSamples({ ...stored, sampleShape: shapeFor(summary, stored.sampleShape, config, input) }, config, input, inputs.length > 1)
+        .assumptions,
+  );
   if (outputs !== undefined && summary.classes !== undefined && summary.classes > outputs) {
     throw new OctetError(
       'DATASET_CLASSES',
@@ -56,9 +62,30 @@ function quote(name: string | undefined): string {
   return name === undefined ? 'missing' : `"${name}"`;
 }
 
+/** The arrays of samples of a dataset, each as if it were the only one. */
+export function storedArrays(summary: DatasetSummary): Stored[] {
+  return summary.inputs?.map((array) => ({ ...array, format: summary.format })) ?? [summary];
+}
+
+/** Each input of a model with the array that is for it. */
+function matchArrays(summary: DatasetSummary, inputs: readonly SampleSpec[]): [Stored, SampleSpec][] {
+  const { inputs: arrays } = summary;
+  if (!arrays && inputs.length === 1) return [[summary, inputs[0] as SampleSpec]];
+  const held = arrays?.map((array) => array.name) ?? [];
+  return inputs.map((input) => {
+    const at = held.indexOf(input.name ?? '');
+    if (at >= 0) return [storedArrays(summary)[at] as Stored, input];
+    throw new OctetError(
+      'DATASET_INPUTS',
+      `The model has the input${inputs.length > 1 ? 's' : ''} ${inputs.map((one) => quote(one.name)).join(', ')}; the dataset holds ${held.length ? held.map(quote).join(', ') : 'one array of samples'}, and nothing for ${quote(input.name)}.`,
+      { ...(input.name === undefined ? {} : { tensor: input.name }) },
+    );
+  });
+}
+
 /** Images are resized to the model input; other samples have the shape they have. */
-function shapeFor(summary: DatasetSummary, config: DatasetConfig, input: SampleSpec): number[] {
-  if (summary.format !== 'images') return summary.sampleShape;
+function shapeFor(summary: DatasetSummary, stored: number[], config: DatasetConfig, input: SampleSpec): number[] {
+  if (summary.format !== 'images') return stored;
   const wish = wishOf(config, input);
   if (wish.height === undefined && summary.imageSizes) checkOneSize(summary.imageSizes);
   const [height, width, channels] = summary.sampleShape as [number, number, number];

@@ -38,17 +38,79 @@ function roleOf(name: string): { role: 'x' | 'y'; split: string } | undefined {
   return role && { role, split };
 }
 
+interface ChosenArrays {
+  x: string;
+  y: string | undefined;
+  /** Further arrays of samples, for models with several inputs. */
+  others: string[];
+}
+
 /**
- * Which arrays hold samples and targets: those the config names; otherwise by their names; otherwise by order
- * where there are two.
+ * Which arrays hold samples and targets: those the config names; otherwise by their names, those of the model's inputs first; otherwise by
+ * order where there are two.
  * @param arrays numeric arrays, in the order of the archive
  * @param all every name, for messages
+ * @param inputs names of the inputs of the model; empty when no model is known
  */
 export function chooseArrays(
   arrays: readonly NamedArray[],
   all: readonly string[],
   config: DatasetConfig,
   file: string,
+  inputs: readonly string[] = [],
+): ChosenArrays {
+  if (inputs.length > 1) return chooseInputs(arrays, all, config, file, inputs);
+  const several = inputs.length === 0 && config.x === undefined ? severalInputs(arrays, config) : undefined;
+  return several ?? { ...chooseTwo(arrays, all, config, file, inputs[0]), others: [] };
+}
+
+/** One array for each input of a model, under its name; of what is left over one may hold the targets. */
+function chooseInputs(
+  arrays: readonly NamedArray[],
+  all: readonly string[],
+  config: DatasetConfig,
+  file: string,
+  inputs: readonly string[],
+): ChosenArrays {
+  if (config.x !== undefined)
+    throw new OctetError('DATASET_CONFIG', `The model has the inputs ${list(inputs)}; "x" names the samples of a single one.`, {
+      pointer: '/x',
+    });
+  const missing = inputs.filter((name) => !arrays.some((array) => array.name === name));
+  if (missing.length)
+    throw new OctetError(
+      'DATASET_INPUTS',
+      `The model has the inputs ${list(inputs)}; "${file}" holds ${list(all)}, and nothing for ${list(missing)}.`,
+      { file, tensor: missing[0] as string },
+      {
+        hint: `Put an array for ${list(missing)} into the .npz, with one row for each sample (ones for a mask that hides nothing), or export the model without.`,
+      },
+    );
+  const [x, ...others] = inputs as [string, ...string[]];
+  // What is left over beside the inputs is settled as with one input.
+  const rest = arrays.filter((array) => !others.includes(array.name));
+  return { ...chooseTwo(rest, all, { ...config, x }, file), others };
+}
+
+/**
+ * Arrays that can only be the inputs of one model: none is called samples, all have as many rows, and the targets are known by name (or
+ * there are none). Their own names must be those of the inputs; that is seen when the dataset meets a model.
+ */
+function severalInputs(arrays: readonly NamedArray[], config: DatasetConfig): ChosenArrays | undefined {
+  const y = config.task === 'unlabelled' ? undefined : (config.y ?? arrays.find((array) => roleOf(array.name)?.role === 'y')?.name);
+  const named = arrays.filter((array) => roleOf(array.name) !== undefined);
+  if (named.some((array) => array.name !== y) || (y === undefined && config.task !== 'unlabelled')) return undefined;
+  const [first, ...others] = arrays.filter((array) => array.name !== y);
+  if (!first || !others.length || arrays.some((array) => array.count !== first.count)) return undefined;
+  return { x: first.name, y, others: others.map((array) => array.name) };
+}
+
+function chooseTwo(
+  arrays: readonly NamedArray[],
+  all: readonly string[],
+  config: DatasetConfig,
+  file: string,
+  input?: string,
 ): { x: string; y: string | undefined } {
   const names = arrays.map((array) => array.name);
   const unlabelled = config.task === 'unlabelled';
@@ -72,7 +134,7 @@ export function chooseArrays(
     );
 
   let y = unlabelled ? undefined : configured('y');
-  let x = configured('x');
+  let x = configured('x') ?? (input !== undefined && input !== y && names.includes(input) ? input : undefined);
   if (x === undefined) {
     const samples = names.filter((name) => name !== y && roleOf(name)?.role === 'x');
     const targets = names.filter((name) => roleOf(name)?.role === 'y');

@@ -2,6 +2,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DatasetConfig } from '../recipe.js';
 import { inspectDataset, openDataset } from './dataset.js';
+import { checkAgainstModel } from './model-check.js';
 import { Bench, bytesOf, failure, npy, spec } from './testing/files.js';
 import { zip } from './testing/zip.js';
 
@@ -24,7 +25,7 @@ async function only(members: Record<string, Buffer>, config: DatasetConfig = {})
   const all = Array.from({ length: dataset.size }, (_, i) => i);
   const batch = await dataset.batch(all);
   await dataset.close();
-  return { dataset, batch, x: Array.from(batch.x.data) };
+  return { dataset, batch, x: Array.from(batch.x.as('float32').data) };
 }
 
 describe('arrays', () => {
@@ -43,7 +44,7 @@ describe('arrays', () => {
       });
       const batch = await dataset.batch([2, 0]);
       expect(batch.x.shape).toEqual([2, 2]);
-      expect(Array.from(batch.x.data)).toEqual([5, 6, 1, 2]);
+      expect(Array.from(batch.x.as('float32').data)).toEqual([5, 6, 1, 2]);
       expect(batch.labels).toEqual(Int32Array.of(1, 0));
       await dataset.close();
     }
@@ -95,6 +96,7 @@ describe('arrays', () => {
 
 describe('which array is which', () => {
   const other = npy('<f4', [3, 4], Buffer.alloc(48));
+  const other4 = npy('<f4', [4, 4], Buffer.alloc(64));
   test.each<[string, string[], DatasetConfig, number[]]>([
     ['named', ['labels', 'images'], {}, [2]],
     ['by order', ['first', 'second'], {}, [2]],
@@ -129,6 +131,22 @@ describe('which array is which', () => {
     await failure('DATASET_AMBIGUOUS', () => npz({ x: x3, b: y3, c: other }));
     const { dataset } = await only({ x: x3, b: y3, c: other }, { task: 'unlabelled' });
     expect(dataset.task).toBe('unlabelled');
+  });
+
+  test('arrays for the inputs of one model: no model is known yet, and each is told', async () => {
+    const ids = npy('<i8', [3, 2], bytesOf(BigInt64Array.of(1n, 2n, 3n, 4n, 5n, 6n)));
+    const { dataset } = await only({ input_ids: ids, attention_mask: x3, labels: y3 });
+    expect(dataset.task).toBe('classification');
+    expect(dataset.summary.inputs).toMatchObject([
+      { name: 'input_ids', sampleShape: [2], dtype: 'int64', range: { min: 1, max: 6 } },
+      { name: 'attention_mask', sampleShape: [2] },
+    ]);
+    const input = (name: string) => ({ name, shape: [2], dtype: 'int64' as const });
+    expect(checkAgainstModel(dataset.summary, {}, [input('attention_mask'), input('input_ids')], 4)).toEqual([]);
+    expect(checkAgainstModel(dataset.summary, {}, [input('input_ids')], 4)).toEqual([]);
+    const error = await failure('DATASET_INPUTS', () => checkAgainstModel(dataset.summary, {}, [input('input_ids'), input('types')], 4));
+    expect(error.message).toContain('nothing for "types"');
+    await failure('DATASET_AMBIGUOUS', () => npz({ input_ids: ids, attention_mask: other4, labels: y3 }));
   });
 
   test('a name that is not there', async () => {

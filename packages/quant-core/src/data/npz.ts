@@ -1,7 +1,16 @@
 import { stat } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
 import type { Archive, ArchiveEntry } from './archive.js';
-import { checkSamples, checkUnlabelled, collectTargets, type Materialised, stateOf, type Upload, writeSamples } from './materialise.js';
+import {
+  checkSamples,
+  checkUnlabelled,
+  collectTargets,
+  type FurtherArray,
+  type Materialised,
+  stateOf,
+  type Upload,
+  writeSamples,
+} from './materialise.js';
 import { type NpyHeader, npyBlocks, npyBytes, numericType, readNpyHeader } from './npy.js';
 import { chooseArrays } from './npz-names.js';
 import { ByteReader, type ByteSource, fileBytes, fileHead, gunzipped, isGzip, unpackedLimit } from './stream.js';
@@ -33,22 +42,42 @@ export async function materialiseNpz(upload: Upload): Promise<Materialised> {
     members.set(name, await memberOf(archive, entry, name));
   }
   const numeric = [...members.values()].filter((member) => member.header.type && member.header.shape.length > 0);
-  const { x, y } = chooseArrays(
+  const { x, y, others } = chooseArrays(
     numeric.map((m) => ({ name: m.name, count: m.header.shape[0] as number })),
     [...members.keys()],
     upload.config,
     upload.name,
+    upload.fit ? [upload.fit.name ?? '', ...upload.others.map((input) => input.name)] : [],
   );
   const samples = members.get(x) as Member;
-  return writeX(upload, samples, 'npz', y === undefined ? undefined : members.get(y));
+  const further = others.map((name) => members.get(name) as Member);
+  const whole = await writeX(upload, samples, 'npz', y === undefined ? undefined : members.get(y));
+  if (!further.length) return whole;
+  const arrays: FurtherArray[] = [];
+  for (const [index, member] of further.entries()) arrays.push(await writeFurther(upload, member, whole.samples, index));
+  return { ...whole, several: { name: x, others: arrays } };
+}
+
+/** An array of samples beside the first, which has `count` of them. */
+async function writeFurther(upload: Upload, member: Member, count: number, index: number): Promise<FurtherArray> {
+  const { name } = member;
+  const { dtype } = numericType(member.header, name);
+  const [own, sampleShape] = samplesOf(upload, member);
+  if (own !== count) throw new OctetError('DATASET_SHAPE', `"${name}" has ${own} rows, the arrays beside it ${count}.`, { file: name });
+  const x = await withBlocks(member, upload, (blocks) => writeSamples(upload, blocks, dtype, count, sampleShape, `input-${index}.bin`));
+  return { name, dtype, sampleShape, x };
+}
+
+/** How many samples an array holds, and the shape of one. */
+function samplesOf(upload: Upload, { name, header }: Member): [number, number[]] {
+  const [count, ...shape] = header.shape;
+  if (count === undefined) throw new OctetError('DATASET_SHAPE', `"${name}" is a single number, not an array of samples.`, { file: name });
+  return [count, checkSamples(count, shape, upload.limits, name)];
 }
 
 async function writeX(upload: Upload, x: Member, format: 'npy' | 'npz', y: Member | undefined): Promise<Materialised> {
   const type = numericType(x.header, x.name);
-  const [count, ...shape] = x.header.shape;
-  if (count === undefined)
-    throw new OctetError('DATASET_SHAPE', `"${x.name}" is a single number, not an array of samples.`, { file: x.name });
-  const sampleShape = checkSamples(count, shape, upload.limits, x.name);
+  const [count, sampleShape] = samplesOf(upload, x);
   const targets =
     y &&
     (await withBlocks(y, upload, (blocks) => {

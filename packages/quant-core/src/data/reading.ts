@@ -1,4 +1,5 @@
 import type { DatasetSummary } from '../events.js';
+import type { InputType } from './materialise.js';
 
 /** How elements move from the stored order to the order of the model. */
 export type Order = 'same' | 'lastToFirst' | 'firstToLast';
@@ -14,6 +15,8 @@ export interface Reading {
   /** Channels that move when the order changes; otherwise 1. */
   channels: number;
   scaling: Scaling;
+  /** Element type that the model takes. */
+  dtype: InputType;
   assumptions: string[];
 }
 

@@ -33,6 +33,17 @@ export function scalingOf(
   };
 }
 
+/**
+ * No scaling, for values that go into the model as they are.
+ * @throws OctetError DATASET_CONFIG when the config asks for one
+ */
+export function unscaled(config: DatasetConfig, why: string): Scaling {
+  const said = (['scale', 'offset', 'mean', 'std'] as const).find((key) => config[key] !== undefined);
+  if (said)
+    throw new OctetError('DATASET_CONFIG', `${said} cannot be applied: ${why}, and values go in as they are.`, { pointer: `/${said}` });
+  return { offset: 0, scale: 1, mean: [0], std: [1], axis: 'first' };
+}
+
 function list(value: number | number[] | undefined, otherwise: number): number[] {
   return value === undefined ? [otherwise] : typeof value === 'number' ? [value] : value;
 }
@@ -90,7 +101,7 @@ function axisOf(channels: number, shape: readonly number[], known: 'first' | 'la
 }
 
 /** Turns stored samples into model inputs. */
-export type Convert = (source: StoreArray, target: Float32Array, samples: number) => void;
+export type Convert = (source: StoreArray, target: StoreArray, samples: number) => void;
 
 /** The conversion of a reading: element order and scaling in one pass, bytes by table. */
 export function converter(reading: Reading, elements: number): Convert {

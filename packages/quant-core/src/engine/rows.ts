@@ -13,15 +13,26 @@ function rowsOf(x: Tensor, from: number, to: number, rows: number): Tensor {
   return new Tensor(x.dtype, [rows, ...x.shape.slice(1)], data);
 }
 
+/** What a program is fed for a batch: tensors [n, …] by the names of its inputs. */
+export type Feeds = Readonly<Record<string, Tensor>>;
+
+/** Samples of a batch. */
+const samplesIn = (feeds: Feeds): number => Object.values(feeds)[0]?.shape[0] ?? 0;
+
+const mapFeeds = (feeds: Feeds, change: (x: Tensor) => Tensor): Feeds =>
+  Object.fromEntries(Object.entries(feeds).map(([name, x]) => [name, change(x)]));
+
 /**
  * A batch in pieces that a program takes: itself without `fixedBatch`, else whole pieces of that size. What is left over
  * is dropped, unless nothing else is there: then it is padded with its last row.
  */
-export function chunksOf(x: Tensor, fixedBatch?: number): Tensor[] {
-  const n = x.shape[0] ?? 0;
-  if (fixedBatch === undefined || n === 0) return n === 0 ? [] : [x];
+export function chunksOf(feeds: Feeds, fixedBatch?: number): Feeds[] {
+  const n = samplesIn(feeds);
+  if (fixedBatch === undefined || n === 0) return n === 0 ? [] : [feeds];
   const whole = Math.max(1, Math.floor(n / fixedBatch));
-  return Array.from({ length: whole }, (_, i) => rowsOf(x, i * fixedBatch, Math.min(n, (i + 1) * fixedBatch), fixedBatch));
+  return Array.from({ length: whole }, (_, i) =>
+    mapFeeds(feeds, (x) => rowsOf(x, i * fixedBatch, Math.min(n, (i + 1) * fixedBatch), fixedBatch)),
+  );
 }
 
 /**
@@ -30,18 +41,17 @@ export function chunksOf(x: Tensor, fixedBatch?: number): Tensor[] {
  */
 export async function runRows(
   program: Program,
-  input: string,
-  x: Tensor,
+  feeds: Feeds,
   names: readonly string[],
   fixedBatch?: number,
 ): Promise<Record<string, Float32Array>> {
-  const n = x.shape[0] ?? 0;
+  const n = samplesIn(feeds);
   const rows = fixedBatch ?? n;
   const parts: Record<string, Float32Array[]> = Object.fromEntries(names.map((name) => [name, []]));
   for (let from = 0; from < n; from += rows) {
     const to = Math.min(n, from + rows);
     const whole = from === 0 && to === n && rows === n;
-    const results = await program.run({ [input]: whole ? x : rowsOf(x, from, to, rows) });
+    const results = await program.run(whole ? feeds : mapFeeds(feeds, (x) => rowsOf(x, from, to, rows)));
     for (const name of names) {
       const result = results[name];
       if (!result) throw new OctetError('INTERNAL', `the program has no output "${name}"`, { tensor: name });

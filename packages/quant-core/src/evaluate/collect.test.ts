@@ -93,5 +93,5 @@ describe('collectOutputs', () => {
 });
 
 it('runRows names an output that is missing', async () => {
-  await expect(runRows(await compile(weights), 'x', Tensor.float32([1, 2], [0, 1]), ['z'])).rejects.toThrow('"z"');
+  await expect(runRows(await compile(weights), { x: Tensor.float32([1, 2], [0, 1]) }, ['z'])).rejects.toThrow('"z"');
 });

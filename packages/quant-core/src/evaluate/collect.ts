@@ -1,14 +1,12 @@
 import { performance } from 'node:perf_hooks';
+import { type Batch, feedsOf } from '../data/dataset.js';
 import type { Program } from '../engine/engine.js';
 import { runRows } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
-import type { Tensor } from '../tensor/tensor.js';
 import { OutputCollector, type Outputs } from './outputs.js';
 
 /** Some samples on their way into a model. */
-export interface EvaluationBatch {
-  /** [n, …] in the shape of the model's input. */
-  x: Tensor;
+export interface EvaluationBatch extends Pick<Batch, 'x' | 'others'> {
   /** Class of each sample. */
   labels?: ArrayLike<number>;
   /** [n, width] wanted values. */
@@ -17,7 +15,7 @@ export interface EvaluationBatch {
   indices: ArrayLike<number>;
 }
 
-/** Names of the input that is fed and the output that is judged. */
+/** Names of the first input that is fed and the output that is judged. */
 export interface ModelIo {
   input: string;
   output: string;
@@ -54,7 +52,7 @@ export async function collectOutputs(
   for await (const batch of batches) {
     if (options.signal?.aborted) throw new OctetError('CANCELLED', 'the evaluation was cancelled');
     const start = performance.now();
-    const { [io.output]: scores } = await runRows(program, io.input, batch.x, [io.output], options.fixedBatch);
+    const { [io.output]: scores } = await runRows(program, feedsOf(io.input, batch), [io.output], options.fixedBatch);
     milliseconds += performance.now() - start;
     const n = batch.x.shape[0] ?? 0;
     collector.add(scores!, n, batch);

@@ -1,3 +1,4 @@
+import { feedsOf } from '../data/dataset.js';
 import type { Program } from '../engine/engine.js';
 import { chunksOf } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
@@ -26,7 +27,7 @@ export interface LayerTap {
 export interface LayerErrorsInput {
   float: Program;
   quantized: Program;
-  /** Name of the input of both programs. */
+  /** Name of the first input of both programs. */
   input: string;
   layers: readonly LayerTap[];
   batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>;
@@ -112,10 +113,10 @@ export async function layerErrors(input: LayerErrorsInput): Promise<LayerError[]
   const sums = layers.map((layer) => ({ layer, accumulated: new ErrorSums(), local: new ErrorSums(), grid: new GridSums(layer.grid) }));
   let done = 0;
   for await (const batch of input.batches) {
-    for (const x of chunksOf(batch.x, input.fixedBatch)) {
+    for (const feeds of chunksOf(feedsOf(input.input, batch), input.fixedBatch)) {
       if (input.signal?.aborted) throw new OctetError('CANCELLED', 'the comparison of layers was cancelled');
-      const float: Results = { ...(await input.float.run({ [input.input]: x })), [input.input]: x };
-      const quantized: Results = { ...(await input.quantized.run({ [input.input]: x })), [input.input]: x };
+      const float: Results = { ...(await input.float.run(feeds)), ...feeds };
+      const quantized: Results = { ...(await input.quantized.run(feeds)), ...feeds };
       for (const { layer, accumulated, local, grid } of sums) {
         const signal = floatsOf(float, layer.floatTap);
         accumulated.add(signal, floatsOf(quantized, layer.quantTap), layer.name);

@@ -1,4 +1,5 @@
 import { withTaps } from '../calibrate/calibrate.js';
+import { type Batch, feedsOf } from '../data/dataset.js';
 import type { Engine } from '../engine/engine.js';
 import type { Graph, Node } from '../ir/graph.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -46,7 +47,7 @@ export async function correctBiases(
   graph: Graph,
   plan: QuantPlan,
   table: ScaleTable,
-  samples: () => AsyncIterable<{ x: Tensor<'float32'> }>,
+  samples: () => AsyncIterable<Pick<Batch, 'x' | 'others'>>,
   engine: Engine,
 ): Promise<Graph> {
   const corrected = graph.clone();
@@ -77,7 +78,7 @@ export async function correctBiases(
 async function means(
   graph: Graph,
   biases: readonly BiasPoint[],
-  samples: () => AsyncIterable<{ x: Tensor<'float32'> }>,
+  samples: () => AsyncIterable<Pick<Batch, 'x' | 'others'>>,
   engine: Engine,
 ): Promise<Map<string, ChannelMeans>> {
   const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
@@ -94,8 +95,8 @@ async function means(
   // On one thread, so that the biases do not depend on the machine.
   const program = await engine.compile(tapped, { threads: 1, mode: 'train' });
   try {
-    for await (const { x } of samples()) {
-      const results = await program.run({ [input]: x });
+    for await (const batch of samples()) {
+      const results = await program.run(feedsOf(input, batch));
       for (const layer of layers) layer.means.add(results[layer.value] as Tensor);
     }
   } finally {

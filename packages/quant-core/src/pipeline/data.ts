@@ -1,5 +1,6 @@
 import { batches, type IndexedBatch } from '../data/batches.js';
 import { type Dataset, openDataset, type Samples } from '../data/dataset.js';
+import type { InputSpec } from '../data/materialise.js';
 import { checkAgainstModel, checkSameClasses } from '../data/model-check.js';
 import { split } from '../data/split.js';
 import { OctetError } from '../errors.js';
@@ -25,18 +26,20 @@ export interface JobData {
 export async function loadData(context: Context, model: PreparedModel): Promise<JobData> {
   const { job } = context;
   const { recipe } = job;
+  const [fit, ...others] = model.inputs as [InputSpec, ...InputSpec[]];
   const open = async (source: { path: string; config: typeof job.dataset.config }) => {
     const dataset = await openDataset(source.path, source.config, {
       workDirectory: job.workDirectory,
       limits: job.limits,
-      fit: model.input.spec,
+      fit,
+      others,
       ...context.abortable,
       onProgress: (done, total) => context.progress('load', done, total, 'samples'),
     });
     checkAgainstModel(
       dataset.summary,
       source.config,
-      model.input.spec,
+      model.inputs,
       dataset.task === 'classification' && model.width === 1 ? 2 : model.width,
     );
     return dataset;
@@ -104,6 +107,6 @@ export async function* evaluationBatches(
   for await (const batch of batches(samples, indices, { batchSize, ...(signal ? { signal } : {}) })) yield forEvaluation(batch);
 }
 
-function forEvaluation({ x, labels, values, indices }: IndexedBatch): EvaluationBatch {
-  return { x, indices, ...(labels ? { labels } : {}), ...(values ? { values: values.data } : {}) };
+function forEvaluation({ x, others, labels, values, indices }: IndexedBatch): EvaluationBatch {
+  return { x, ...(others ? { others } : {}), indices, ...(labels ? { labels } : {}), ...(values ? { values: values.data } : {}) };
 }

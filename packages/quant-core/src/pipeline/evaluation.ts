@@ -1,4 +1,4 @@
-import type { Samples } from '../data/dataset.js';
+import { feedsOf, type Samples } from '../data/dataset.js';
 import type { Program } from '../engine/engine.js';
 import { type Choice, chooseBetter, type HoldoutFigures, holdoutFigures, memoryAllowance } from '../evaluate/choose.js';
 import { collectOutputs } from '../evaluate/collect.js';
@@ -12,11 +12,10 @@ import type { Stage } from '../events.js';
 import { exactArithmetic } from '../fakequant/exact.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { LatencyFigures, Report } from '../report/schema.js';
-import { Random } from '../tensor/random.js';
-import { sizeOf, Tensor } from '../tensor/tensor.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
 import { evaluationBatches, type JobData } from './data.js';
+import { inputName } from './inputs.js';
 import type { PreparedModel } from './model.js';
 
 const int16Max = 2 ** 15 - 1;
@@ -40,7 +39,7 @@ export class Evaluator {
     const outputs = await collectOutputs(
       program,
       evaluationBatches(samples, indices, context.job.recipe.evaluation.batchSize, context.signal),
-      { input: model.input.name, output: model.output },
+      { input: inputName(model), output: model.output },
       {
         task: data.task,
         ...(this.kind ? { kind: this.kind } : {}),
@@ -126,7 +125,7 @@ export class Evaluator {
           this.context.job.recipe.evaluation.batchSize,
           this.context.signal,
         ),
-        { input: model.input.name, output: model.output },
+        { input: inputName(model), output: model.output },
         {
           task: this.data.task,
           kind: artifact.kind,
@@ -153,14 +152,18 @@ export class Evaluator {
   ): Promise<{ latency: { float: LatencyFigures; int8: LatencyFigures; threads: number }; runtime: Report['runtime'] }> {
     const { context, model } = this;
     const { engine, job } = context;
-    const shape = this.data.dataset.sampleShape;
-    const random = Random.for(job.recipe.seed, 'latency');
-    const feeds = (batch: number) => ({
-      [model.input.name]: Tensor.float32(
-        [batch, ...shape],
-        new Float32Array(batch * sizeOf(shape)).map(() => random.uniform()),
-      ),
-    });
+    const { evaluationSamples, evaluationIndices } = this.data;
+    // Samples and no random numbers: token ids and masks must make sense.
+    const drawn = async (batch: number) =>
+      feedsOf(
+        inputName(model),
+        await evaluationSamples.batch(
+          Uint32Array.from({ length: batch }, (_, i) => evaluationIndices[i % evaluationIndices.length] as number),
+        ),
+      );
+    const few = model.fixedBatch ?? 1;
+    const [single, many] = [await drawn(few), await drawn(model.fixedBatch ?? 32)];
+    const feeds = (batch: number) => (batch === few ? single : many);
     const options = { threads: latencyThreads, mode: 'infer' } as const;
     const [float, int8] = [await engine.load(floatPath, options), await engine.load(int8Path, options)];
     try {
@@ -178,7 +181,7 @@ export class Evaluator {
         engine,
         path: int8Path,
         threads: latencyThreads,
-        feeds: feeds(model.fixedBatch ?? 1),
+        feeds: single,
         directory: job.workDirectory,
       });
       return {

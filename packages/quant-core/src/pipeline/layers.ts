@@ -10,6 +10,7 @@ import type { LayerReport } from '../report/schema.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
 import { evaluationBatches, type JobData } from './data.js';
+import { inputName } from './inputs.js';
 import type { PreparedModel } from './model.js';
 
 /** Samples on which layers are compared. */
@@ -84,7 +85,7 @@ export async function layerRows(
     const errors = await layerErrors({
       float,
       quantized,
-      input: model.input.name,
+      input: inputName(model),
       layers: taps,
       batches: evaluationBatches(
         data.evaluationSamples,

@@ -7,7 +7,8 @@ import { buildTrainingStep } from '../train/step.js';
 import { shardsFor } from '../train/stepper.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
-import { openSizes, type PreparedModel } from './model.js';
+import { openSizes } from './inputs.js';
+import type { PreparedModel } from './model.js';
 
 /** What a job process holds before its first step: Node.js, the runtime, the model. */
 const idleBytes = 160 * 2 ** 20;
@@ -31,7 +32,7 @@ function estimateTraining(
   model: PreparedModel,
   plan: QuantPlan,
   context: Context,
-  sample: readonly number[],
+  samples: readonly (readonly number[])[],
   batch: number,
 ): MemoryEstimate {
   const { training } = context.job.recipe;
@@ -41,7 +42,7 @@ function estimateTraining(
     graph: model.graph,
     batch: batch / shards,
     batchSymbol: model.batchSymbol,
-    sizes: openSizes(model, sample),
+    sizes: openSizes(model, samples),
     layout,
     plan,
     loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
@@ -61,7 +62,7 @@ const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20).toLocaleStri
  */
 export function checkMemory(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData): MemoryEstimate {
   const { job } = context;
-  const at = (batch: number) => estimateTraining(model, plan, context, data.dataset.sampleShape, batch);
+  const at = (batch: number) => estimateTraining(model, plan, context, data.dataset.sampleShapes, batch);
   const batch = model.locked ? (model.fixedBatch as number) : Math.min(job.recipe.training.batchSize, data.train.length);
   const estimate = at(batch);
   const limit = job.memoryBytes ?? Number.POSITIVE_INFINITY;

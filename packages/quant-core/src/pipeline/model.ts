@@ -1,4 +1,4 @@
-import type { SampleSpec } from '../data/materialise.js';
+import type { InputSpec } from '../data/materialise.js';
 import type { Engine } from '../engine/engine.js';
 import { OctetError } from '../errors.js';
 import type { Limits, ModelSummary } from '../events.js';
@@ -14,6 +14,7 @@ import { defaultRecipe, type Recipe } from '../recipe.js';
 import { logitsOf } from '../train/loss.js';
 import { parameterLayout } from '../train/parameters.js';
 import { buildTrainingStep } from '../train/step.js';
+import { inputsOf, openSizes } from './inputs.js';
 
 /** A model as every later stage wants it. */
 export interface PreparedModel {
@@ -22,7 +23,8 @@ export interface PreparedModel {
   source: ModelSource;
   /** In normal form, with a symbolic batch where that was possible. */
   graph: Graph;
-  input: { name: string; spec: SampleSpec };
+  /** In the order of the file; the first names the samples where one is meant. */
+  inputs: readonly InputSpec[];
   output: string;
   /** Elements of one output row; undefined when the model leaves it open. */
   width: number | undefined;
@@ -38,7 +40,7 @@ const quantizedOp =
 
 /**
  * Read a model and bring it to normal form. Throws MODEL_* errors for files that are no model, are quantized already, or do
- * not have one float input and one output with the batch in front.
+ * not have inputs and one float output with the batch in front.
  */
 export async function prepareModel(path: string, limits: Limits, engine: Engine): Promise<PreparedModel> {
   const { graph: original, source } = await readModel(path, limits);
@@ -49,13 +51,12 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
       op: quantized.opName,
     });
   inferShapes(original);
-  const input = onlyInput(original);
   const output = onlyOutput(original);
   const graph = original.clone();
+  const inputs = inputsOf(graph);
   const { fixedBatch } = rebatch(graph);
   await normalise(graph, { evaluate: (constants) => evaluate(constants, engine) });
   const batch = graph.inputs[0]?.shape?.[0];
-  const shape = input.shape?.slice(1).map((dim) => (typeof dim === 'number' ? dim : undefined)) ?? [];
   const { logits } = logitsOf(graph.outputs[0] as Value);
   const row = logits.shape?.slice(1);
   const width = row?.every((dim) => typeof dim === 'number') ? (row as number[]).reduce((a, b) => a * b, 1) : undefined;
@@ -63,7 +64,7 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
     original,
     source,
     graph,
-    input: { name: input.name, spec: { shape, dtype: 'float32' } },
+    inputs,
     output: output.name,
     width,
     batchSymbol: typeof batch === 'string' ? batch : 'N',
@@ -80,22 +81,6 @@ async function evaluate(graph: Graph, engine: Engine) {
   } finally {
     await program.dispose();
   }
-}
-
-function onlyInput(graph: Graph): Value {
-  const [input, ...more] = graph.inputs;
-  if (!input || more.length) {
-    throw new OctetError(
-      'MODEL_INPUTS_UNSUPPORTED',
-      `The model has ${graph.inputs.length} inputs${more.length ? ` (${graph.inputs.map((value) => value.name).join(', ')})` : ''}; one is wanted`,
-      input ? { tensor: input.name } : {},
-    );
-  }
-  if (input.dtype !== 'float32')
-    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Input ${input.name} is ${input.dtype}, float32 is wanted`, { tensor: input.name });
-  if (!input.shape?.length)
-    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Input ${input.name} has no batch dimension`, { tensor: input.name });
-  return input;
 }
 
 function onlyOutput(graph: Graph): Value {
@@ -153,12 +138,6 @@ export function planFor(model: PreparedModel, recipe: Recipe): QuantPlan {
   return planQuantization(model.graph, recipe);
 }
 
-/** What the dimensions that a model leaves open, apart from the batch, are for samples of a shape. */
-export function openSizes(model: PreparedModel, sample: readonly number[]): Record<string, number> {
-  const open = model.graph.inputs[0]?.shape?.slice(1) ?? [];
-  return Object.fromEntries(open.flatMap((dim, axis) => (typeof dim === 'string' ? [[dim, sample[axis] as number]] : [])));
-}
-
 /** Sizes of images to try a model with that takes any: no dataset is known yet. */
 const trialSizes = [224, 96, 32, 8];
 
@@ -167,9 +146,11 @@ const trialSizes = [224, 96, 32, 8];
  * Throws MODEL_NOT_TRAINABLE naming the node that is in the way, MODEL_SHAPE when no size of image fits.
  */
 export function checkTrainable(model: PreparedModel, plan: QuantPlan): void {
-  const rank = model.input.spec.shape.length;
   for (const [trial, size] of trialSizes.entries()) {
-    const sizes = openSizes(model, new Array<number>(rank).fill(size));
+    const sizes = openSizes(
+      model,
+      model.inputs.map(({ shape }) => shape.map(() => size)),
+    );
     try {
       buildTrialStep(model, plan, sizes);
       return;

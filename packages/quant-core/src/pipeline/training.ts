@@ -13,7 +13,8 @@ import { parameterLayout, unpackParameters } from '../train/parameters.js';
 import { type TrainResult, train } from '../train/train.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
-import { openSizes, type PreparedModel } from './model.js';
+import { openSizes } from './inputs.js';
+import type { PreparedModel } from './model.js';
 
 /** Training sets smaller than this are taught by the float model as well. */
 const enoughLabels = 10_000;
@@ -80,7 +81,7 @@ export async function trainModel(
   const steps = train({
     graph: model.graph,
     batchSymbol: model.batchSymbol,
-    sizes: openSizes(model, data.dataset.sampleShape),
+    sizes: openSizes(model, data.dataset.sampleShapes),
     ...(model.locked ? { fixedBatch: model.fixedBatch as number } : {}),
     plan,
     recipe: job.recipe,

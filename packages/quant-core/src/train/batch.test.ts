@@ -38,7 +38,7 @@ describe('parts of a batch', () => {
       run: async (feeds: readonly Record<string, Tensor>[]) => feeds.map((feed) => ({ y: feed.x as Tensor })),
       dispose: async () => undefined,
     };
-    for (const shards of [1, 3]) expect(await runShards(program, 'x', rows(7), 'y', shards)).toEqual(rows(7).data);
+    for (const shards of [1, 3]) expect(await runShards(program, { x: rows(7) }, 'y', shards)).toEqual(rows(7).data);
   });
 
   it('are two for an even batch of eight or more: a matter of the recipe alone', () => {

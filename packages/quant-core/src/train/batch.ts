@@ -1,10 +1,13 @@
-import type { Batch } from '../data/dataset.js';
+import { type Batch, feedsOf } from '../data/dataset.js';
 import type { ShardedProgram } from '../engine/engine.js';
+import type { Feeds } from '../engine/rows.js';
+import type { DataOf, DType } from '../tensor/dtype.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type LossSpec, lossFeeds } from './loss.js';
 
 /** What the feeds of a batch depend on besides the batch. */
 export interface BatchFeedSpec {
+  /** Name of the first input. */
   input: string;
   loss: LossSpec;
   /** Elements of one output row, and the shape of the output behind the batch. */
@@ -13,28 +16,31 @@ export interface BatchFeedSpec {
 }
 
 /** Rows `from … to` of a tensor, as a view. */
-function rows(tensor: Tensor<'float32'>, from: number, to: number): Tensor<'float32'> {
+function rows<D extends DType>(tensor: Tensor<D>, from: number, to: number): Tensor<D> {
   const each = tensor.size / (tensor.shape[0] as number);
-  return new Tensor('float32', [to - from, ...tensor.shape.slice(1)], tensor.data.subarray(from * each, to * each));
+  const data = (tensor.data as Float32Array).subarray(from * each, to * each) as DataOf[D];
+  return new Tensor(tensor.dtype, [to - from, ...tensor.shape.slice(1)], data);
 }
 
-/** Cut a batch into `count` parts whose sizes differ by one at most; fewer where there are fewer samples. */
-function cut(x: Tensor<'float32'>, count: number): Tensor<'float32'>[] {
-  const n = x.shape[0] as number;
+/** Cut the feeds of a batch into `count` parts whose sizes differ by one at most; fewer where there are fewer samples. */
+function cut(feeds: Feeds, count: number): { feeds: Feeds; from: number; to: number }[] {
+  const n = Object.values(feeds)[0]?.shape[0] as number;
   const parts = Math.min(count, n);
-  return Array.from({ length: parts }, (_, i) => rows(x, Math.floor((i * n) / parts), Math.floor(((i + 1) * n) / parts)));
+  return Array.from({ length: parts }, (_, i) => {
+    const [from, to] = [Math.floor((i * n) / parts), Math.floor(((i + 1) * n) / parts)];
+    return { feeds: Object.fromEntries(Object.entries(feeds).map(([name, x]) => [name, rows(x, from, to)])), from, to };
+  });
 }
 
-/** Run a program over the parts of a batch and put the rows of one result together again. */
+/** Run a program over the parts of a batch and put the rows of one result together again; `feeds` go to every part. */
 export async function runShards(
   program: ShardedProgram,
-  input: string,
-  x: Tensor<'float32'>,
+  batch: Feeds,
   output: string,
   shards: number,
-  feeds: Record<string, Tensor> = {},
+  feeds: Feeds = {},
 ): Promise<Float32Array> {
-  const results = await program.run(cut(x, shards).map((part) => ({ ...feeds, [input]: part })));
+  const results = await program.run(cut(batch, shards).map((part) => ({ ...feeds, ...part.feeds })));
   const parts = results.map((result) => result[output]?.as('float32').data as Float32Array);
   if (parts.length === 1) return parts[0] as Float32Array;
   const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
@@ -47,27 +53,19 @@ export async function runShards(
 }
 
 /** The feeds of each shard of a training batch: samples, one-hot labels or values, the teacher's outputs. */
-export function shardFeeds(
-  spec: BatchFeedSpec,
-  { x, labels, values }: Batch,
-  teacher: Float32Array | undefined,
-  shards: number,
-): Record<string, Tensor>[] {
+export function shardFeeds(spec: BatchFeedSpec, batch: Batch, teacher: Float32Array | undefined, shards: number): Record<string, Tensor>[] {
   const { loss, width } = spec;
+  const { labels, values } = batch;
   const shapeOf = (count: number) => (loss.kind === 'mse' ? [count, ...spec.outputShape] : [count, width]);
-  let at = 0;
-  return cut(x, shards).map((part) => {
-    const count = part.shape[0] as number;
-    const from = at;
-    at += count;
-    const feeds: Record<string, Tensor> = { [spec.input]: part };
+  return cut(feedsOf(spec.input, batch), shards).map(({ feeds: part, from, to }) => {
+    const feeds: Record<string, Tensor> = { ...part };
     if (loss.distillationWeight < 1) {
       feeds[lossFeeds.target] =
         loss.kind === 'mse'
-          ? rows(values as Tensor<'float32'>, from, at).reshape(shapeOf(count))
-          : oneHot(labels as Int32Array, from, at, width);
+          ? rows(values as Tensor<'float32'>, from, to).reshape(shapeOf(to - from))
+          : oneHot(labels as Int32Array, from, to, width);
     }
-    if (teacher) feeds[lossFeeds.teacher] = Tensor.float32(shapeOf(count), teacher.subarray(from * width, at * width));
+    if (teacher) feeds[lossFeeds.teacher] = Tensor.float32(shapeOf(to - from), teacher.subarray(from * width, to * width));
     return feeds;
   });
 }

@@ -1,4 +1,5 @@
 import { batches } from '../data/batches.js';
+import { type Batch, feedsOf } from '../data/dataset.js';
 import type { Program, ShardedProgram } from '../engine/engine.js';
 import { runRows } from '../engine/rows.js';
 import type { Graph, Value } from '../ir/graph.js';
@@ -36,8 +37,8 @@ export class Scorer {
   }
 
   /** Logits (or values) of the float model for a batch; undefined when the loss does not distil. */
-  async teach(x: Tensor<'float32'>): Promise<Float32Array | undefined> {
-    return this.teacher && this.rows(this.teacher, x, {});
+  async teach(batch: Batch): Promise<Float32Array | undefined> {
+    return this.teacher && this.rows(this.teacher, batch, {});
   }
 
   /** Loss and metric of the fake-quant model on the held-out split, with the parameters and scales fed. */
@@ -45,9 +46,10 @@ export class Scorer {
     const { input } = this;
     const score = new HoldoutScore(input.loss, input.width);
     const options = { batchSize: input.recipe.training.batchSize, ...(input.signal ? { signal: input.signal } : {}) };
-    for await (const { x, labels, values } of batches(input.samples, input.holdoutIndices, options)) {
-      const teacher = await this.teach(x);
-      score.add(await this.rows(this.forward, x, feeds), {
+    for await (const batch of batches(input.samples, input.holdoutIndices, options)) {
+      const { labels, values } = batch;
+      const teacher = await this.teach(batch);
+      score.add(await this.rows(this.forward, batch, feeds), {
         ...(labels ? { labels } : {}),
         ...(values ? { values } : {}),
         ...(teacher ? { teacher } : {}),
@@ -58,16 +60,17 @@ export class Scorer {
 
   private async rows(
     { program, output }: { program: ShardedProgram; output: string },
-    x: Tensor<'float32'>,
+    batch: Batch,
     feeds: Record<string, Tensor>,
   ): Promise<Float32Array> {
     const { fixedBatch } = this.input;
-    if (fixedBatch === undefined) return runShards(program, this.inputName, x, output, this.shards, feeds);
+    const samples = feedsOf(this.inputName, batch);
+    if (fixedBatch === undefined) return runShards(program, samples, output, this.shards, feeds);
     const single: Program = {
       run: async (own) => (await program.run([{ ...feeds, ...own }]))[0] as Record<string, Tensor>,
       dispose: () => program.dispose(),
     };
-    return (await runRows(single, this.inputName, x, [output], fixedBatch))[output] as Float32Array;
+    return (await runRows(single, samples, [output], fixedBatch))[output] as Float32Array;
   }
 
   async dispose(): Promise<void> {

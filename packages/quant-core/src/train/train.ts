@@ -135,7 +135,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         const from = (index % stepsPerEpoch) * batch;
         const data = await input.samples.batch(order.subarray(from, from + batch));
         const scales = { ...activationFeeds, ...quant.weightFeeds(trial.parameters) };
-        return (await stepper.step(data, await scorer.teach(data.x), trial, scales, rate, index + 1, frozenAt > 0)).loss;
+        return (await stepper.step(data, await scorer.teach(data), trial, scales, rate, index + 1, frozenAt > 0)).loss;
       });
     }
     for (let step = resumed?.step ?? 0; step < total; ) {
@@ -151,7 +151,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         const learningRate = rateAt(step);
         const result = await stepper.step(
           data,
-          await scorer.teach(data.x),
+          await scorer.teach(data),
           weights,
           { ...activationFeeds, ...quant.weightFeeds(weights.parameters) },
           learningRate,
