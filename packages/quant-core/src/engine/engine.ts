@@ -26,7 +26,7 @@ export interface Program {
 
 /** A compiled graph that is run on several parts of a batch. */
 export interface ShardedProgram {
-  /** One result for each set of feeds, in their order. */
+  /** One result for each set of feeds, in their order. They stay valid until the next run. */
   run(shards: readonly Readonly<Record<string, Tensor>>[]): Promise<Record<string, Tensor>[]>;
   dispose(): Promise<void>;
 }

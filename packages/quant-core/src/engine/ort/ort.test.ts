@@ -234,8 +234,8 @@ describe('shards', () => {
     const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 3 });
     const [first, second] = [parts(3), parts(3).map((feeds, i) => ({ ...feeds, x: randomTensor(sixteen, 200 + i) }))];
     const alone = [bits(await threaded.run(first)), bits(await threaded.run(second))];
-    const together = await Promise.all([threaded.run(first), threaded.run(second)]);
-    expect(together.map(bits)).toEqual(alone);
+    const together = await Promise.all([threaded.run(first).then(bits), threaded.run(second).then(bits)]);
+    expect(together).toEqual(alone);
     await threaded.dispose();
   });
 

@@ -7,6 +7,8 @@ const ort = createRequire(import.meta.url)('onnxruntime-node');
 let session;
 /** Memory of this thread for each feed. @type {Map<string, ArrayBuffer>} */
 const own = new Map();
+/** Shared memory for each result of each shard. @type {Map<string, SharedArrayBuffer>} */
+const shared = new Map();
 
 /**
  * A feed as the runtime takes it. It refuses shared memory, so the values are copied into memory of this thread, which is kept for the next run.
@@ -25,31 +27,38 @@ function feedOf(name, { dtype, shape, data }) {
 }
 
 /**
+ * A result on its way to the other thread, in shared memory that is kept for the next run of the shard.
+ * @param {string} slot
+ * @param {{ type: string, dims: readonly number[], data: Float32Array }} tensor
+ */
+function resultOf(slot, { type, dims, data }) {
+  let buffer = shared.get(slot);
+  if (buffer === undefined || buffer.byteLength < data.byteLength) {
+    buffer = new SharedArrayBuffer(data.byteLength);
+    shared.set(slot, buffer);
+  }
+  const copy = new /** @type {Float32ArrayConstructor} */ (data.constructor)(buffer, 0, data.length);
+  copy.set(data);
+  return { dtype: type, shape: dims, data: copy };
+}
+
+/**
  * `create` makes the session of this thread, `run` runs it once.
- * @param {{ id: number, kind: 'create', bytes: Uint8Array, options: object } | { id: number, kind: 'run', feeds: Record<string, { dtype: string, shape: number[], data: Float32Array }> }} request
+ * @param {{ kind: 'create', bytes: Uint8Array, options: object } | { kind: 'run', shard: number, feeds: Record<string, { dtype: string, shape: number[], data: Float32Array }> }} request
  */
 async function answer(request) {
   if (request.kind === 'create') {
     session = await ort.InferenceSession.create(request.bytes, request.options);
-    return { results: {}, transfer: [] };
+    return {};
   }
   const feeds = Object.fromEntries(Object.entries(request.feeds).map(([name, feed]) => [name, feedOf(name, feed)]));
   const outputs = await session.run(feeds);
-  const results = {};
-  const transfer = [];
-  for (const [name, tensor] of Object.entries(outputs)) {
-    // The runtime owns the memory of its results: a copy can be handed to the other thread.
-    const data = tensor.data.slice();
-    transfer.push(data.buffer);
-    results[name] = { dtype: tensor.type, shape: tensor.dims, data };
-  }
-  return { results, transfer };
+  return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, resultOf(`${request.shard} ${name}`, tensor)]));
 }
 
 async function reply(request) {
   try {
-    const { results, transfer } = await answer(request);
-    parentPort.postMessage({ id: request.id, results }, transfer);
+    parentPort.postMessage({ id: request.id, results: await answer(request) });
   } catch (error) {
     parentPort.postMessage({ id: request.id, error: error instanceof Error ? error.message : String(error) });
   }

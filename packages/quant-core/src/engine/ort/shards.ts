@@ -89,7 +89,7 @@ class SharedFeeds {
 const tensors = (results: Plain) =>
   Object.fromEntries(Object.entries(results).map(([name, { dtype, shape, data }]) => [name, new Tensor(dtype, shape, data)]));
 
-/** Shards spread over worker threads, one single-threaded session each. */
+/** Shards spread over worker threads, one single-threaded session each. Feeds and results pass through shared memory that the next run uses again. */
 export class ThreadedShards implements ShardedProgram {
   private readonly feeds = new SharedFeeds();
   private last: Promise<unknown> = Promise.resolve();
@@ -118,7 +118,9 @@ export class ThreadedShards implements ShardedProgram {
   private async runNow(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
     const { threads } = this;
     const all = await Promise.allSettled(
-      this.feeds.place(shards).map((feeds, i) => (threads[i % threads.length] as SessionThread).request({ kind: 'run', feeds })),
+      this.feeds
+        .place(shards)
+        .map((feeds, shard) => (threads[shard % threads.length] as SessionThread).request({ kind: 'run', shard, feeds })),
     );
     return all.map((one) => {
       if (one.status === 'rejected') throw one.reason;
