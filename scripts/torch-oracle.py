@@ -2,8 +2,9 @@
 
     python3 scripts/torch-oracle.py
 
-writes packages/quant-core/src/autodiff/testing/torch.json, which autodiff/torch.test.ts reads. Needs torch 1.13 (Debian: python3-torch)
-and onnx; the tests need neither. loss = sum(output * weights); every gradient is that of the loss.
+writes packages/quant-core/src/autodiff/testing/torch.json, which autodiff/torch.test.ts reads, and train/testing/torch.json beside it, which
+train/batchNorm.torch.test.ts reads. Needs torch 1.13 (Debian: python3-torch) and onnx; the tests need neither. In the first
+loss = sum(output * weights), in the second it is the mean squared error; every gradient is that of the loss.
 """
 
 import base64
@@ -15,7 +16,9 @@ import warnings
 import zlib
 
 import torch
+import torch.nn.intrinsic.qat as qat
 from torch import nn
+from torch.ao.quantization import FakeQuantize, MinMaxObserver, QConfig
 from torch.nn import functional as F
 
 warnings.filterwarnings("ignore")
@@ -204,11 +207,102 @@ def record(name, module, shapes, opset):
     }
 
 
-def main():
-    records = [record(name, *case) for name, case in CASES.items()]
-    path = os.path.join(os.path.dirname(__file__), "../packages/quant-core/src/autodiff/testing/torch.json")
-    with open(path, "w") as file:
+class Normed(nn.Module):
+    """Convolution, depthwise convolution and linear layer with batch norm behind each, quantized to 4 bits (weights) and 8 (activations).
+
+    One scale a tensor: PyTorch's own fused modules of quantization-aware training. One scale a channel: fake quantization of the layer's own
+    weights, batch norm behind, which is the same function.
+    """
+
+    def __init__(self, per_channel, frozen):
+        super().__init__()
+        self.per_channel, self.frozen = per_channel, frozen
+        weight = FakeQuantize.with_args(observer=MinMaxObserver, quant_min=-7, quant_max=7, dtype=torch.qint8, qscheme=torch.per_tensor_symmetric)
+        config = QConfig(activation=nn.Identity, weight=weight)
+        self.conv1 = qat.ConvBn2d(3, 4, 3, padding=1, bias=True, freeze_bn=frozen, qconfig=config)
+        self.conv2 = qat.ConvBn2d(4, 4, 3, groups=4, bias=False, freeze_bn=frozen, qconfig=config)
+        self.fc = qat.LinearBn1d(64, 3, freeze_bn=frozen, qconfig=config)
+        self.layers = (self.conv1, self.conv2, self.fc)
+        self.scales = {}
+
+    def layer(self, module, x):
+        if not self.per_channel:
+            y = module(x)
+            self.scales[module] = module.weight_fake_quant.scale
+            return y
+        weight = module.weight
+        scale = weight.detach().abs().flatten(1).amax(1) / 7
+        self.scales[module] = scale
+        quantized = torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros(len(scale), dtype=torch.int32), 0, -7, 7)
+        if module is self.fc:
+            return module.bn(F.linear(x, quantized, module.bias))
+        return module.bn(F.conv2d(x, quantized, module.bias, padding=module.padding, groups=module.groups))
+
+    def forward(self, x):
+        activation = lambda value, name: torch.fake_quantize_per_tensor_affine(value, *ACTIVATIONS[name], 0, 255)
+        r = activation(torch.relu(self.layer(self.conv1, activation(x, "x"))), "r")
+        return self.layer(self.fc, activation(self.layer(self.conv2, r), "n2").flatten(1))
+
+
+# Scale and zero point: wide enough that nothing saturates.
+ACTIVATIONS = {"x": (0.04, 128), "r": (0.03, 0), "n2": (0.05, 128)}
+
+
+def record_norms(per_channel, frozen):
+    torch.manual_seed(11)
+    module = Normed(per_channel, frozen)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    for layer in module.layers:
+        nn.init.normal_(layer.bn.running_mean, std=0.3)
+        nn.init.uniform_(layer.bn.running_var, 0.5, 2)
+        # Not near 0: PyTorch divides by it.
+        with torch.no_grad():
+            layer.bn.weight.add_(layer.bn.weight.sign() * 0.5)
+    module.train()
+    if frozen:
+        for layer in module.layers:
+            layer.freeze_bn_stats()
+    numbers = lambda tensor: {"shape": list(tensor.shape), "data": packed(tensor)}
+    before = [{n: numbers(t) for n, t in parts(layer).items()} for layer in module.layers]
+    x, target = torch.randn(4, 3, 6, 6), torch.randn(4, 3)
+    output = module(x)
+    loss = F.mse_loss(output, target)
+    loss.backward()
+    return {
+        "name": f"{'a scale a channel' if per_channel else 'one scale'}, {'frozen' if frozen else 'by the batch'}",
+        "perChannel": per_channel,
+        "frozen": frozen,
+        "x": numbers(x),
+        "target": numbers(target),
+        "activations": {n: {"scale": s, "zeroPoint": z} for n, (s, z) in ACTIVATIONS.items()},
+        "loss": loss.item(),
+        "layers": [
+            {
+                "before": numbers_before,
+                "scale": numbers(module.scales[layer].reshape(-1)),
+                "gradients": {"weight": packed(layer.weight.grad), "gamma": packed(layer.bn.weight.grad), "beta": packed(layer.bn.bias.grad)},
+                "mean": packed(layer.bn.running_mean),
+                "variance": packed(layer.bn.running_var),
+            }
+            for layer, numbers_before in zip(module.layers, before)
+        ],
+    }
+
+
+def parts(layer):
+    found = {"weight": layer.weight, "gamma": layer.bn.weight, "beta": layer.bn.bias, "mean": layer.bn.running_mean, "variance": layer.bn.running_var}
+    return found if layer.bias is None else {**found, "bias": layer.bias}
+
+
+def write(path, records):
+    with open(os.path.join(os.path.dirname(__file__), "../packages/quant-core/src", path), "w") as file:
         file.write(json.dumps({"torch": torch.__version__, "cases": records}, separators=(",", ":")).replace('{"name"', '\n{"name"') + "\n")
+
+
+def main():
+    write("autodiff/testing/torch.json", [record(name, *case) for name, case in CASES.items()])
+    write("train/testing/torch.json", [record_norms(per_channel, frozen) for per_channel in (True, False) for frozen in (False, True)])
 
 
 main()

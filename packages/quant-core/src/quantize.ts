@@ -2,6 +2,7 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readCpu } from './evaluate/cpu.js';
 import type { PipelineResult, QuantizeJob } from './events.js';
+import { keptNorms } from './pipeline/batchNorm.js';
 import { calibrateModel, exportCandidate, ptqWeights, weightRangesFor } from './pipeline/candidates.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { loadData } from './pipeline/data.js';
@@ -24,13 +25,13 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
   await mkdir(job.workDirectory, { recursive: true });
   await mkdir(job.outputDirectory, { recursive: true });
 
-  const { model, plan, data, memory } = await context.stage('load', async () => {
+  const { model, plan, data, norms, memory } = await context.stage('load', async () => {
     const model = await prepareModel(job.modelPath, job.limits, context.engine);
     const plan = planFor(model, recipe);
-    if (recipe.method === 'qat') checkTrainable(model, plan);
+    const norms = recipe.method === 'qat' ? keptNorms(model, recipe, checkTrainable(model, plan)) : undefined;
     const data = await loadData(context, model);
     try {
-      return { model, plan, data, memory: recipe.method === 'qat' ? checkMemory(context, model, plan, data) : undefined };
+      return { model, plan, data, norms, memory: norms && checkMemory(context, model, plan, norms.kept, data) };
     } catch (error) {
       await data.close();
       throw error;
@@ -52,9 +53,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
       return exportCandidate(context, model, plan, float, ranges, weightRanges, 'ptq', model.graph);
     });
     const trained =
-      recipe.method === 'qat'
-        ? await context.stage('train', () => trainModel(context, model, plan, data, calibrated, weightRanges))
-        : undefined;
+      norms && (await context.stage('train', () => trainModel(context, model, plan, norms.kept, data, calibrated, weightRanges)));
     const qat =
       trained &&
       (await context.stage('convert', () =>
@@ -96,6 +95,12 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
               observersFrozenAtStep: trained.observersFrozenAtStep,
               distillationShare: trained.loss.distillationWeight,
               learnedScales: trained.learnedScales,
+              batchNorm: {
+                kept: trained.keptNorms,
+                frozenAtStep: trained.normsFrozenAtStep,
+                reestimated: trained.keptNorms > 0 && recipe.training.reestimateBatchNorm,
+                note: norms?.note ?? '',
+              },
               stepsPerEpoch: trained.stepsPerEpoch,
               samplesPerSecond: trained.samplesPerSecond,
               learningRate: trained.learningRate,

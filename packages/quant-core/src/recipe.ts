@@ -94,6 +94,15 @@ export const RecipeSchema = Type.Object(
           description: 'Where scales come from while training: the ranges seen, or the gradient (learned step size). auto: learned below 8 bits.',
         }),
         freezeObserversAfter: Type.Number({ minimum: 0, default: 1, description: 'Epochs after which activation ranges stay as they are.' }),
+        batchNorm: Type.Enum(['auto', 'fold', 'keep'], {
+          default: 'auto',
+          description: 'Batch norm behind a layer while training: folded into the weights from the start, or kept, with statistics of its own, and folded at the end.',
+        }),
+        freezeBatchNormAfter: Type.Number({ minimum: 0, default: 1, description: 'Epochs after which the statistics of kept batch norms stay as they are.' }),
+        reestimateBatchNorm: Type.Boolean({
+          default: true,
+          description: 'Measure the statistics of kept batch norms anew, with weights and activations quantized, when they freeze and when an epoch ends before.',
+        }),
         clipGradient: Type.Optional(Type.Number({ exclusiveMinimum: 0, description: 'Largest global norm of the gradient.' })),
         holdout: Type.Number({ exclusiveMinimum: 0, maximum: 0.5, default: 0.1, description: 'Share of the training data kept back to choose the best epoch, and between PTQ and QAT.' }),
       },

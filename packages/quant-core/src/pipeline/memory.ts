@@ -1,5 +1,7 @@
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
+import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
+import { Norms } from '../train/batchNorm.js';
 import { learnedScales } from '../train/learnedScales.js';
 import { peakBytes } from '../train/memory.js';
 import { parameterLayout } from '../train/parameters.js';
@@ -31,13 +33,15 @@ interface MemoryEstimate {
 function estimateTraining(
   model: PreparedModel,
   plan: QuantPlan,
+  norms: readonly FoldedNorm[],
   context: Context,
   samples: readonly (readonly number[])[],
   batch: number,
 ): MemoryEstimate {
   const { training } = context.job.recipe;
   const shards = model.locked ? 1 : shardsFor(batch);
-  const layout = parameterLayout(model.graph);
+  const kept = new Norms(model.graph, parameterLayout(model.graph), plan, norms);
+  const { layout } = kept;
   const { graph } = buildTrainingStep({
     graph: model.graph,
     batch: batch / shards,
@@ -48,6 +52,7 @@ function estimateTraining(
     loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
     observe: true,
     learned: learnedScales(plan, training.scales),
+    norms: { points: kept.points, statistics: 'batch' },
   });
   const step = shards * peakBytes(graph);
   const standing = idleBytes + parameterCopies * 4 * layout.size;
@@ -60,9 +65,15 @@ const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20).toLocaleStri
  * Estimate the memory of a training job before it runs. Throws TRAIN_TOO_LARGE, with the largest batch that fits, when the job may not have even the
  * least it needs.
  */
-export function checkMemory(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData): MemoryEstimate {
+export function checkMemory(
+  context: Context,
+  model: PreparedModel,
+  plan: QuantPlan,
+  norms: readonly FoldedNorm[],
+  data: JobData,
+): MemoryEstimate {
   const { job } = context;
-  const at = (batch: number) => estimateTraining(model, plan, context, data.dataset.sampleShapes, batch);
+  const at = (batch: number) => estimateTraining(model, plan, norms, context, data.dataset.sampleShapes, batch);
   const batch = model.locked ? (model.fixedBatch as number) : Math.min(job.recipe.training.batchSize, data.train.length);
   const estimate = at(batch);
   const limit = job.memoryBytes ?? Number.POSITIVE_INFINITY;

@@ -8,12 +8,13 @@ import { type ModelSource, readModel } from '../formats/read.js';
 import type { Graph, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import { spec } from '../ir/ops.js';
+import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { normalise } from '../normalise/index.js';
 import { rebatch } from '../normalise/rebatch.js';
 import { defaultRecipe, type Recipe } from '../recipe.js';
 import { logitsOf } from '../train/loss.js';
 import { parameterLayout } from '../train/parameters.js';
-import { buildTrainingStep } from '../train/step.js';
+import { buildTrainingStep, type TrainingStep } from '../train/step.js';
 import { inputsOf, openSizes } from './inputs.js';
 
 /** A model as every later stage wants it. */
@@ -23,6 +24,8 @@ export interface PreparedModel {
   source: ModelSource;
   /** In normal form, with a symbolic batch where that was possible. */
   graph: Graph;
+  /** Batch norms that were folded into layers of `graph`, and could be taken out again for training. */
+  norms: readonly FoldedNorm[];
   /** In the order of the file; the first names the samples where one is meant. */
   inputs: readonly InputSpec[];
   output: string;
@@ -55,7 +58,7 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
   const graph = original.clone();
   const inputs = inputsOf(graph);
   const { fixedBatch } = rebatch(graph);
-  await normalise(graph, { evaluate: (constants) => evaluate(constants, engine) });
+  const norms = await normalise(graph, { evaluate: (constants) => evaluate(constants, engine) });
   const batch = graph.inputs[0]?.shape?.[0];
   const { logits } = logitsOf(graph.outputs[0] as Value);
   const row = logits.shape?.slice(1);
@@ -64,6 +67,7 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
     original,
     source,
     graph,
+    norms,
     inputs,
     output: output.name,
     width,
@@ -143,26 +147,26 @@ const trialSizes = [224, 96, 32, 8];
 
 /**
  * Check, by building a training step for one sample, that every trained layer can be reached from the loss.
- * Throws MODEL_NOT_TRAINABLE naming the node that is in the way, MODEL_SHAPE when no size of image fits.
+ * Returns the names of weights that cannot. Throws MODEL_NOT_TRAINABLE naming the node that is in the way of all, MODEL_SHAPE when no size of image fits.
  */
-export function checkTrainable(model: PreparedModel, plan: QuantPlan): void {
+export function checkTrainable(model: PreparedModel, plan: QuantPlan): readonly string[] {
   for (const [trial, size] of trialSizes.entries()) {
     const sizes = openSizes(
       model,
       model.inputs.map(({ shape }) => shape.map(() => size)),
     );
     try {
-      buildTrialStep(model, plan, sizes);
-      return;
+      return buildTrialStep(model, plan, sizes).unreached;
     } catch (error) {
       const last = trial === trialSizes.length - 1 || !Object.keys(sizes).length;
       if (last || !(error instanceof OctetError) || error.code !== 'MODEL_SHAPE') throw error;
     }
   }
+  return [];
 }
 
-function buildTrialStep(model: PreparedModel, plan: QuantPlan, sizes: Record<string, number>): void {
-  buildTrainingStep({
+function buildTrialStep(model: PreparedModel, plan: QuantPlan, sizes: Record<string, number>): TrainingStep {
+  return buildTrainingStep({
     graph: model.graph,
     batch: model.locked ? (model.fixedBatch as number) : 1,
     batchSymbol: model.batchSymbol,

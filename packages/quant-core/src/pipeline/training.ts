@@ -6,6 +6,7 @@ import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { WeightRange } from '../fakequant/scales.js';
 import type { Graph, Value } from '../ir/graph.js';
+import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
 import { decodeCheckpoint, encodeCheckpoint } from '../train/checkpoint.js';
 import { type LossSpec, logitsOf, type OutputForm } from '../train/loss.js';
@@ -50,12 +51,16 @@ export function lossFor(recipe: Recipe, task: JobData['task'], width: number | u
 }
 
 /** What a checkpoint must match to be gone on from. */
-function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData): string {
+function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, norms: readonly FoldedNorm[], data: JobData): string {
   const { threads: _threads, gate: _gate, evaluation: _evaluation, ...recipe } = context.job.recipe;
   const hash = createHash('sha256');
   hash.update(JSON.stringify([recipe, plan, data.train.length, data.holdout.length, data.dataset.summary, context.engine.versions]));
   for (const slot of parameterLayout(model.graph).slots) hash.update(`${slot.name}[${slot.shape}]`);
   for (const value of model.graph.constants()) if (value.constant) hash.update(value.constant.raw);
+  for (const { node, weight, gamma, beta, mean, variance, epsilon } of norms) {
+    hash.update(`${node} ${epsilon}`);
+    for (const data of [weight.data, gamma, beta, mean, variance]) hash.update(data);
+  }
   return hash.digest('hex');
 }
 
@@ -64,6 +69,7 @@ export async function trainModel(
   context: Context,
   model: PreparedModel,
   plan: QuantPlan,
+  norms: readonly FoldedNorm[],
   data: JobData,
   calibrated: ReadonlyMap<string, CalibratedRange>,
   weightRanges: ReadonlyMap<string, WeightRange>,
@@ -91,10 +97,11 @@ export async function trainModel(
     trainIndices: data.train,
     holdoutIndices: data.holdout,
     calibrated,
+    norms,
     weightRanges,
     engine,
     threads,
-    fingerprint: fingerprint(context, model, plan, data),
+    fingerprint: fingerprint(context, model, plan, norms, data),
     ...(job.checkpointPath ? { checkpoint: decodeCheckpoint(await readFile(job.checkpointPath)) } : {}),
     ...context.abortable,
   });

@@ -189,8 +189,14 @@ export function trainingSection({ training, task }: Report): string {
       rows,
     ),
     ...shown.note,
-    `Loss ${inline(training.loss)}${training.distillationShare > 0 && training.loss !== 'distillation' ? ` with ${percent(training.distillationShare, 0)} distillation from the float model` : ''}, first learning rate ${training.learningRate.toPrecision(3)}, ${plural(training.stepsPerEpoch, 'step')} an epoch at ${count(training.samplesPerSecond)} samples/s. Observers froze at step ${count(training.observersFrozenAtStep)}.${training.learnedScales > 0 ? ` ${plural(training.learnedScales, 'scale was', 'scales were')} learned.` : ''} The weights of epoch ${training.bestEpoch} were kept (lowest held-out loss).`,
+    `Loss ${inline(training.loss)}${training.distillationShare > 0 && training.loss !== 'distillation' ? ` with ${percent(training.distillationShare, 0)} distillation from the float model` : ''}, first learning rate ${training.learningRate.toPrecision(3)}, ${plural(training.stepsPerEpoch, 'step')} an epoch at ${count(training.samplesPerSecond)} samples/s. Observers froze at step ${count(training.observersFrozenAtStep)}.${training.learnedScales > 0 ? ` ${plural(training.learnedScales, 'scale was', 'scales were')} learned.` : ''} ${normText(training.batchNorm)} The weights of epoch ${training.bestEpoch} were kept (lowest held-out loss).`,
   ].join('\n\n');
+}
+
+function normText({ kept, frozenAtStep, reestimated, note }: NonNullable<Report['training']>['batchNorm']): string {
+  if (!kept) return `Batch norm: ${inline(note)}`;
+  const frozen = `their statistics froze at step ${count(frozenAtStep)}${reestimated ? ', measured anew with everything quantized' : ''}`;
+  return `${plural(kept, 'batch norm was', 'batch norms were')} kept while training; ${frozen}, and they were folded into their layers at the end.`;
 }
 
 export function sizeSection({ size, layers, runtime, latency }: Report): string {

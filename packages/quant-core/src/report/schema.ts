@@ -96,6 +96,12 @@ const TrainingSchema = Type.Object({
   observersFrozenAtStep: Type.Integer(),
   distillationShare: Type.Number({ description: 'Share of the distillation loss beside the label loss.' }),
   learnedScales: Type.Integer({ description: 'Scales that were trained (learned step size); 0: all came from observed ranges.' }),
+  batchNorm: Type.Object({
+    kept: Type.Integer({ description: 'Batch norms that were trained with statistics of their own and folded at the end.' }),
+    frozenAtStep: Type.Integer({ description: 'Step after which their statistics stayed as they were.' }),
+    reestimated: Type.Boolean({ description: 'Whether the statistics were measured anew with everything quantized.' }),
+    note: Type.String({ description: 'What became of the others, or why there was nothing to keep.' }),
+  }),
   stepsPerEpoch: Type.Integer(),
   samplesPerSecond: Type.Number(),
   learningRate: Type.Number(),

@@ -4,6 +4,7 @@ import type { Engine } from '../engine/engine.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { WeightRange } from '../fakequant/scales.js';
 import type { Graph } from '../ir/graph.js';
+import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
 import type { Checkpoint } from './checkpoint.js';
 import type { LossSpec } from './loss.js';
@@ -26,6 +27,8 @@ export interface TrainInput {
   trainIndices: Uint32Array;
   holdoutIndices: Uint32Array;
   calibrated: ReadonlyMap<string, CalibratedRange>;
+  /** Batch norms that are kept while training; the graph has them folded. */
+  norms?: readonly FoldedNorm[];
   /** Where the range of a weight comes from, for those that do not keep all of it. */
   weightRanges: ReadonlyMap<string, WeightRange>;
   engine: Engine;

@@ -1,3 +1,4 @@
+import type { GraphBuilder } from '../ir/builder.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -77,3 +78,10 @@ export function unpackParameters(graph: Graph, layout: ParameterLayout, flat: Fl
 
 /** The part of `flat` that belongs to `slot` (a view). */
 export const viewOf = (flat: Float32Array, slot: ParameterSlot): Float32Array => flat.subarray(slot.offset, slot.offset + slot.size);
+
+/** `sizes` values each from a vector in the graph: a Split, or the vector itself where there is one part. */
+export function vectorParts(b: GraphBuilder, vector: Value, sizes: readonly number[]): Value[] {
+  if (sizes.length === 1) return [vector];
+  const node = b.node('Split', [vector, b.ints(sizes)], { axis: 0 }, sizes.length, vector.name);
+  return [...node.outputs];
+}

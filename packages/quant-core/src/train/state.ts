@@ -102,10 +102,9 @@ export class QuantState {
     };
   }
 
-  /** Scales and zero points of every weight, for the parameters given. */
-  weightFeeds(parameters: Float32Array): Record<string, Tensor> {
+  /** Scales and zero points of every weight, for the parameters given, and for other ranges than those of now where they are given. */
+  weightFeeds(parameters: Float32Array, ranges = this.weightRanges()): Record<string, Tensor> {
     const slots = new Map(this.layout.slots.map((slot) => [slot.name, slot]));
-    const ranges = this.weightRanges();
     const all = this.plan.weights.map((point) => {
       const slot = slots.get(point.value) as ParameterLayout['slots'][number];
       return weightScales(viewOf(parameters, slot), slot.shape, point, ranges.get(point.value));

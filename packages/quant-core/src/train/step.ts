@@ -2,11 +2,14 @@ import { differentiate } from '../autodiff/build.js';
 import { straightThrough } from '../autodiff/straightThrough.js';
 import type { InsertedActivation } from '../fakequant/insert.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import { staticShape } from '../ir/builder.js';
+import { type GraphBuilder, staticShape } from '../ir/builder.js';
 import type { Graph, Value } from '../ir/graph.js';
 import { bindDims, inferShapes } from '../ir/infer.js';
+import { runPasses } from '../ir/pass.js';
+import { deadCode } from '../normalise/deadCode.js';
 import { Tensor } from '../tensor/tensor.js';
-import { type Forward, parameterise } from './forward.js';
+import { type NormPoint, normNames } from './batchNorm.js';
+import { type Forward, type KeptNorms, parameterise } from './forward.js';
 import type { LearnedSelection } from './learnedScales.js';
 import { buildLoss, type LossKind, type LossSpec, lossOutput } from './loss.js';
 import type { ParameterLayout } from './parameters.js';
@@ -29,6 +32,8 @@ export interface StepSpec {
   clippedWeights?: ReadonlySet<string>;
   /** Scales that are trained beside the parameters. */
   learned?: LearnedSelection;
+  /** Batch norms that stand behind their layers; the step reports the statistics of the batch where it normalises by them. */
+  norms?: KeptNorms;
 }
 
 export const stepOutputs = {
@@ -70,7 +75,7 @@ function nonNegative(value: Value): boolean {
 export function buildTrainingStep(spec: StepSpec): TrainingStep {
   const graph = spec.graph.clone();
   bindDims(graph, { ...spec.sizes, [spec.batchSymbol]: spec.batch });
-  const forward = parameterise(graph, spec.layout, spec.plan, true);
+  const forward = parameterise(graph, spec.layout, spec.plan, true, spec.norms);
   inferShapes(graph);
   const { b } = forward;
   const learned = spec.learned ?? nothingLearned;
@@ -108,6 +113,7 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
   publish(loss, stepOutputs.loss);
   publish(flat(forward.parameters), stepOutputs.gradient);
   if (scales.length) publish(flat(scales), stepOutputs.scaleGradient);
+  if (spec.norms?.statistics === 'batch') publishStatistics(b, forward, publish);
   const observed =
     spec.observe && forward.inserted && spec.plan ? observedActivations(forward.inserted.activations, spec.plan, learned) : [];
   if (observed.length) {
@@ -136,6 +142,13 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
   return { graph, observed: observed.map(({ point }) => point.value), unreached };
 }
 
+/** Mean and variance of the batch for every channel of every batch norm. */
+function publishStatistics(b: GraphBuilder, { statistics }: Forward, publish: (value: Value, name: string) => void): void {
+  if (!statistics?.mean.length) return;
+  publish(b.op('Concat', statistics.mean, { axis: 0 }), normNames.batchMean);
+  publish(b.op('Concat', statistics.variance, { axis: 0 }), normNames.batchVariance);
+}
+
 /** The real ends of the grid of a clipped or learned weight, broadcast over its channels; absent where no value can lie outside. */
 function weightEnds(forward: Forward, spec: StepSpec, index: number): { low: Value; high: Value } | undefined {
   const point = spec.plan?.weights[index];
@@ -161,4 +174,16 @@ export function buildForward(
   copy.outputs.splice(0, copy.outputs.length, output);
   inferShapes(copy);
   return { graph: copy, output: output.name };
+}
+
+/** The forward half that normalises by the samples of a run, over any batch size: outputs the statistics of every batch norm that is kept. */
+export function buildStatistics(graph: Graph, layout: ParameterLayout, plan: QuantPlan, points: readonly NormPoint[]): Graph {
+  const copy = graph.clone();
+  const forward = parameterise(copy, layout, plan, false, { points, statistics: 'batch' });
+  copy.outputs.length = 0;
+  publishStatistics(forward.b, forward, (value, name) => {
+    copy.outputs.push(copy.node('Identity', [value], {}, { outputNames: [name] }).output());
+  });
+  runPasses(copy, [deadCode]);
+  return copy;
 }

@@ -2,6 +2,7 @@ import type { Batch } from '../data/dataset.js';
 import type { Engine, ShardedProgram } from '../engine/engine.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type BatchFeedSpec, shardFeeds } from './batch.js';
+import { type NormPoint, normNames, type Statistics } from './batchNorm.js';
 import { feedNames } from './forward.js';
 import { Optimizer, type OptimizerSpec, type Weights } from './optimizer.js';
 import { buildTrainingStep, type StepSpec, stepOutputs } from './step.js';
@@ -13,6 +14,14 @@ export interface StepResult {
   scaleGradient?: Float32Array;
   /** Range of every observed activation over the batch; absent where the step does not observe. */
   observed?: { min: Float32Array; max: Float32Array };
+  /** Mean and variance of the batch by channel, of all batch norms that normalise by it; absent where none does. */
+  statistics?: { mean: Float32Array; variance: Float32Array };
+}
+
+/** Which form of the step is run: whether it reports the ranges of activations, and what kept batch norms normalise by. */
+export interface StepForm {
+  observe: boolean;
+  statistics: Statistics;
 }
 
 /**
@@ -23,15 +32,30 @@ export function shardsFor(batch: number): 1 | 2 {
   return batch >= 8 && batch % 2 === 0 ? 2 : 1;
 }
 
+/** What the steps of a run have in common; batch and shards together give the samples of one part. */
+export interface StepperSpec extends Omit<StepSpec, 'observe' | 'batch' | 'norms'> {
+  batch: number;
+  shards: 1 | 2;
+  /** Batch norms that stand behind their layers. */
+  norms?: readonly NormPoint[];
+}
+
+const stepSpec = ({ norms, ...spec }: StepperSpec, { observe, statistics }: StepForm): StepSpec => ({
+  ...spec,
+  batch: spec.batch / spec.shards,
+  observe,
+  ...(norms?.length ? { norms: { points: norms, statistics } } : {}),
+});
+
 /** Runs compiled training steps: the gradient of every shard, then one update. */
 export class Stepper {
   private program: ShardedProgram | undefined;
-  private observing: boolean | undefined;
+  private form: StepForm | undefined;
 
   private constructor(
     private readonly engine: Engine,
     private readonly threads: number,
-    private readonly spec: Omit<StepSpec, 'observe' | 'batch'> & { batch: number; shards: 1 | 2 },
+    private readonly spec: StepperSpec,
     private readonly optimizer: Optimizer,
     private readonly feeds: BatchFeedSpec,
     /** Names of the observed activations, in the order of `StepResult.observed`. */
@@ -40,14 +64,8 @@ export class Stepper {
     readonly unreached: readonly string[],
   ) {}
 
-  static create(
-    engine: Engine,
-    threads: number,
-    spec: Omit<StepSpec, 'observe' | 'batch'> & { batch: number; shards: 1 | 2 },
-    optimizer: OptimizerSpec,
-    feeds: BatchFeedSpec,
-  ): Stepper {
-    const { observed, unreached } = buildTrainingStep({ ...spec, batch: spec.batch / spec.shards, observe: true });
+  static create(engine: Engine, threads: number, spec: StepperSpec, optimizer: OptimizerSpec, feeds: BatchFeedSpec): Stepper {
+    const { observed, unreached } = buildTrainingStep(stepSpec(spec, { observe: true, statistics: 'running' }));
     return new Stepper(engine, threads, spec, new Optimizer(optimizer, spec.layout, unreached), feeds, observed, unreached);
   }
 
@@ -64,10 +82,10 @@ export class Stepper {
     scales: Record<string, Tensor>,
     learningRate: number,
     number: number,
-    observe: boolean,
+    form: StepForm,
   ): Promise<StepResult> {
     const { shards } = this.spec;
-    const program = await this.compiled(observe && this.observed.length > 0);
+    const program = await this.compiled({ ...form, observe: form.observe && this.observed.length > 0 });
     const shared = { ...scales, [feedNames.parameters]: Tensor.float32([weights.parameters.length], weights.parameters) };
     const parts = await program.run(shardFeeds(this.feeds, batch, teacher, shards).map((feeds) => ({ ...feeds, ...shared })));
     const loss = parts.reduce((sum, part) => sum + (part[stepOutputs.loss]?.data[0] as number), 0) / shards;
@@ -75,19 +93,22 @@ export class Stepper {
     this.optimizer.update(weights, gradients as [Float32Array, Float32Array?], learningRate, number);
     return {
       loss,
-      ...(parts[0]?.[stepOutputs.scaleGradient] ? { scaleGradient: meanOf(parts) } : {}),
-      ...(this.observing ? { observed: joinRanges(parts) } : {}),
+      ...(parts[0]?.[stepOutputs.scaleGradient] ? { scaleGradient: meanOf(parts, stepOutputs.scaleGradient) } : {}),
+      ...(this.form?.observe ? { observed: joinRanges(parts) } : {}),
+      ...(parts[0]?.[normNames.batchMean]
+        ? { statistics: { mean: meanOf(parts, normNames.batchMean), variance: meanOf(parts, normNames.batchVariance) } }
+        : {}),
     };
   }
 
-  private async compiled(observe: boolean): Promise<ShardedProgram> {
-    if (this.program && this.observing === observe) return this.program;
+  private async compiled(form: StepForm): Promise<ShardedProgram> {
+    if (this.program && this.form?.observe === form.observe && this.form.statistics === form.statistics) return this.program;
     await this.program?.dispose();
     this.program = undefined;
     const { spec } = this;
-    const { graph } = buildTrainingStep({ ...spec, batch: spec.batch / spec.shards, observe });
+    const { graph } = buildTrainingStep(stepSpec(spec, form));
     this.program = await this.engine.compileSharded(graph, { threads: this.threads, shards: spec.shards });
-    this.observing = observe;
+    this.form = form;
     return this.program;
   }
 
@@ -96,9 +117,9 @@ export class Stepper {
   }
 }
 
-/** Gradient by the learned scales over all parts of a batch, summed in their order. */
-function meanOf(parts: readonly Record<string, Tensor>[]): Float32Array {
-  const all = parts.map((part) => part[stepOutputs.scaleGradient]?.data as Float32Array);
+/** A result averaged over all parts of a batch, summed in their order. */
+function meanOf(parts: readonly Record<string, Tensor>[], name: string): Float32Array {
+  const all = parts.map((part) => part[name]?.data as Float32Array);
   return (all[0] as Float32Array).map((_, i) => all.reduce((sum, part) => sum + (part[i] as number), 0) / all.length);
 }
 

@@ -6,17 +6,19 @@ import type { WeightRange } from '../fakequant/scales.js';
 import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { BatchFeedSpec } from './batch.js';
+import { Norms, type Statistics } from './batchNorm.js';
 import type { Checkpoint, EpochRecord } from './checkpoint.js';
 import { feedNames } from './forward.js';
 import type { TrainInput } from './input.js';
 import { LearnedScales, learnedScales } from './learnedScales.js';
+import { estimateStatistics } from './normEstimator.js';
 import { copyOf, type OptimizerSpec, type Weights } from './optimizer.js';
 import { packParameters, parameterLayout } from './parameters.js';
 import { findLearningRate, rangeTestSteps } from './rangeTest.js';
 import { learningRateAt } from './schedule.js';
 import { Scorer } from './scorer.js';
 import { QuantState } from './state.js';
-import { Stepper, shardsFor } from './stepper.js';
+import { type StepForm, Stepper, shardsFor } from './stepper.js';
 
 export type TrainEvent =
   | { kind: 'step'; step: number; total: number; epoch: number; loss: number; learningRate: number; samplesPerSecond: number }
@@ -33,6 +35,9 @@ export interface TrainResult {
   history: EpochRecord[];
   bestEpoch: number;
   observersFrozenAtStep: number;
+  /** How many batch norms were kept, and the step at which their statistics froze. */
+  keptNorms: number;
+  normsFrozenAtStep: number;
   /** How many scales were trained. */
   learnedScales: number;
   /** Names of the weights that the loss cannot reach: they stayed what they were. */
@@ -66,7 +71,9 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   const { training } = recipe;
   if (resumed && resumed.fingerprint !== fingerprint)
     throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint was written by a job with another model, dataset or configuration');
-  const layout = parameterLayout(input.graph);
+  const foldedLayout = parameterLayout(input.graph);
+  const norms = new Norms(input.graph, foldedLayout, plan, input.norms ?? []);
+  const { layout } = norms;
   const batch = input.fixedBatch ?? Math.min(training.batchSize, trainIndices.length);
   const shards = input.fixedBatch === undefined ? shardsFor(batch) : 1;
   const stepsPerEpoch = Math.floor(trainIndices.length / batch);
@@ -76,6 +83,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     });
   const total = stepsPerEpoch * training.epochs;
   const frozenAt = Math.min(total, Math.round(training.freezeObserversAfter * stepsPerEpoch));
+  const normsFrozenAt = norms.points.length ? Math.min(total, Math.round(training.freezeBatchNormAfter * stepsPerEpoch)) : 0;
   const optimizer: OptimizerSpec = {
     kind: training.optimizer,
     momentum: training.momentum,
@@ -84,7 +92,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   };
   const feeds = feedSpec(input);
   const selection = learnedScales(plan, training.scales);
-  const start = packParameters(input.graph, layout);
+  const start = norms.start(packParameters(input.graph, foldedLayout));
   const stepper = Stepper.create(
     engine,
     threads,
@@ -99,13 +107,19 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       loss: input.loss,
       clippedWeights: new Set(input.weightRanges.keys()),
       learned: selection,
+      norms: norms.points,
     },
     optimizer,
     feeds,
   );
-  const learned = new LearnedScales(plan, layout, selection, start, input.calibrated, input.weightRanges);
+  const learned = new LearnedScales(plan, layout, selection, norms.quantized(start), input.calibrated, input.weightRanges);
   const quant = new QuantState(plan, layout, stepper.observed, input.calibrated, input.weightRanges, learned);
-  if (resumed) quant.restore(resumed.scales);
+  const scales = () => [...quant.snapshot(), ...norms.state.map((array) => array.slice())];
+  const restore = (from: readonly Float64Array[]) => {
+    quant.restore(from);
+    norms.restore(from.slice(from.length - norms.state.length));
+  };
+  if (resumed) restore(resumed.scales);
   const weights: Weights = resumed ? copyOf(resumed) : { parameters: start, optimizer: stepper.initialState() };
   const history: EpochRecord[] = structuredClone(resumed?.history ?? []);
   let best = resumed?.best;
@@ -116,17 +130,33 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     step,
     lossSum,
     ...copyOf(weights),
-    scales: quant.snapshot(),
+    scales: scales(),
     history: structuredClone(history),
     best,
   });
 
   let base = resumed?.learningRate ?? (training.learningRate === 'auto' ? Number.NaN : training.learningRate);
   const rateAt = (step: number) => learningRateAt(training, base, step, total, stepsPerEpoch);
-  const scorer = await Scorer.create(input, layout, shards, feeds.input);
+  const scorer = await Scorer.create(input, foldedLayout, shards, feeds.input);
   const clock = { samples: 0, seconds: 0 };
   let activationFeeds = quant.activationFeeds();
+  const formAt = (step: number): StepForm => ({ observe: step < frozenAt, statistics: step < normsFrozenAt ? 'batch' : 'running' });
+  const feedsFor = (parameters: Float32Array, statistics: Statistics) => ({
+    ...activationFeeds,
+    ...quant.weightFeeds(norms.quantized(parameters)),
+    ...norms.feeds(statistics),
+  });
+  const reestimate = async () => {
+    if (!training.reestimateBatchNorm) return;
+    const { [feedNames.activationLow]: _low, [feedNames.activationHigh]: _high, ...feeds } = feedsFor(weights.parameters, 'batch');
+    const parameters = Tensor.float32([layout.size], weights.parameters);
+    norms.replace(
+      norms.factors(weights.parameters),
+      await estimateStatistics(input, norms, batch, shards, { ...feeds, [feedNames.parameters]: parameters }),
+    );
+  };
   try {
+    if (norms.points.length && normsFrozenAt === 0 && !resumed) await reestimate();
     if (Number.isNaN(base)) {
       const order = shuffled(trainIndices, recipe.seed, rangeTestEpoch);
       const trial = copyOf(weights);
@@ -134,8 +164,10 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         if (input.signal?.aborted) throw new OctetError('CANCELLED', 'Training was cancelled');
         const from = (index % stepsPerEpoch) * batch;
         const data = await input.samples.batch(order.subarray(from, from + batch));
-        const scales = { ...activationFeeds, ...quant.weightFeeds(trial.parameters) };
-        return (await stepper.step(data, await scorer.teach(data), trial, scales, rate, index + 1, frozenAt > 0)).loss;
+        const form = formAt(0);
+        return (
+          await stepper.step(data, await scorer.teach(data), trial, feedsFor(trial.parameters, form.statistics), rate, index + 1, form)
+        ).loss;
       });
     }
     for (let step = resumed?.step ?? 0; step < total; ) {
@@ -149,14 +181,16 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       })) {
         const started = performance.now();
         const learningRate = rateAt(step);
+        const form = formAt(step);
+        const factors = norms.factors(weights.parameters);
         const result = await stepper.step(
           data,
           await scorer.teach(data),
           weights,
-          { ...activationFeeds, ...quant.weightFeeds(weights.parameters) },
+          feedsFor(weights.parameters, form.statistics),
           learningRate,
           step + 1,
-          step < frozenAt,
+          form,
         );
         step++;
         if (!Number.isFinite(result.loss)) {
@@ -166,19 +200,23 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
             { pointer: '/training/learningRate' },
           );
         }
+        if (result.statistics) norms.observe(factors, result.statistics);
         if (result.observed) quant.observe(result.observed.min, result.observed.max);
         if (result.scaleGradient) learned.update(result.scaleGradient, learningRate / base, step);
         if (result.observed || result.scaleGradient) activationFeeds = quant.activationFeeds();
+        if (step <= normsFrozenAt && (step === normsFrozenAt || step % stepsPerEpoch === 0)) await reestimate();
         lossSum += result.loss;
         clock.samples += batch;
         clock.seconds += (performance.now() - started) / 1000;
         yield { kind: 'step', step, total, epoch, loss: result.loss, learningRate, samplesPerSecond: clock.samples / clock.seconds };
         if (step % checkpointEvery === 0 && step % stepsPerEpoch !== 0) yield { kind: 'checkpoint', checkpoint: snapshot(step) };
       }
+      // What is scored is the folded network, as it would be converted.
+      const folded = norms.fold(weights.parameters);
       const score = await scorer.score({
         ...evaluationFeeds(activationFeeds),
-        ...quant.weightFeeds(weights.parameters),
-        [feedNames.parameters]: Tensor.float32([layout.size], weights.parameters),
+        ...quant.weightFeeds(folded, norms.foldRanges(weights.parameters, quant.weightRanges())),
+        [feedNames.parameters]: Tensor.float32([folded.length], folded),
       });
       // Parameters that are no numbers never come back to be some: the checkpoint before is the last good one.
       if (!Number.isFinite(score.loss)) {
@@ -196,7 +234,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         best: false,
       };
       if (keepBest(history, record, best))
-        best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters: weights.parameters.slice(), scales: quant.snapshot() };
+        best = { epoch: epoch + 1, holdoutLoss: score.loss, parameters: weights.parameters.slice(), scales: scales() };
       lossSum = 0;
       yield { kind: 'epoch', record: history.at(-1) as EpochRecord };
       yield { kind: 'checkpoint', checkpoint: snapshot(step) };
@@ -206,14 +244,16 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     await scorer.dispose();
   }
   if (!best) throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint has finished all epochs, and holds the result of none');
-  quant.restore(best.scales);
+  restore(best.scales);
   return {
-    parameters: best.parameters,
+    parameters: norms.fold(best.parameters),
     ranges: quant.ranges(),
-    weightRanges: quant.weightRanges(),
+    weightRanges: norms.foldRanges(best.parameters, quant.weightRanges()),
     history,
     bestEpoch: best.epoch,
     observersFrozenAtStep: frozenAt,
+    keptNorms: norms.points.length,
+    normsFrozenAtStep: normsFrozenAt,
     learnedScales: learned.size,
     unreached: stepper.unreached,
     stepsPerEpoch,

@@ -4,6 +4,8 @@ import type { Samples } from '../../data/dataset.js';
 import { OrtEngine } from '../../engine/ort/ort.js';
 import { planQuantization } from '../../fakequant/plan.js';
 import type { Graph } from '../../ir/graph.js';
+import type { FoldedNorm } from '../../normalise/foldBatchNorm.js';
+import { normalise } from '../../normalise/index.js';
 import { graphOf } from '../../normalise/testing/oracle.js';
 import { defaultRecipe, type Recipe } from '../../recipe.js';
 import { Random } from '../../tensor/random.js';
@@ -57,6 +59,12 @@ export function smallNet(outputs = 2, tail = ''): Graph {
     f = Flatten(p)
     h = Gemm(f, w3=float32[32, ${outputs}]#, b3=float32[${outputs}]#) @fc
     ${tail ? `${tail}\n    return y` : 'return h'}`);
+  shrink(graph);
+  return graph;
+}
+
+/** Random weights in the size that layers have. */
+function shrink(graph: Graph): void {
   for (const value of graph.constants()) {
     const size = sizes[value.name];
     if (size && value.constant)
@@ -65,7 +73,26 @@ export function smallNet(outputs = 2, tail = ''): Graph {
         (value.constant.data as Float32Array).map((v) => v * size),
       );
   }
-  return graph;
+}
+
+const norm = (at: number) =>
+  `g${at}=float32[8]{1, -0.7, 1.3, 0.9, 1.1, -1.2, 0.8, 0.6}, e${at}=float32[8]{0.3, 0.1, 0, 0.5, 0.2, 0.4, -0.1, 0.6}, m${at}=float32[8]{0, 0.2, -0.3, 0.1, 0.4, 0, 0.2, -0.1}, v${at}=float32[8]{1.5, 2, 0.9, 1.2, 1, 3, 2.5, 0.7}`;
+
+/** The small net with batch norm behind its convolutions, in normal form, and the batch norms that were folded. */
+export async function normedNet(): Promise<{ graph: Graph; norms: FoldedNorm[] }> {
+  const graph = graphOf(`graph small (x: float32[N, 1, 8, 8]) opset 18
+    c = Conv(x, w1=float32[8, 1, 3, 3]#, b1=float32[8]#) {pads=[1, 1, 1, 1], kernel_shape=[3, 3]} @conv
+    n = BatchNormalization(c, ${norm(1)}) {epsilon=1e-5}
+    r = Relu(n)
+    d = Conv(r, w2=float32[8, 8, 3, 3]#) {pads=[1, 1, 1, 1], kernel_shape=[3, 3]} @middle
+    o = BatchNormalization(d, ${norm(2)}) {epsilon=1e-5}
+    e = Relu(o)
+    p = MaxPool(e) {kernel_shape=[4, 4], strides=[4, 4]}
+    f = Flatten(p)
+    h = Gemm(f, w3=float32[32, 2]#, b3=float32[2]#) @fc
+    return h`);
+  shrink(graph);
+  return { norms: await normalise(graph), graph };
 }
 
 type Training = Partial<Recipe['training']>;
