@@ -31,5 +31,5 @@ export async function prepare(graph: Graph, recipe: Recipe, engine: Engine, batc
   const batches = (async function* () {
     for (let seed = 0; seed < 2; seed++) yield { x: randomTensor([batch, ...sample], seed) };
   })();
-  return { plan, calibrated: await calibrate(graph, tapsOf(plan), batches, recipe, engine, () => {}) };
+  return { plan, calibrated: await calibrate(graph, tapsOf(plan), batches, { recipe, engine, threads: 1, samples: 2 * batch }) };
 }

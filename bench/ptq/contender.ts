@@ -3,7 +3,7 @@
  * `contender.ts '{"model": …, "samples": …, "observer": …, "batch": …, "output": …}'`. Prints its figures as JSON.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { calibrate } from '../../packages/quant-core/src/calibrate/calibrate.js';
@@ -29,7 +29,8 @@ async function quantize({ model: path, samples, observer, batch, output }: PtqOp
   const plan = planFor(model, recipe);
   const dataset = await openDataset(samples, {}, { workDirectory, limits: defaultLimits, fit: model.inputs[0] as SampleSpec });
   const order = Uint32Array.from({ length: dataset.size }, (_, i) => i);
-  const calibrated = await calibrate(model.graph, tapsOf(plan), batches(dataset, order, { batchSize: batch }), recipe, engine, () => {});
+  const calibration = { recipe, engine, threads: availableParallelism(), samples: order.length };
+  const calibrated = await calibrate(model.graph, tapsOf(plan), batches(dataset, order, { batchSize: batch }), calibration);
   await dataset.close();
   const ranges = new Map([...calibrated].map(([name, { range }]) => [name, range]));
   const scales = {

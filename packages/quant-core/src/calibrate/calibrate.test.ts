@@ -25,7 +25,9 @@ async function* rows(...batches: number[][]) {
 const observe = (names: readonly string[], ...batches: number[][]) => {
   const seen: number[] = [];
   const taps = names.map((value) => ({ value, grid }));
-  return calibrate(graph(), taps, rows(...batches), recipe, engine, (samples) => seen.push(samples)).then((ranges) => ({ ranges, seen }));
+  const samples = batches.reduce((sum, batch) => sum + batch.length / 2, 0);
+  const calibration = { recipe, engine, threads: 1, samples, onProgress: (done: number) => seen.push(done) };
+  return calibrate(graph(), taps, rows(...batches), calibration).then((ranges) => ({ ranges, seen }));
 };
 
 describe('calibrate', () => {

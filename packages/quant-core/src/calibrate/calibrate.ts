@@ -1,10 +1,12 @@
 import { type Batch, feedsOf } from '../data/dataset.js';
 import type { Engine } from '../engine/engine.js';
+import { cutRows } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
 import type { QuantGrid } from '../tensor/affine.js';
-import { createObserver, extremes, MovingAverage } from './observers.js';
+import { observed, observingGraph, stepOver } from './observe.js';
+import { createObserver, MovingAverage } from './observers.js';
 
 /** What calibration found out about one activation. */
 export interface CalibratedRange {
@@ -30,57 +32,75 @@ export function withTaps(graph: Graph, names: readonly string[]): Graph {
   return copy;
 }
 
+export interface Calibration {
+  recipe: Recipe;
+  engine: Engine;
+  threads: number;
+  /** Samples that `batches` hold in all. */
+  samples: number;
+  /** Whether batches may be cut; absent where the model takes batches of one size alone. */
+  whole?: boolean;
+  onProgress?: (samples: number) => void;
+}
+
 /**
- * Run the float graph over calibration batches and observe every tapped activation.
- * On one thread, so that the ranges do not depend on the machine. Batches hold `x` of shape [n, …sample]. Throws DATASET_NOT_FINITE when an activation is not finite.
+ * Run the float graph over calibration batches and observe every tapped activation: its range over all elements, its distribution over
+ * as many as it takes (`stepOver`). Batches are cut in two whatever the number of threads, so that the ranges do not depend on the machine.
+ * Throws DATASET_NOT_FINITE when an activation is not finite.
  */
 export async function calibrate(
   graph: Graph,
   taps: readonly Tap[],
   batches: AsyncIterable<Pick<Batch, 'x' | 'others'>>,
-  recipe: Recipe,
-  engine: Engine,
-  onProgress: (samples: number) => void,
+  { recipe, engine, threads, samples, whole = false, onProgress }: Calibration,
 ): Promise<Map<string, CalibratedRange>> {
   const input = graph.inputs[0] as Value;
-  const program = await engine.compile(
-    withTaps(
-      graph,
-      taps.map((tap) => tap.value),
+  const shapes = new Map(graph.values().map((value) => [value.name, value.shape ?? []]));
+  const watched = taps.map(({ value, grid }) => ({
+    value,
+    grid,
+    step: stepOver(
+      (shapes.get(value) ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1)),
+      samples,
     ),
-    { threads: 1, mode: 'train' },
-  );
-  const watched = taps.map((tap) => ({ ...tap, observer: createObserver(recipe), average: new MovingAverage() }));
-  let samples = 0;
+    observer: createObserver(recipe),
+    average: new MovingAverage(),
+  }));
+  const values = watched.some(({ observer }) => observer.wantsValues);
+  const shards = whole ? 1 : 2;
+  const program = await engine.compileSharded(observingGraph(graph, watched, { values }), { threads, shards });
+  let done = 0;
   try {
     for await (const batch of batches) {
-      const { x } = batch;
-      const feeds = feedsOf(input.name, batch);
-      const results = await program.run(feeds);
-      for (const tap of watched) {
-        const tensor = feeds[tap.value] ?? results[tap.value];
-        const values = tensor?.as('float32').data as Float32Array;
-        const seen = extremes(values);
-        if (!Number.isFinite(seen.min + seen.max)) {
-          throw new OctetError(
-            'DATASET_NOT_FINITE',
-            `Activation ${tap.value} is not finite on calibration samples ${samples} to ${samples + (x.shape[0] as number) - 1}`,
-            { tensor: tap.value, sample: samples },
-            {
-              hint: 'Check the scaling of the dataset (scale, mean, std): the float model overflows on it.',
-            },
-          );
-        }
-        tap.observer.observe(values, seen);
-        tap.average.update(seen);
+      const results = await program.run(cutRows(feedsOf(input.name, batch), shards).map((part) => part.feeds));
+      const vectors = (name: string) => results.map((result) => result[name]?.as('float32').data as Float32Array);
+      const [minima, maxima, sums] = [vectors(observed.minimum), vectors(observed.maximum), vectors(observed.sum)];
+      const count = batch.x.shape[0] as number;
+      for (const [index, { value, observer, average }] of watched.entries()) {
+        if (!sums.every((sum) => Number.isFinite(sum[index]))) throw notFinite(value, done, count);
+        const seen = {
+          min: Math.min(...minima.map((part) => part[index] as number)),
+          max: Math.max(...maxima.map((part) => part[index] as number)),
+        };
+        observer.observe(values ? vectors(observed.values(index)) : [], seen);
+        average.update(seen);
       }
-      samples += x.shape[0] as number;
-      onProgress(samples);
+      done += count;
+      onProgress?.(done);
     }
   } finally {
     await program.dispose();
   }
-  return new Map(watched.map((tap) => [tap.value, { range: tap.observer.range(tap.grid), average: tap.average.value }]));
+  return new Map(watched.map(({ value, grid, observer, average }) => [value, { range: observer.range(grid), average: average.value }]));
+}
+
+function notFinite(value: string, from: number, count: number): OctetError {
+  return new OctetError(
+    'DATASET_NOT_FINITE',
+    `Activation ${value} is not finite on calibration samples ${from} to ${from + count - 1}`,
+    { tensor: value, sample: from },
+    { hint: 'Check the scaling of the dataset (scale, mean, std): the float model overflows on it.' },
+  );
 }
 
 /** Batch size for calibration that keeps the tapped activations of one batch below 32 M elements. */

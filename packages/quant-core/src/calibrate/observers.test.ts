@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { defaultRecipe, type Observer } from '../recipe.js';
 import { affineFromRange, dequantizeValue, type QuantGrid, quantizeValue } from '../tensor/affine.js';
 import { Random } from '../tensor/random.js';
-import { createObserver, extremes, Histogram, MovingAverage, type RangeObserver } from './observers.js';
+import { createObserver, Histogram, MovingAverage, type RangeObserver } from './observers.js';
+import { rangeOf } from './testing/range.js';
 
 const grid = (bits: number): QuantGrid => ({ dtype: 'uint8', qmin: 0, qmax: 2 ** bits - 1, symmetric: false });
 
@@ -10,7 +11,7 @@ const grid = (bits: number): QuantGrid => ({ dtype: 'uint8', qmin: 0, qmax: 2 **
 function watched(observer: Observer, batches: readonly Float32Array[], percentile = 99.99): RangeObserver {
   const recipe = defaultRecipe();
   const watcher = createObserver({ ...recipe, calibration: { ...recipe.calibration, observer, percentile } });
-  for (const batch of batches) watcher.observe(batch, extremes(batch));
+  for (const batch of batches) watcher.observe([batch], rangeOf(batch));
   return watcher;
 }
 
@@ -40,20 +41,6 @@ function error(values: Float32Array, observer: Observer, bits: number): number {
 it('the first number is the one numpy makes', () => {
   expect(numbers[0]).toBe(-20);
   expect(numbers[17]).toBe(-0.09859530627727509);
-});
-
-describe('extremes', () => {
-  it('are the smallest and the largest element', () => {
-    expect(extremes(Float32Array.of(3, -1, 2))).toEqual({ min: -1, max: 3 });
-  });
-
-  it('are NaN when one element is, wherever it stands', () => {
-    for (const at of [0, 1, 2]) {
-      const values = Float32Array.of(1, 2, 3);
-      values[at] = Number.NaN;
-      expect(extremes(values)).toEqual({ min: Number.NaN, max: Number.NaN });
-    }
-  });
 });
 
 describe('min-max', () => {
@@ -90,7 +77,7 @@ describe('moving average', () => {
 describe('Histogram', () => {
   it('keeps every count when it widens', () => {
     const histogram = new Histogram();
-    for (const batch of [numbers.map((x) => x / 1000), numbers, numbers.map((x) => x * 100)]) histogram.add(batch, extremes(batch));
+    for (const batch of [numbers.map((x) => x / 1000), numbers, numbers.map((x) => x * 100)]) histogram.add(batch, rangeOf(batch));
     expect(histogram.total).toBe(3 * numbers.length);
     expect(histogram.counts.reduce((a, b) => a + b)).toBe(3 * numbers.length);
     expect(histogram.limit).toBe(2 ** 31 / 2 ** 20);

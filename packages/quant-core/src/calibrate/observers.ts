@@ -3,29 +3,19 @@ import { affineFromRange, dequantizeValue, type QuantGrid, quantizeValue, type R
 
 /** Watches the values of one activation, batch by batch, and says which range to quantize. */
 export interface RangeObserver {
-  /** `batch` is the range of `values`, which the caller knows already. */
-  observe(values: Float32Array, batch: Range): void;
+  /** Whether the values are looked at, or their range alone. */
+  readonly wantsValues: boolean;
+  /** Take in a batch: some of its values, in parts, and the range of all of them. */
+  observe(values: readonly Float32Array[], batch: Range): void;
   range(grid: QuantGrid): Range;
-}
-
-/** Smallest and largest element; both NaN when any element is. */
-export function extremes(values: Float32Array): Range {
-  let min = Number.POSITIVE_INFINITY;
-  let max = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < values.length; i++) {
-    const v = values[i] as number;
-    if (Number.isNaN(v)) return { min: v, max: v };
-    if (v < min) min = v;
-    if (v > max) max = v;
-  }
-  return { min, max };
 }
 
 /** Range of everything seen. */
 class MinMaxObserver implements RangeObserver {
+  readonly wantsValues = false;
   private seen: Range = { min: 0, max: 0 };
 
-  observe(_values: Float32Array, { min, max }: Range): void {
+  observe(_values: readonly Float32Array[], { min, max }: Range): void {
     this.seen = { min: Math.min(this.seen.min, min), max: Math.max(this.seen.max, max) };
   }
 
@@ -54,9 +44,10 @@ export class MovingAverage {
 }
 
 class MovingAverageObserver implements RangeObserver {
+  readonly wantsValues = false;
   private readonly average = new MovingAverage();
 
-  observe(_values: Float32Array, batch: Range): void {
+  observe(_values: readonly Float32Array[], batch: Range): void {
     this.average.update(batch);
   }
 
@@ -78,6 +69,7 @@ export class Histogram {
   total = 0;
   seen: Range = { min: 0, max: 0 };
 
+  /** Count `values`, which lie in the range given; it may be that of more values than are counted. */
   add(values: Float32Array, { min, max }: Range): void {
     this.seen = { min: Math.min(this.seen.min, min), max: Math.max(this.seen.max, max) };
     while (Math.max(-min, max) >= this.limit) this.widen();
@@ -138,10 +130,11 @@ function squaredError(histogram: Histogram, range: Range, grid: QuantGrid): numb
 
 /** The range with the least squared error: each side shrunk in steps of 1/64 in turn. */
 class HistogramObserver implements RangeObserver {
+  readonly wantsValues = true;
   private readonly histogram = new Histogram();
 
-  observe(values: Float32Array, batch: Range): void {
-    this.histogram.add(values, batch);
+  observe(values: readonly Float32Array[], batch: Range): void {
+    for (const part of values) this.histogram.add(part, batch);
   }
 
   range(grid: QuantGrid): Range {
@@ -165,12 +158,13 @@ class HistogramObserver implements RangeObserver {
 
 /** Cuts off `100 - percentile` per cent of the values, shared by both ends. */
 class PercentileObserver implements RangeObserver {
+  readonly wantsValues = true;
   private readonly histogram = new Histogram();
 
   constructor(private readonly percentile: number) {}
 
-  observe(values: Float32Array, batch: Range): void {
-    this.histogram.add(values, batch);
+  observe(values: readonly Float32Array[], batch: Range): void {
+    for (const part of values) this.histogram.add(part, batch);
   }
 
   range(): Range {
@@ -199,10 +193,11 @@ class PercentileObserver implements RangeObserver {
  * (Migacz, "8-bit inference with TensorRT", 2017), over |x|.
  */
 class EntropyObserver implements RangeObserver {
+  readonly wantsValues = true;
   private readonly histogram = new Histogram();
 
-  observe(values: Float32Array, batch: Range): void {
-    this.histogram.add(values, batch);
+  observe(values: readonly Float32Array[], batch: Range): void {
+    for (const part of values) this.histogram.add(part, batch);
   }
 
   range(grid: QuantGrid): Range {

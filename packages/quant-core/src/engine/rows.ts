@@ -1,5 +1,5 @@
 import { OctetError } from '../errors.js';
-import { allocate, type DType } from '../tensor/dtype.js';
+import { allocate, type DataOf, type DType } from '../tensor/dtype.js';
 import { sizeOf, Tensor, toNumbers } from '../tensor/tensor.js';
 import type { Program } from './engine.js';
 
@@ -21,6 +21,23 @@ const samplesIn = (feeds: Feeds): number => Object.values(feeds)[0]?.shape[0] ??
 
 const mapFeeds = (feeds: Feeds, change: (x: Tensor) => Tensor): Feeds =>
   Object.fromEntries(Object.entries(feeds).map(([name, x]) => [name, change(x)]));
+
+/** Rows `from … to` of a tensor, as a view. */
+export function viewRows<D extends DType>(tensor: Tensor<D>, from: number, to: number): Tensor<D> {
+  const each = tensor.size / (tensor.shape[0] as number);
+  const data = (tensor.data as Float32Array).subarray(from * each, to * each) as DataOf[D];
+  return new Tensor(tensor.dtype, [to - from, ...tensor.shape.slice(1)], data);
+}
+
+/** Cut a batch into `count` parts whose sizes differ by one at most; fewer where there are fewer samples. Views. */
+export function cutRows(feeds: Feeds, count: number): { feeds: Feeds; from: number; to: number }[] {
+  const n = samplesIn(feeds);
+  const parts = Math.min(count, n);
+  return Array.from({ length: parts }, (_, i) => {
+    const [from, to] = [Math.floor((i * n) / parts), Math.floor(((i + 1) * n) / parts)];
+    return { feeds: mapFeeds(feeds, (x) => viewRows(x, from, to)), from, to };
+  });
+}
 
 /**
  * A batch in pieces that a program takes: itself without `fixedBatch`, else whole pieces of that size. What is left over

@@ -70,12 +70,17 @@ export async function calibrateModel(
   plan: QuantPlan,
   data: JobData,
 ): Promise<Map<string, CalibratedRange>> {
-  const { recipe } = context.job;
+  const { engine, threads, job } = context;
   const taps = observedTaps(plan);
   const { batchSize, order } = calibrationOrder(context, model, plan, data);
-  return calibrate(model.graph, taps, batches(data.dataset, order, { batchSize, ...context.abortable }), recipe, context.engine, (done) =>
-    context.progress('calibrate', done, order.length, 'samples'),
-  );
+  return calibrate(model.graph, taps, batches(data.dataset, order, { batchSize, ...context.abortable }), {
+    recipe: job.recipe,
+    engine,
+    threads,
+    samples: order.length,
+    whole: model.locked,
+    onProgress: (done) => context.progress('calibrate', done, order.length, 'samples'),
+  });
 }
 
 /** Samples that bias correction looks at: means need few. */

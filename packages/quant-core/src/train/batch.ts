@@ -1,7 +1,6 @@
 import { type Batch, feedsOf } from '../data/dataset.js';
 import type { ShardedProgram } from '../engine/engine.js';
-import type { Feeds } from '../engine/rows.js';
-import type { DataOf, DType } from '../tensor/dtype.js';
+import { cutRows, type Feeds, viewRows } from '../engine/rows.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type LossSpec, lossFeeds } from './loss.js';
 
@@ -15,23 +14,6 @@ export interface BatchFeedSpec {
   outputShape: readonly number[];
 }
 
-/** Rows `from … to` of a tensor, as a view. */
-function rows<D extends DType>(tensor: Tensor<D>, from: number, to: number): Tensor<D> {
-  const each = tensor.size / (tensor.shape[0] as number);
-  const data = (tensor.data as Float32Array).subarray(from * each, to * each) as DataOf[D];
-  return new Tensor(tensor.dtype, [to - from, ...tensor.shape.slice(1)], data);
-}
-
-/** Cut the feeds of a batch into `count` parts whose sizes differ by one at most; fewer where there are fewer samples. */
-function cut(feeds: Feeds, count: number): { feeds: Feeds; from: number; to: number }[] {
-  const n = Object.values(feeds)[0]?.shape[0] as number;
-  const parts = Math.min(count, n);
-  return Array.from({ length: parts }, (_, i) => {
-    const [from, to] = [Math.floor((i * n) / parts), Math.floor(((i + 1) * n) / parts)];
-    return { feeds: Object.fromEntries(Object.entries(feeds).map(([name, x]) => [name, rows(x, from, to)])), from, to };
-  });
-}
-
 /** Run a program over the parts of a batch and put the rows of one result together again; `feeds` go to every part. */
 export async function runShards(
   program: ShardedProgram,
@@ -40,7 +22,7 @@ export async function runShards(
   shards: number,
   feeds: Feeds = {},
 ): Promise<Float32Array> {
-  const results = await program.run(cut(batch, shards).map((part) => ({ ...feeds, ...part.feeds })));
+  const results = await program.run(cutRows(batch, shards).map((part) => ({ ...feeds, ...part.feeds })));
   const parts = results.map((result) => result[output]?.as('float32').data as Float32Array);
   if (parts.length === 1) return parts[0] as Float32Array;
   const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
@@ -57,12 +39,12 @@ export function shardFeeds(spec: BatchFeedSpec, batch: Batch, teacher: Float32Ar
   const { loss, width } = spec;
   const { labels, values } = batch;
   const shapeOf = (count: number) => (loss.kind === 'mse' ? [count, ...spec.outputShape] : [count, width]);
-  return cut(feedsOf(spec.input, batch), shards).map(({ feeds: part, from, to }) => {
+  return cutRows(feedsOf(spec.input, batch), shards).map(({ feeds: part, from, to }) => {
     const feeds: Record<string, Tensor> = { ...part };
     if (loss.distillationWeight < 1) {
       feeds[lossFeeds.target] =
         loss.kind === 'mse'
-          ? rows(values as Tensor<'float32'>, from, to).reshape(shapeOf(to - from))
+          ? viewRows(values as Tensor<'float32'>, from, to).reshape(shapeOf(to - from))
           : oneHot(labels as Int32Array, from, to, width);
     }
     if (teacher) feeds[lossFeeds.teacher] = Tensor.float32(shapeOf(to - from), teacher.subarray(from * width, to * width));

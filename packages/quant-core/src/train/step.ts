@@ -1,5 +1,6 @@
 import { differentiate } from '../autodiff/build.js';
 import { straightThrough } from '../autodiff/straightThrough.js';
+import { rangesOf } from '../calibrate/observe.js';
 import type { InsertedActivation } from '../fakequant/insert.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { type GraphBuilder, staticShape } from '../ir/builder.js';
@@ -59,14 +60,6 @@ function observedActivations(inserted: readonly InsertedActivation[], plan: Quan
 
 const nothingLearned: LearnedSelection = { weights: new Set(), groups: new Set() };
 
-/** Whether a value cannot be below 0, so that its minimum need not be looked for. */
-function nonNegative(value: Value): boolean {
-  const node = value.producer;
-  if (node?.op === 'Relu') return true;
-  const low = node?.op === 'Clip' ? node.inputs[1]?.constant : undefined;
-  return low !== undefined && Number(low.data[0]) >= 0;
-}
-
 /**
  * One training step up to the gradient as an ordinary graph: forward pass with fake quant, loss, gradients of all parameters as
  * one flat vector. Inputs: the samples, target and/or teacher, parameters, scales; outputs: loss, gradient and, with `observe`,
@@ -117,25 +110,12 @@ export function buildTrainingStep(spec: StepSpec): TrainingStep {
   const observed =
     spec.observe && forward.inserted && spec.plan ? observedActivations(forward.inserted.activations, spec.plan, learned) : [];
   if (observed.length) {
-    const one = (value: Value) => b.reshape(value, [1]);
-    publish(
-      b.op(
-        'Concat',
-        observed.map(({ float }) =>
-          nonNegative(float) ? b.constant(Tensor.float32([1], [0])) : one(b.op('ReduceMin', [float], { keepdims: 0 })),
-        ),
-        { axis: 0 },
-      ),
-      stepOutputs.minimum,
+    const { minimum, maximum } = rangesOf(
+      b,
+      observed.map(({ float }) => float),
     );
-    publish(
-      b.op(
-        'Concat',
-        observed.map(({ float }) => one(b.op('ReduceMax', [float], { keepdims: 0 }))),
-        { axis: 0 },
-      ),
-      stepOutputs.maximum,
-    );
+    publish(minimum, stepOutputs.minimum);
+    publish(maximum, stepOutputs.maximum);
   }
   inferShapes(graph);
   const unreached = spec.layout.slots.flatMap(({ name }, index) => (gradients.has(forward.parameters[index] as Value) ? [] : [name]));

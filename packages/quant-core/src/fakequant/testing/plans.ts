@@ -1,5 +1,5 @@
 import { withTaps } from '../../calibrate/calibrate.js';
-import { extremes } from '../../calibrate/observers.js';
+import { rangeOf } from '../../calibrate/testing/range.js';
 import type { Graph } from '../../ir/graph.js';
 import { linesOf, runGraph } from '../../normalise/testing/oracle.js';
 import { defaultRecipe, type Recipe } from '../../recipe.js';
@@ -45,6 +45,6 @@ export async function observedTable(graph: Graph, plan: QuantPlan, feeds: Readon
     )),
     ...feeds,
   };
-  const ranges = new Map(plan.activations.map(({ value }) => [value, extremes(results[value]?.as('float32').data as Float32Array)]));
+  const ranges = new Map(plan.activations.map(({ value }) => [value, rangeOf(results[value]?.as('float32').data as Float32Array)]));
   return { activations: activationParams(plan.groups, plan.activations, ranges), weights: scalesOfWeights(graph, plan, new Map()) };
 }

@@ -125,7 +125,8 @@ export async function jobOf({
   const taps = plan.activations.flatMap((point) =>
     point.repeats || plan.groups[point.group]!.fixed ? [] : [{ value: point.value, grid: plan.groups[point.group]!.grid }],
   );
-  const calibrated = await calibrate(graph, taps, batches(samples, trainIndices, { batchSize: 16 }), recipe, engine, () => undefined);
+  const calibration = { recipe, engine, threads: 1, samples: trainIndices.length };
+  const calibrated = await calibrate(graph, taps, batches(samples, trainIndices, { batchSize: 16 }), calibration);
   return {
     graph,
     batchSymbol: 'N',
