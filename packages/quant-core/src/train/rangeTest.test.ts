@@ -35,6 +35,14 @@ describe('the search of a learning rate', () => {
     expect(await findLearningRate('sgd', 4, 40, bowl(100).step)).toBeGreaterThan(await findLearningRate('sgd', 8, 40, bowl(100).step));
   });
 
+  it('does not take the noise of batches for a rise, where it is told of it', async () => {
+    // Every seventh batch is hard, at any rate.
+    const step = async (index: number) => (index % 7 === 4 ? 0.6 : 0.2);
+    expect(await findLearningRate('sgd', 4, 40, step)).toBeLessThan(1e-3);
+    expect(await findLearningRate('sgd', 4, 40, step, true)).toBe(0.02);
+    expect(await findLearningRate('sgd', 4, 40, async (index) => (index < 30 ? step(index) : 3), true)).toBeLessThan(0.02);
+  });
+
   it('never takes more than fine-tuning needs, whatever the network bears', async () => {
     const flat = async () => 1;
     expect(await findLearningRate('sgd', 4, 40, flat)).toBe(0.02);

@@ -160,15 +160,15 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     if (Number.isNaN(base)) {
       const order = shuffled(trainIndices, recipe.seed, rangeTestEpoch);
       const trial = copyOf(weights);
-      base = await findLearningRate(training.optimizer, lowestBits(plan), rangeTestSteps(stepsPerEpoch), async (index, rate) => {
+      const trialStep = async (index: number, rate: number) => {
         if (input.signal?.aborted) throw new OctetError('CANCELLED', 'Training was cancelled');
         const from = (index % stepsPerEpoch) * batch;
         const data = await input.samples.batch(order.subarray(from, from + batch));
         const form = formAt(0);
-        return (
-          await stepper.step(data, await scorer.teach(data), trial, feedsFor(trial.parameters, form.statistics), rate, index + 1, form)
-        ).loss;
-      });
+        const given = feedsFor(trial.parameters, form.statistics);
+        return (await stepper.step(data, await scorer.teach(data), trial, given, rate, index + 1, form)).loss;
+      };
+      base = await findLearningRate(training.optimizer, lowestBits(plan), rangeTestSteps(stepsPerEpoch), trialStep, normsFrozenAt > 0);
     }
     for (let step = resumed?.step ?? 0; step < total; ) {
       const epoch = Math.floor(step / stepsPerEpoch);
