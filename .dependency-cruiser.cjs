@@ -13,6 +13,7 @@ const rooms = [
   'fakequant/',
   'autodiff/',
   'train/',
+  'rounding/',
   'convert/',
   'evaluate/',
   'report/',

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { readCpu } from './evaluate/cpu.js';
 import type { PipelineResult, QuantizeJob } from './events.js';
 import { keptNorms } from './pipeline/batchNorm.js';
-import { calibrateModel, exportCandidate, ptqWeights, weightRangesFor } from './pipeline/candidates.js';
+import { calibrateModel, exportCandidate, weightRangesFor } from './pipeline/candidates.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { loadData } from './pipeline/data.js';
 import { Evaluator } from './pipeline/evaluation.js';
@@ -11,6 +11,7 @@ import { layerRows } from './pipeline/layers.js';
 import { checkMemory } from './pipeline/memory.js';
 import { checkTrainable, planFor, prepareModel } from './pipeline/model.js';
 import { floatFile, provenanceOf } from './pipeline/provenance.js';
+import { equalizeModel, ptqCandidate } from './pipeline/ptq.js';
 import { trainModel } from './pipeline/training.js';
 import { buildReport } from './report/build.js';
 import { renderMarkdown } from './report/markdown.js';
@@ -45,13 +46,12 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
       return { path, outputs: await evaluator.collectFile(path, data.evaluationSamples, data.evaluationIndices, 'baseline') };
     });
     const metric = evaluator.metric(float.outputs);
-    const calibrated = await context.stage('calibrate', () => calibrateModel(context, model, plan, data));
-    const weightRanges = weightRangesFor(model.graph, plan);
-    const ptq = await context.stage('ptq', async () => {
-      const ranges = new Map([...calibrated].map(([name, one]) => [name, one.range]));
-      const float = await ptqWeights(context, model, plan, data, ranges, weightRanges);
-      return exportCandidate(context, model, plan, float, ranges, weightRanges, 'ptq', model.graph);
+    const { calibrated, equalized } = await context.stage('calibrate', async () => {
+      const calibrated = await calibrateModel(context, model, plan, data);
+      return { calibrated, equalized: await equalizeModel(context, model, plan, data, calibrated) };
     });
+    const ptq = await context.stage('ptq', () => ptqCandidate(context, equalized, plan, data));
+    const weightRanges = weightRangesFor(model.graph, plan);
     const trained =
       norms && (await context.stage('train', () => trainModel(context, model, plan, norms.kept, data, calibrated, weightRanges)));
     const qat =
@@ -88,6 +88,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
         runtime: evaluated.runtime,
         samples: { training: data.train.length, calibration: data.calibration.length, holdout: data.holdout.length },
         layers: evaluated.layers,
+        calibration: ptq.figures,
         training: trained
           ? {
               epochs: trained.history,

@@ -57,9 +57,18 @@ export const RecipeSchema = Type.Object(
         observer: Type.Enum([...observers], { default: 'histogram' }),
         percentile: Type.Number({ exclusiveMinimum: 50, maximum: 100, default: 99.99 }),
         batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64 }),
+        equalization: Type.Union([Type.Literal('auto'), Type.Boolean()], {
+          default: 'auto',
+          description: 'PTQ only: channels between two layers are given scales that make the weights on both sides equally large (cross-layer equalization). auto: where weights have one scale for the whole tensor.',
+        }),
+        rounding: Type.Enum(['auto', 'nearest', 'adaptive'], {
+          default: 'auto',
+          description: 'PTQ only: weights are rounded to the nearest integer, or up or down as it suits the result of their layer (AdaRound). auto: adaptive for weights below 8 bits.',
+        }),
+        roundingIterations: Type.Integer({ minimum: 1, maximum: 100_000, default: 500, description: 'Steps of adaptive rounding for each layer.' }),
         biasCorrection: Type.Union([Type.Literal('auto'), Type.Boolean()], {
           default: 'auto',
-          description: 'PTQ only: biases take back the shift of the mean that rounding causes. auto: below 8 bits.',
+          description: 'PTQ only: biases take back the shift of the mean that rounding causes. auto: below 8 bits, where the rounding is not adaptive.',
         }),
       },
       { additionalProperties: false, default: {} },

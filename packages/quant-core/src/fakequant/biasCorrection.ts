@@ -41,7 +41,8 @@ class ChannelMeans {
  * Bias correction (Nagel et al. 2019, arXiv:1906.04721, section 4.2, with data): rounding weights and activations shifts the mean of a layer's
  * result; its bias takes that back, channel by channel, so that `E[quantized] = E[float]` on the samples. Later layers are measured
  * behind the corrected earlier ones. Returns a copy of `graph`; layers without a bias stay as they are.
- * `samples` gives the same batches every time it is called, with `x` of shape [n, …sample].
+ * `samples` gives the same batches every time it is called, with `x` of shape [n, …sample]. `reference` is the float network, where the weights of
+ * `graph` are not those of it any more.
  */
 export async function correctBiases(
   graph: Graph,
@@ -49,12 +50,13 @@ export async function correctBiases(
   table: ScaleTable,
   samples: () => AsyncIterable<Pick<Batch, 'x' | 'others'>>,
   engine: Engine,
+  reference = graph,
 ): Promise<Graph> {
   const corrected = graph.clone();
   const order = new Map(graph.nodes.map((node, at) => [node.name, at]));
   const biases = [...plan.biases].sort((a, b) => (order.get(a.node) as number) - (order.get(b.node) as number));
   const each = Math.ceil(biases.length / mostPasses);
-  const wanted = await means(graph, biases, samples, engine);
+  const wanted = await means(reference, biases, samples, engine);
   for (let from = 0; from < biases.length; from += each) {
     const group = biases.slice(from, from + each);
     const found = await means(simulate(corrected, plan, table), group, samples, engine);

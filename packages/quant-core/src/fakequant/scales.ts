@@ -17,7 +17,7 @@ export interface WeightScales {
 }
 
 /** Calls `visit(channel, start, length)` for every contiguous run of elements that belongs to one channel of `axis`. */
-function forEachChannelRun(
+export function forEachChannelRun(
   shape: readonly number[],
   axis: number | undefined,
   visit: (channel: number, start: number, length: number) => void,
@@ -68,9 +68,9 @@ function channelRanges(data: Float32Array, shape: readonly number[], axis: numbe
 
 /**
  * Where the range of a weight comes from, other than from all of its values: for each channel the share of its range that is kept
- * (1 = all of it), or a scale that was learned.
+ * (1 = all of it), or a scale (and zero point) that was found before.
  */
-export type WeightRange = { share: Float32Array } | { scale: Float32Array };
+export type WeightRange = { share: Float32Array } | { scale: Float32Array; zeroPoint?: Int8Array };
 
 /** The one way weights get their scales: during training, for PTQ and at conversion. */
 export function weightScales(
@@ -79,7 +79,7 @@ export function weightScales(
   point: Pick<WeightPoint, 'grid' | 'axis'>,
   range?: WeightRange,
 ): WeightScales {
-  if (range && 'scale' in range) return { scale: range.scale, zeroPoint: new Int8Array(range.scale.length) };
+  if (range && 'scale' in range) return { scale: range.scale, zeroPoint: range.zeroPoint ?? new Int8Array(range.scale.length) };
   const { min, max } = channelRanges(data, shape, point.axis);
   const scale = new Float32Array(min.length);
   const zeroPoint = new Int8Array(min.length);

@@ -35,6 +35,8 @@ interface OpSpec {
   quantizedBinary?: true;
   /** Other ops an int8 runtime executes on quantized inputs and outputs. */
   quantizedUnary?: true;
+  /** `f(s·x) = s·f(x)` for s > 0: of every element on its own, or of every channel (axis 1) on its own. */
+  homogeneous?: 'elements' | 'channels';
   /** Why a layer that could be expected to become int8 does not. */
   floatReason?: string;
 }
@@ -72,9 +74,9 @@ export const ops = {
   Min: variadic,
   Max: variadic,
   // Element by element.
-  Relu: { ...unary, absorbedByRequantization: true },
-  LeakyRelu: { inputs: [1, 1], attrs: { alpha: float(0.01) }, quantizedUnary: true },
-  PRelu: { inputs: [2, 2] },
+  Relu: { ...unary, absorbedByRequantization: true, homogeneous: 'elements' },
+  LeakyRelu: { inputs: [1, 1], attrs: { alpha: float(0.01) }, quantizedUnary: true, homogeneous: 'elements' },
+  PRelu: { inputs: [2, 2], homogeneous: 'elements' },
   Elu: { inputs: [1, 1], attrs: { alpha: float(1) } },
   Selu: { inputs: [1, 1], attrs: { alpha: float(1.6732632), gamma: float(1.050701) } },
   Celu: { inputs: [1, 1], attrs: { alpha: float(1) } },
@@ -106,10 +108,16 @@ export const ops = {
   Sin: unary,
   Cos: unary,
   // Pooling and reductions.
-  MaxPool: { inputs: [1, 1], outputs: [1, 2], attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), storage_order: int(0), strides: ints() }, sharesInputScale: true },
-  AveragePool: { inputs: [1, 1], attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), count_include_pad: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), strides: ints() }, quantizedUnary: true },
-  GlobalAveragePool: { ...unary, quantizedUnary: true },
-  GlobalMaxPool: { ...unary, sharesInputScale: true },
+  MaxPool: {
+    inputs: [1, 1],
+    outputs: [1, 2],
+    attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), storage_order: int(0), strides: ints() },
+    sharesInputScale: true,
+    homogeneous: 'channels',
+  },
+  AveragePool: { inputs: [1, 1], attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), count_include_pad: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), strides: ints() }, quantizedUnary: true, homogeneous: 'channels' },
+  GlobalAveragePool: { ...unary, quantizedUnary: true, homogeneous: 'channels' },
+  GlobalMaxPool: { ...unary, sharesInputScale: true, homogeneous: 'channels' },
   ReduceMean: reduce,
   ReduceSum: reduce,
   ReduceMax: { ...reduce, sharesInputScale: true },

@@ -4,7 +4,6 @@ import { type CalibratedRange, calibrate, calibrationBatch } from '../calibrate/
 import { toQdq } from '../convert/qdq.js';
 import { batches } from '../data/batches.js';
 import { OctetError } from '../errors.js';
-import { correctBiases } from '../fakequant/biasCorrection.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { activationParams, bestWeightClip, type WeightRange } from '../fakequant/scales.js';
 import { planWeights, type ScaleTable, scalesOfWeights, simulate } from '../fakequant/simulate.js';
@@ -38,7 +37,7 @@ function observedTaps(plan: QuantPlan) {
 }
 
 /** Batch size of calibration, and the samples it takes in their order. */
-function calibrationOrder(
+export function calibrationOrder(
   context: Context,
   model: PreparedModel,
   plan: QuantPlan,
@@ -81,30 +80,6 @@ export async function calibrateModel(
     whole: model.locked,
     onProgress: (done) => context.progress('calibrate', done, order.length, 'samples'),
   });
-}
-
-/** Samples that bias correction looks at: means need few. */
-const correctionSamples = 256;
-
-/** The float model with the biases that its PTQ form is to have. */
-export async function ptqWeights(
-  context: Context,
-  model: PreparedModel,
-  plan: QuantPlan,
-  data: JobData,
-  ranges: ReadonlyMap<string, Range>,
-  weightRanges: ReadonlyMap<string, WeightRange>,
-): Promise<Graph> {
-  const { biasCorrection } = context.job.recipe.calibration;
-  const narrow = plan.weights.some((point) => point.bits < 8) || plan.groups.some((group) => group.bits < 8);
-  if (!plan.biases.length || !(biasCorrection === 'auto' ? narrow : biasCorrection)) return model.graph;
-  const { batchSize, order } = calibrationOrder(context, model, plan, data);
-  const few = order.subarray(0, Math.max(batchSize, correctionSamples - (correctionSamples % batchSize)));
-  const table = {
-    activations: activationParams(plan.groups, plan.activations, ranges),
-    weights: scalesOfWeights(model.graph, plan, weightRanges),
-  };
-  return correctBiases(model.graph, plan, table, () => batches(data.dataset, few, { batchSize, ...context.abortable }), context.engine);
 }
 
 /** Below 8 bits the range of weights is cut where that lowers the squared error. */

@@ -25,6 +25,7 @@ export interface ReportInput {
   runtime: Report['runtime'];
   samples: { training: number; calibration: number; holdout: number };
   layers: readonly LayerReport[];
+  calibration: Report['calibration'];
   training: Report['training'];
   warnings: Report['warnings'];
   provenance: Report['provenance'];
@@ -74,6 +75,7 @@ export function buildReport(input: ReportInput): Report {
     confusion: confusion(float, chosen),
     flips: flips(float, chosen),
     layers: input.layers.map(finiteOnly),
+    calibration: input.calibration,
     training: input.training,
     warnings: [...input.warnings],
     provenance,

@@ -99,7 +99,18 @@ export function flipSection({ flips, classes, provenance }: Report): string {
 
 const maybe = <T>(value: T | undefined, text: (value: T) => string) => (value === undefined ? '' : text(value));
 
-export function layerSection({ layers }: Report): string {
+/** What was done for the PTQ model, in a sentence each; nothing where nothing was. */
+function preparationText({ equalizedPairs, adaptiveLayers, roundingError, correctedBiases }: Report['calibration']): string[] {
+  const left = roundingError === null ? '' : ` (${percent(roundingError, 0)} of the squared error of rounding to nearest is left)`;
+  const done = [
+    ...(equalizedPairs > 0 ? [`the channels between ${plural(equalizedPairs, 'pair')} of layers were given other scales`] : []),
+    ...(adaptiveLayers > 0 ? [`the weights of ${plural(adaptiveLayers, 'layer')} were rounded adaptively${left}`] : []),
+    ...(correctedBiases > 0 ? [`${plural(correctedBiases, 'bias was', 'biases were')} corrected`] : []),
+  ];
+  return done.length > 0 ? [`For the PTQ model ${done.join('; ')}.`] : [];
+}
+
+export function layerSection({ layers, calibration }: Report): string {
   const title = '## 5. Layers';
   const int8 = layers.filter(({ precision }) => precision === 'int8');
   const float = layers.filter(({ precision }) => precision === 'float');
@@ -137,6 +148,7 @@ export function layerSection({ layers }: Report): string {
   return [
     title,
     `${plural(int8.length, 'layer')} int8, ${plural(float.length, 'node')} float. Worst first. SQNR: signal to quantization noise with everything quantized, and with the layer alone; RMSE/scale is 0.289 for ideal rounding, less where many values are exactly 0, and more where values are clipped; spread: largest over smallest channel scale of the weights.`,
+    ...preparationText(calibration),
     ...(int8.length > 0 ? [table(columns, rows)] : []),
     ...shown.note,
     ...(float.length > 0

@@ -108,6 +108,21 @@ const TrainingSchema = Type.Object({
   loss: Type.String(),
 });
 
+const CalibrationSchema = Type.Object(
+  {
+    equalizedPairs: Type.Integer({ description: 'Pairs of layers whose channels were given other scales before quantization.' }),
+    adaptiveLayers: Type.Integer({ description: 'Layers whose weights were rounded adaptively (AdaRound).' }),
+    roundingError: nullable(
+      Type.Number({
+        description:
+          'What is left of the squared error of these layers, against rounding to nearest, on samples kept back (geometric mean).',
+      }),
+    ),
+    correctedBiases: Type.Integer({ description: 'Biases that take back a shift of the mean.' }),
+  },
+  { description: 'What was done for the PTQ model, beside choosing ranges.' },
+);
+
 const RuntimeSchema = Type.Object({
   name: Type.String(),
   version: Type.String(),
@@ -213,6 +228,7 @@ export const ReportSchema = Type.Object(
     ),
     flips: Type.Array(FlippedSampleSchema),
     layers: Type.Array(LayerReportSchema),
+    calibration: CalibrationSchema,
     training: nullable(TrainingSchema),
     warnings: Type.Array(
       Type.Object({ code: Type.String(), text: Type.String(), place: Type.Optional(Type.Unsafe<ErrorPlace>(Type.Object({}))) }),

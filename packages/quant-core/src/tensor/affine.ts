@@ -57,6 +57,16 @@ export function quantizeValue(x: number, params: AffineParams, qmin: number, qma
   return q < qmin ? qmin : q > qmax ? qmax : q;
 }
 
+/**
+ * The integer below `x / scale`, with the division in float32 as `quantizeValue` has it, and how far above it `x` lies (0 to 1): for rounding that is
+ * learned. Neither zero point nor grid come in.
+ */
+export function splitValue(x: number, scale: number): { floor: number; fraction: number } {
+  const steps = Math.fround(Math.fround(x) / scale);
+  const floor = Math.floor(steps);
+  return { floor, fraction: steps - floor };
+}
+
 /** `(q - zeroPoint) * scale` in float32. */
 export function dequantizeValue(q: number, params: AffineParams): number {
   return Math.fround((q - params.zeroPoint) * params.scale);
