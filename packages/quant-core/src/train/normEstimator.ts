@@ -6,12 +6,15 @@ import { type Norms, normNames } from './batchNorm.js';
 import type { TrainInput } from './input.js';
 import { buildStatistics } from './step.js';
 
+/** Samples that are looked at. Of one trained network 512 gave .9007, 2,048 .9039 and 10,000 .9032. */
+const estimationSamples = 4096;
+
 /** Number of the shuffle that the samples are drawn from; no epoch has it. */
 const order = -2;
 
 /**
- * Statistics of batch norms behind the weights and activations as they are quantized now, over as many training samples as calibration
- * takes. The running ones lag behind the weights, and every rounding that flips shifts them (Nagel et al. 2022, arXiv:2203.11086).
+ * Statistics of batch norms behind the weights and activations as they are quantized now, over some thousands of training samples. The
+ * running ones lag behind the weights, and every rounding that flips shifts them (Nagel et al. 2022, arXiv:2203.11086).
  * Parts of a batch are those of training; mean and variance are those of all samples together.
  */
 export async function estimateStatistics(
@@ -24,7 +27,7 @@ export async function estimateStatistics(
   const { samples, recipe, engine, threads, signal } = input;
   const graph = buildStatistics(input.graph, norms.layout, input.plan, norms.points);
   const program = await engine.compileSharded(graph, { threads, shards });
-  const indices = shuffled(input.trainIndices, recipe.seed, order).subarray(0, Math.max(batch, recipe.calibration.samples));
+  const indices = shuffled(input.trainIndices, recipe.seed, order).subarray(0, Math.max(batch, estimationSamples));
   const inputName = input.graph.inputs[0]?.name as string;
   let mean = new Float64Array();
   let square = new Float64Array();
