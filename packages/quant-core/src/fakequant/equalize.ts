@@ -162,20 +162,6 @@ function rescale(pairs: readonly LayerPair[], peaks: Peaks): LayerPair[] {
     }
     if (moved < settled) break;
   }
-  for (const st of state)
-    console.log(
-      st.pair.first.name,
-      st.pair.second.name,
-      'fixed',
-      st.fixed.filter(Boolean).length,
-      'at low',
-      Array.from(st.total).filter((t, i) => t <= (st.low[i] as number) * 1.0001).length,
-      'of',
-      st.pair.channels,
-      'range',
-      Math.min(...st.total),
-      Math.max(...st.total),
-    );
   const changed = state.filter(({ total }) => total.some((s) => s !== 1));
   const touched = new Set(changed.flatMap(({ first, second }) => [first, second]));
   for (const { node, port, weight, shape } of touched) replace(node, port, Tensor.float32(shape, Float32Array.from(weight)));
