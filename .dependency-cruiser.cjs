@@ -2,7 +2,7 @@
 
 /** quant-core's rooms in the order data flows; a room imports itself and the ones before it. */
 const rooms = [
-  '(errors|recipe|events)[.]ts',
+  '(errors|recipe|events|version)[.]ts',
   'tensor/',
   'ir/',
   'formats/',

@@ -6,12 +6,10 @@ import { pipeline } from 'node:stream/promises';
 import type { QuantizeJob } from '../events.js';
 import { writeOnnx } from '../formats/onnx/write.js';
 import type { Report } from '../report/schema.js';
+import { octetVersion } from '../version.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import type { PreparedModel } from './model.js';
-
-/** Version of the pipeline; part of every report. */
-const octetVersion = '0.1.0';
 
 async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');

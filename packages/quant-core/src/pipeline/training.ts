@@ -12,6 +12,7 @@ import { decodeCheckpoint, encodeCheckpoint } from '../train/checkpoint.js';
 import { type LossSpec, logitsOf, type OutputForm } from '../train/loss.js';
 import { parameterLayout, unpackParameters } from '../train/parameters.js';
 import { type TrainResult, train } from '../train/train.js';
+import { octetVersion } from '../version.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { openSizes } from './inputs.js';
@@ -54,7 +55,9 @@ export function lossFor(recipe: Recipe, task: JobData['task'], width: number | u
 function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, norms: readonly FoldedNorm[], data: JobData): string {
   const { threads: _threads, gate: _gate, evaluation: _evaluation, ...recipe } = context.job.recipe;
   const hash = createHash('sha256');
-  hash.update(JSON.stringify([recipe, plan, data.train.length, data.holdout.length, data.dataset.summary, context.engine.versions]));
+  hash.update(
+    JSON.stringify([recipe, plan, data.train.length, data.holdout.length, data.dataset.summary, octetVersion, context.engine.versions]),
+  );
   for (const slot of parameterLayout(model.graph).slots) hash.update(`${slot.name}[${slot.shape}]`);
   for (const value of model.graph.constants()) if (value.constant) hash.update(value.constant.raw);
   for (const { node, weight, gamma, beta, mean, variance, epsilon } of norms) {
