@@ -9,6 +9,22 @@ it('the whole report', async () => {
   await expect(renderMarkdown(buildReport(reportInput()))).toMatchFileSnapshot('testing/report.md');
 });
 
+it('says what became of batch norm', () => {
+  const { training } = reportInput();
+  const text = (kept: number) =>
+    renderMarkdown(
+      buildReport(
+        reportInput({
+          training: training && { ...training, batchNorm: { kept, frozenAtStep: 84, reestimated: true, note: 'Nothing to keep: none.' } },
+        }),
+      ),
+    );
+  expect(text(2)).toContain(
+    '2 batch norms were kept while training; their statistics froze at step 84, measured anew with everything quantized, and they were folded into their layers at the end. The weights',
+  );
+  expect(text(0)).toContain('Batch norm: Nothing to keep: none. The weights');
+});
+
 describe('the report of hostile and large input', () => {
   it('cuts wide tables with a note', () => {
     const layers = range(0, 60).map((i) => layer(`conv${i}`, { sqnrAccumulatedDb: 60 - i }));
