@@ -5,12 +5,15 @@ import Value from 'typebox/value';
 
 const Bits = Type.Integer({ minimum: 2, maximum: 8, description: 'Width of the integers.' });
 
+export const weightStorages = ['int8', 'int4'] as const;
+
 const WeightSettings = Type.Object(
   {
     bits: Type.Optional(Bits),
     perChannel: Type.Optional(Type.Boolean({ description: 'One scale for each output channel, or one for the tensor.' })),
     symmetric: Type.Optional(Type.Boolean()),
     reduceRange: Type.Optional(Type.Boolean({ description: 'Use one bit less (-64..63), so that pairs cannot saturate on x86 without VNNI.' })),
+    storage: Type.Optional(Type.Enum([...weightStorages], { description: 'What the file holds weights of 4 bits or less in: a byte each, or two to a byte (int4, opset 21). int8 when left out.' })),
   },
   { additionalProperties: false, description: 'How weights are quantized.' },
 );
@@ -137,6 +140,7 @@ export const RecipeSchema = Type.Object(
 /** A recipe with every default filled in. */
 export type Recipe = Static<typeof RecipeSchema>;
 export type EngineWish = (typeof engineWishes)[number];
+export type WeightStorage = (typeof weightStorages)[number];
 export type Target = (typeof targets)[number];
 export type Observer = (typeof observers)[number];
 

@@ -7,6 +7,7 @@ import type { Graph, Node, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import type { AffineParams, QuantGrid } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
+import { packWeights } from './pack.js';
 import { widenInputs } from './widen.js';
 
 export interface Converted {
@@ -51,6 +52,7 @@ export function toQdq(graph: Graph, plan: QuantPlan, table: ScaleTable): Convert
   copy.sort();
   padIntegers(copy);
   widenInputs(copy);
+  packWeights(copy, plan);
   inferShapes(copy);
   return { graph: copy, notes, table: { activations: table.activations, weights: weightScale } };
 }

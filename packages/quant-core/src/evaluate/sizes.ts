@@ -29,7 +29,8 @@ export function layerBytes(graph: Graph): Map<string, number> {
   return bytes;
 }
 
-const isBoundary = (node: Node) => node.op === 'DequantizeLinear' || node.op === 'QuantizeLinear';
+/** Q/DQ, and the Cast that takes int4 apart. */
+const isBoundary = (node: Node) => node.op === 'DequantizeLinear' || node.op === 'QuantizeLinear' || node.op === 'Cast';
 
 /** Whether a value is a constant, perhaps behind Q/DQ. */
 function isConstant(value: Value | undefined): boolean {

@@ -5,6 +5,7 @@ import { spec } from '../ir/ops.js';
 import type { Recipe } from '../recipe.js';
 import type { QuantGrid } from '../tensor/affine.js';
 import { type LayerChoice, layerChoice } from './presets.js';
+import { checkStorage } from './storage.js';
 
 /** One activation that is quantized. Values of one group share scale and zero point. */
 export interface ActivationPoint {
@@ -33,6 +34,8 @@ export interface WeightPoint {
   port: number;
   grid: QuantGrid;
   bits: number;
+  /** How the file holds them; absent for int8. */
+  storage?: 'int4';
   /** Output channel axis for per-channel scales; absent for one scale. */
   axis?: number;
 }
@@ -255,7 +258,7 @@ function assemble(
     const port = spec(node.op).weight as number;
     const weight = node.input(port);
     const rank = weight.constant?.shape.length ?? 0;
-    const { bits, perChannel, ...grid } = choice.weights;
+    const { bits, perChannel, storage, ...grid } = choice.weights;
     return {
       node: node.name,
       op: node.op,
@@ -263,9 +266,15 @@ function assemble(
       port,
       bits,
       grid: { dtype: grid.dtype, qmin: grid.qmin, qmax: grid.qmax, symmetric: grid.symmetric },
+      ...(storage === 'int4' && Math.max(grid.qmax, -1 - grid.qmin) <= 7 ? { storage } : {}),
       ...(perChannel ? { axis: channelAxis(node, rank) } : {}),
     };
   });
+  checkStorage(
+    graph,
+    [...seeds.values()].some((choice) => choice.weights.storage === 'int4'),
+    weights,
+  );
   const biases = [...seeds.keys()].flatMap((node): BiasPoint[] => {
     const port = spec(node.op).bias;
     const bias = port === undefined ? undefined : node.inputs[port];

@@ -1,5 +1,5 @@
 import { OctetError } from '../errors.js';
-import type { Recipe, Target } from '../recipe.js';
+import type { Recipe, Target, WeightStorage } from '../recipe.js';
 import type { QuantGrid } from '../tensor/affine.js';
 
 interface WeightChoice {
@@ -7,6 +7,7 @@ interface WeightChoice {
   perChannel: boolean;
   symmetric: boolean;
   reduceRange: boolean;
+  storage?: WeightStorage;
 }
 
 interface ActivationChoice {
@@ -41,7 +42,7 @@ const presets: Record<Target, { weights: WeightChoice; activations: ActivationCh
 
 export interface LayerChoice {
   skip: boolean;
-  weights: QuantGrid & { perChannel: boolean; bits: number };
+  weights: QuantGrid & { perChannel: boolean; bits: number; storage: WeightStorage };
   activations: QuantGrid & { bits: number };
 }
 
@@ -110,7 +111,7 @@ export function layerChoice(recipe: Recipe, name: string, op: string): LayerChoi
   }
   return {
     skip,
-    weights: { ...weightGrid(weights), perChannel: weights.perChannel, bits: weights.bits },
+    weights: { ...weightGrid(weights), perChannel: weights.perChannel, bits: weights.bits, storage: weights.storage ?? 'int8' },
     activations: { ...activationGrid(activations), bits: activations.bits },
   };
 }

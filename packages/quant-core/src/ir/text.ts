@@ -1,4 +1,3 @@
-import { dtypes } from '../tensor/dtype.js';
 import { fromFloat16, Tensor } from '../tensor/tensor.js';
 import type { Dim, Graph, Node, Value } from './graph.js';
 import { type AttributeValue, spec } from './ops.js';
@@ -80,7 +79,7 @@ function printTensor(tensor: Tensor): string {
 
 function allEqual(tensor: Tensor): boolean {
   const { raw } = tensor;
-  const step = dtypes[tensor.dtype].bytes;
+  const step = tensor.data.BYTES_PER_ELEMENT;
   for (let at = step; at < raw.length; at++) if (raw[at] !== raw[at - step]) return false;
   return true;
 }

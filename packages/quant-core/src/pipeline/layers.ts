@@ -108,6 +108,7 @@ export async function layerRows(
         precision: 'int8',
         parameters: parametersOf(node),
         weightBits: weight.bits,
+        weightStorage: weight.storage ?? 'int8',
         ...(point ? { activationBits: plan.groups[point.group]?.bits ?? 8 } : {}),
         perChannel: weight.axis !== undefined,
         ...(params ? { scale: params.scale, zeroPoint: params.zeroPoint } : {}),

@@ -110,6 +110,25 @@ function preparationText({ equalizedPairs, adaptiveLayers, roundingError, correc
   return done.length > 0 ? [`For the PTQ model ${done.join('; ')}.`] : [];
 }
 
+/** What the file holds weights of 4 bits or less in, and what the runtime makes of them. */
+function storageText(layers: readonly LayerReport[]): string[] {
+  const narrow = layers.filter(({ weightBits }) => weightBits !== undefined && weightBits <= 4);
+  const packed = narrow.filter(({ weightStorage }) => weightStorage === 'int4').length;
+  const wide = narrow.length - packed;
+  return [
+    ...(packed > 0
+      ? [
+          `The file holds the weights of ${plural(packed, 'layer')} as int4, two to a byte. The runtime makes int8 of them when it loads the file and computes with int8: they take less room there, and are as fast.`,
+        ]
+      : []),
+    ...(wide > 0
+      ? [
+          `The weights of ${plural(wide, 'layer')} have 4 bits or less and take a byte each in the file; \`weights.storage: "int4"\` packs two of them into one.`,
+        ]
+      : []),
+  ];
+}
+
 export function layerSection({ layers, calibration }: Report): string {
   const title = '## 5. Layers';
   const int8 = layers.filter(({ precision }) => precision === 'int8');
@@ -149,6 +168,7 @@ export function layerSection({ layers, calibration }: Report): string {
     title,
     `${plural(int8.length, 'layer')} int8, ${plural(float.length, 'node')} float. Worst first. SQNR: signal to quantization noise with everything quantized, and with the layer alone; RMSE/scale is 0.289 for ideal rounding, less where many values are exactly 0, and more where values are clipped; spread: largest over smallest channel scale of the weights.`,
     ...preparationText(calibration),
+    ...storageText(int8),
     ...(int8.length > 0 ? [table(columns, rows)] : []),
     ...shown.note,
     ...(float.length > 0

@@ -9,6 +9,32 @@ it('the whole report', async () => {
   await expect(renderMarkdown(buildReport(reportInput()))).toMatchFileSnapshot('testing/report.md');
 });
 
+describe('what was done for a PTQ model', () => {
+  const text = (changes: Parameters<typeof reportInput>[0]) => renderMarkdown(buildReport(reportInput(changes)));
+
+  it('is told in a sentence, and only what was done', () => {
+    const all = { equalizedPairs: 1, adaptiveLayers: 3, roundingError: 0.444, correctedBiases: 2 };
+    expect(text({ calibration: all })).toContain(
+      'For the PTQ model the channels between 1 pair of layers were given other scales; the weights of 3 layers were rounded adaptively (44 % of the squared error of rounding to nearest is left); 2 biases were corrected.',
+    );
+    expect(text({ calibration: { ...all, equalizedPairs: 0, adaptiveLayers: 0, roundingError: null } })).toContain(
+      'For the PTQ model 2 biases were corrected.',
+    );
+    expect(text({})).not.toContain('For the PTQ model');
+  });
+
+  it('says what the file holds narrow weights in', () => {
+    const layers = [
+      layer('a', { weightBits: 4, weightStorage: 'int4' }),
+      layer('b', { weightBits: 2, weightStorage: 'int8' }),
+      layer('c', { weightBits: 5 }),
+    ];
+    expect(text({ layers })).toContain('The file holds the weights of 1 layer as int4, two to a byte.');
+    expect(text({ layers })).toContain('The weights of 1 layer have 4 bits or less and take a byte each');
+    expect(text({})).not.toContain('int4');
+  });
+});
+
 it('says what became of batch norm', () => {
   const { training } = reportInput();
   const text = (kept: number) =>

@@ -56,6 +56,11 @@ const LayerReportSchema = Type.Object({
   reason: Type.Optional(Type.String({ description: 'Why a node stayed float.' })),
   parameters: Type.Integer(),
   weightBits: Type.Optional(Type.Integer()),
+  weightStorage: Type.Optional(
+    Type.Union([Type.Literal('int8'), Type.Literal('int4')], {
+      description: 'What the file holds the weights in; int8 takes a byte for each, however few bits they have.',
+    }),
+  ),
   activationBits: Type.Optional(Type.Integer()),
   perChannel: Type.Optional(Type.Boolean()),
   scale: Type.Optional(Type.Number()),

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { allocate, type DType, dtypes, viewBytes } from './dtype.js';
+import { allocate, type DType, dtypes, pack4, unpack4, viewBytes } from './dtype.js';
 
 describe('element types', () => {
   it.each(Object.entries(dtypes))('%s has the width it says', (dtype, { bytes }) => {
-    expect(allocate(dtype as DType, 3).byteLength).toBe(3 * bytes);
+    expect(allocate(dtype as DType, 3).byteLength).toBe(3 * Math.ceil(bytes));
   });
 
   it('views bytes in place, and copies those that are not aligned', () => {
@@ -25,6 +25,13 @@ describe('element types', () => {
     const ints = viewBytes('int32', pool.subarray(1, 5));
     pool[1] = 9;
     expect([...ints]).toEqual([1]);
+  });
+
+  it('packs two elements of 4 bits into a byte, the first in the lower half', () => {
+    const bytes = pack4(Int8Array.of(1, -2, 7, -8, -1));
+    expect([...bytes]).toEqual([0xe1, 0x87, 0x0f]);
+    expect([...unpack4('int4', bytes, 5)]).toEqual([1, -2, 7, -8, -1]);
+    expect([...unpack4('uint4', bytes, 5)]).toEqual([1, 14, 7, 8, 15]);
   });
 
   it('leaves out a last element that is not whole', () => {

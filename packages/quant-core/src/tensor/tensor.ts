@@ -32,11 +32,12 @@ export class Tensor<D extends DType = DType> {
     return this.data.length;
   }
 
+  /** Bytes in a file. */
   get bytes(): number {
-    return this.data.length * dtypes[this.dtype].bytes;
+    return Math.ceil(this.data.length * dtypes[this.dtype].bytes);
   }
 
-  /** The raw little-endian bytes (a view, not a copy). */
+  /** The raw little-endian bytes in memory (a view, not a copy). */
   get raw(): Uint8Array {
     return new Uint8Array(this.data.buffer, this.data.byteOffset, this.data.byteLength);
   }

@@ -17,6 +17,8 @@ const held: Partial<Record<DType, Held>> = {
   int8: 'float32',
   uint16: 'float32',
   int16: 'float32',
+  uint4: 'float32',
+  int4: 'float32',
   int32: 'int32',
   int64: 'int32',
   uint32: 'int32',

@@ -1,6 +1,6 @@
 import protobuf from 'protobufjs/light.js';
 import { OctetError } from '../../errors.js';
-import { allocate, type DataOf, type DType, dtypes, viewBytes } from '../../tensor/dtype.js';
+import { allocate, type DataOf, type DType, dtypes, isPacked, pack4, unpack4, viewBytes } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
 import { type TensorProto, toNumber } from './schema.js';
 
@@ -22,8 +22,6 @@ const otherTypes = new Map<number, string>([
   [18, 'float8e4m3fnuz'],
   [19, 'float8e5m2'],
   [20, 'float8e5m2fnuz'],
-  [21, 'uint4'],
-  [22, 'int4'],
   [23, 'float4e2m1'],
   [24, 'float8e8m0'],
   [25, 'uint2'],
@@ -56,6 +54,8 @@ const payloadOf: Record<
   uint8: { field: 'int32Data', id: 5 },
   bool: { field: 'int32Data', id: 5 },
   float16: { field: 'int32Data', id: 5 },
+  int4: { field: 'int32Data', id: 5 },
+  uint4: { field: 'int32Data', id: 5 },
 };
 
 /** Dimensions of a tensor: whole, not negative, and small enough to count. Throws MODEL_SHAPE. */
@@ -100,18 +100,21 @@ export function readTensor(proto: TensorProto, name: string, external?: External
   const size = shape.reduce((product, dim) => product * dim, 1);
   if (Object.hasOwn(proto, 'segment'))
     throw new OctetError('MODEL_INVALID', `Tensor "${name}" is stored in segments, which ONNX has given up.`, { tensor: name });
-  const bytes = (proto.dataLocation ?? 0) === 1 ? readExternal(proto, name, size * dtypes[dtype].bytes, external) : proto.rawData;
+  const stored = Math.ceil(size * dtypes[dtype].bytes);
+  const bytes = (proto.dataLocation ?? 0) === 1 ? readExternal(proto, name, stored, external) : proto.rawData;
   if (bytes?.length || !hasTyped(proto)) {
     const found = bytes ?? new Uint8Array(0);
-    if (found.length !== size * dtypes[dtype].bytes) {
+    if (found.length !== stored) {
       throw new OctetError(
         'MODEL_INVALID',
-        `Tensor "${name}" is ${dtype} with shape [${shape}], which takes ${size * dtypes[dtype].bytes} bytes, and holds ${found.length}.`,
+        `Tensor "${name}" is ${dtype} with shape [${shape}], which takes ${stored} bytes, and holds ${found.length}.`,
         { tensor: name },
       );
     }
-    return new Tensor(dtype, shape, viewBytes(dtype, found));
+    return new Tensor(dtype, shape, isPacked(dtype) ? unpack4(dtype, found, size) : viewBytes(dtype, found));
   }
+  // Of 4 bits, each number of the typed field holds two elements.
+  if (isPacked(dtype)) return new Tensor(dtype, shape, unpack4(dtype, readTyped(proto, 'uint8', stored, name, shape) as Uint8Array, size));
   return new Tensor(dtype, shape, readTyped(proto, dtype, size, name, shape));
 }
 
@@ -259,7 +262,8 @@ function readExternal(proto: TensorProto, name: string, bytes: number, external?
   return file.subarray(offset, offset + length);
 }
 
-/** A tensor as TensorProto with raw_data, which is a view and not a copy. */
+/** A tensor as TensorProto with raw_data, which is a view and not a copy (but for types of 4 bits, which are packed). */
 export function tensorProto(name: string, tensor: Tensor): TensorProto {
-  return { dims: [...tensor.shape], dataType: dtypes[tensor.dtype].onnx, name, rawData: tensor.raw };
+  const rawData = isPacked(tensor.dtype) ? pack4(tensor.data as Int8Array) : tensor.raw;
+  return { dims: [...tensor.shape], dataType: dtypes[tensor.dtype].onnx, name, rawData };
 }
