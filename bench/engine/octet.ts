@@ -39,7 +39,10 @@ export async function measureSteps(engine: Engine, options: StepOptions): Promis
     for (let step = 0; step < warmup + steps; step++) {
       const started = performance.now();
       const scales = quant ? { ...quant.activationFeeds(), ...quant.weightFeeds(weights.parameters) } : {};
-      const result = await stepper.step(data, undefined, weights, scales, learningRate, step + 1, quantized);
+      const result = await stepper.step(data, undefined, weights, scales, learningRate, step + 1, {
+        observe: quantized,
+        statistics: 'running',
+      });
       if (result.observed) quant?.observe(result.observed.min, result.observed.max);
       if (step >= warmup) times.push(performance.now() - started);
       if (!Number.isFinite(result.loss)) throw new Error(`the loss is not finite at step ${step}`);
