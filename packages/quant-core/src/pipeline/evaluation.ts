@@ -1,5 +1,5 @@
 import { feedsOf, type Samples } from '../data/dataset.js';
-import type { Program } from '../engine/engine.js';
+import { mostOptimizedNodes, type Program } from '../engine/engine.js';
 import { type Choice, chooseBetter, type HoldoutFigures, holdoutFigures, memoryAllowance } from '../evaluate/choose.js';
 import { collectOutputs } from '../evaluate/collect.js';
 import { hasInt8Dot, readCpu } from '../evaluate/cpu.js';
@@ -11,6 +11,7 @@ import { inspectRuntime } from '../evaluate/runtime.js';
 import type { Stage } from '../events.js';
 import { exactArithmetic } from '../fakequant/exact.js';
 import type { QuantPlan } from '../fakequant/plan.js';
+import { countNodes } from '../formats/onnx/count.js';
 import type { LatencyFigures, Report } from '../report/schema.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
@@ -164,6 +165,12 @@ export class Evaluator {
     const few = model.fixedBatch ?? 1;
     const [single, many] = [await drawn(few), await drawn(model.fixedBatch ?? 32)];
     const feeds = (batch: number) => (batch === few ? single : many);
+    const nodes = countNodes(int8Path);
+    if (nodes > mostOptimizedNodes)
+      context.warn(
+        'NOT_OPTIMISED',
+        `The int8 model has ${nodes} nodes. Above ${mostOptimizedNodes} it is run without the optimizer of the runtime, which would take minutes: it was measured in float kernels between Q/DQ pairs, and latency says nothing of int8 speed.`,
+      );
     const options = { threads: latencyThreads, mode: 'infer' } as const;
     const [float, int8] = [await engine.load(floatPath, options), await engine.load(int8Path, options)];
     try {

@@ -19,6 +19,11 @@ const idleBytes = 160 * 2 ** 20;
  * a better order. Measured on five steps of four networks: 1.0 to 1.8. Refused is only what would not fit with less than that.
  */
 const overhead = { least: 0.8, usual: 1.6 };
+/**
+ * ONNX Runtime plans memory in time that grows with the square of the nodes: 13,000 nodes of 500 layers take 9 s of one core, this many 100 s, for
+ * every session of a training.
+ */
+const mostStepNodes = 45_000;
 /** Vectors as long as the parameters that a job keeps: values, gradients, optimizer, the best epoch, copies on their way. */
 const parameterCopies = 12;
 
@@ -54,6 +59,13 @@ function estimateTraining(
     learned: learnedScales(plan, training.scales),
     norms: { points: kept.points, statistics: 'batch' },
   });
+  if (graph.nodes.length > mostStepNodes)
+    throw new OctetError(
+      'TRAIN_TOO_LARGE',
+      `The training step of this network has ${graph.nodes.length} nodes; at most ${mostStepNodes} can be loaded in a reasonable time`,
+      { pointer: '/method' },
+      { hint: 'Use method "ptq", which takes networks of any number of nodes that may be uploaded.' },
+    );
   const step = shards * peakBytes(graph);
   const standing = idleBytes + parameterCopies * 4 * layout.size;
   return { usualBytes: Math.round(standing + overhead.usual * step), leastBytes: Math.round(standing + overhead.least * step) };

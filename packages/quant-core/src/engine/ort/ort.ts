@@ -1,11 +1,12 @@
 import { createRequire } from 'node:module';
 import type * as Ort from 'onnxruntime-node';
 import { OctetError } from '../../errors.js';
+import { countNodes } from '../../formats/onnx/count.js';
 import { writeOnnx } from '../../formats/onnx/write.js';
 import type { Graph } from '../../ir/graph.js';
 import type { DType } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
-import type { CompileOptions, Engine, Program, ShardedProgram } from '../engine.js';
+import { type CompileOptions, type Engine, mostOptimizedNodes, type Program, type ShardedProgram } from '../engine.js';
 import { SequentialShards } from '../sequential.js';
 import { lowerToBlocked } from './blocked.js';
 import { quantizeBroadcast } from './channels.js';
@@ -18,13 +19,13 @@ const require = createRequire(import.meta.url);
 /** ONNX Runtime's own type: its session options accept more than its typings name. */
 type SessionOptions = Ort.InferenceSession.SessionOptions & { extra?: Record<string, unknown> };
 
-function sessionOptions(options: CompileOptions): SessionOptions {
+function sessionOptions(options: CompileOptions, nodes: number): SessionOptions {
   return {
     executionProviders: ['cpu'],
     executionMode: 'sequential',
     intraOpNumThreads: options.threads,
     interOpNumThreads: 1,
-    graphOptimizationLevel: 'all',
+    graphOptimizationLevel: nodes > mostOptimizedNodes ? 'disabled' : 'all',
     logSeverityLevel: 3,
     // A pattern would be allocated beside the memory of the first run, which is never given back: twice the memory, and no faster.
     ...(options.mode === 'train' ? { enableMemPattern: false } : {}),
@@ -102,12 +103,12 @@ export class OrtEngine implements Engine {
   }
 
   async compile(graph: Graph, options: CompileOptions): Promise<Program> {
-    return this.create(options.mode === 'train' ? await this.lowered(graph) : writeOnnx(graph), options);
+    return this.create(options.mode === 'train' ? await this.lowered(graph) : writeOnnx(graph), options, graph.nodes.length);
   }
 
   /** A training graph in the form that runs fastest here. */
   private async lowered(graph: Graph): Promise<Uint8Array> {
-    this.block ??= probeBlock(this.ort, sessionOptions({ threads: 1, mode: 'train' }));
+    this.block ??= probeBlock(this.ort, sessionOptions({ threads: 1, mode: 'train' }, 1));
     const block = await this.block;
     const copy = graph.clone();
     if (block !== undefined) lowerToBlocked(copy, block);
@@ -120,18 +121,18 @@ export class OrtEngine implements Engine {
     const options = { threads: 1, mode: 'train' } as const;
     const workers = Math.min(threads, shards);
     if (workers < 2) return new SequentialShards(await this.compile(graph, options));
-    return ThreadedShards.create(await this.lowered(graph), sessionOptions(options), workers);
+    return ThreadedShards.create(await this.lowered(graph), sessionOptions(options, graph.nodes.length), workers);
   }
 
   load(path: string, options: CompileOptions): Promise<Program> {
-    return this.create(path, options);
+    return this.create(path, options, countNodes(path));
   }
 
-  private async create(source: Uint8Array | string, options: CompileOptions): Promise<Program> {
+  private async create(source: Uint8Array | string, options: CompileOptions, nodes: number): Promise<Program> {
     try {
       const session = await (typeof source === 'string'
-        ? this.ort.InferenceSession.create(source, sessionOptions(options))
-        : this.ort.InferenceSession.create(source, sessionOptions(options)));
+        ? this.ort.InferenceSession.create(source, sessionOptions(options, nodes))
+        : this.ort.InferenceSession.create(source, sessionOptions(options, nodes)));
       return new OrtProgram(session, this.ort, options.profilePrefix !== undefined);
     } catch (error) {
       throw new OctetError('MODEL_RUN_FAILED', error instanceof Error ? error.message : String(error), {}, { cause: error });
