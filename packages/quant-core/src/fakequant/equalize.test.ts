@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { OrtEngine } from '../engine/ort/ort.js';
-import type { Graph } from '../ir/graph.js';
+import type { Graph, Node } from '../ir/graph.js';
 import { graphOf, runGraph } from '../normalise/testing/oracle.js';
 import { Random } from '../tensor/random.js';
 import { sizeOf, Tensor } from '../tensor/tensor.js';
@@ -127,6 +127,10 @@ describe('cross-layer equalization', () => {
         z = Gemm(r, w2=float32[5, 8]#) {transB=1} @b
         return r, z`),
     );
+    // A dead channel: small weights behind a large bias, which equal ranges alone would scale up.
+    const first = graph.nodes[0] as Node;
+    for (let k = 0; k < 6; k++) weight(graph, 'a').data[k] = 0.001 * (k + 1);
+    (first.input(2).constant?.data as Float32Array)[0] = 50;
     // r is an output here, so that it can be looked at; the pass sees the graph without that.
     const x = batch([64, 6]);
     const hidden = graph.clone();
