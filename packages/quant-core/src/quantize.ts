@@ -29,7 +29,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
   const { model, plan, data, norms, memory } = await context.stage('load', async () => {
     const model = await prepareModel(job.modelPath, job.limits, context.engine);
     const plan = planFor(model, recipe);
-    const norms = recipe.method === 'qat' ? keptNorms(model, recipe, checkTrainable(model, plan)) : undefined;
+    const norms = recipe.method === 'qat' ? keptNorms(model, plan, recipe, checkTrainable(model, plan)) : undefined;
     const data = await loadData(context, model);
     try {
       return { model, plan, data, norms, memory: norms && checkMemory(context, model, plan, norms.kept, data) };

@@ -34,10 +34,11 @@ const net = () =>
     y = Gemm(f, w3=float32[32, 2]#, b3=float32[2]#) @fc
     return y`);
 
-async function choose(graph: ReturnType<typeof net>, training: Partial<Recipe['training']>) {
+async function choose(graph: ReturnType<typeof net>, training: Partial<Recipe['training']>, bits = 8) {
   const model = await prepareModel(await shop.model(graph), defaultLimits, new OrtEngine());
-  const recipe = quickRecipe({ training });
-  return keptNorms(model, recipe, checkTrainable(model, planFor(model, recipe)));
+  const recipe = quickRecipe({ training, quantization: { weights: { bits } } });
+  const plan = planFor(model, recipe);
+  return keptNorms(model, plan, recipe, checkTrainable(model, plan));
 }
 
 describe('which batch norms are kept', () => {
@@ -45,6 +46,17 @@ describe('which batch norms are kept', () => {
     expect((await choose(net(), { batchNorm: 'keep' })).kept.map(({ node }) => node)).toEqual(['conv', 'second']);
     const folded = await choose(net(), { batchNorm: 'fold' });
     expect(folded).toEqual({ kept: [], note: '2 folded into their layers before training.' });
+  });
+
+  it('by itself those behind weights of few bits', async () => {
+    for (const [bits, count] of [
+      [2, 2],
+      [3, 0],
+      [4, 0],
+      [8, 0],
+    ] as const)
+      expect((await choose(net(), {}, bits)).kept, `${bits} bits`).toHaveLength(count);
+    expect((await choose(net(), { batchSize: 1 }, 2)).note).toBe('Nothing to keep: batches of 1 are too small for statistics.');
   });
 
   it('none of a file without any: a note, and an error where they were asked for', async () => {

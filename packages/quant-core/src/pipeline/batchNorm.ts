@@ -1,4 +1,5 @@
 import { OctetError } from '../errors.js';
+import type { QuantPlan } from '../fakequant/plan.js';
 import { type FoldedNorm, stillFolded } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
 import { shardsFor } from '../train/stepper.js';
@@ -11,6 +12,9 @@ export interface NormChoice {
   note: string;
 }
 
+/** Width of weights from which on `auto` folds: below it batch norm wins more than chance does (docs/decisions/0012). */
+const keptBelow = 3;
+
 /** Samples that one part of a batch must have for its statistics to say anything. */
 const fewestSamples = 2;
 
@@ -18,7 +22,7 @@ const fewestSamples = 2;
  * The batch norms that training keeps. `unreached` names the weights that no gradient reaches: those stay folded. Throws CONFIG_IMPOSSIBLE
  * where the recipe says "keep" and there is nothing to keep, or batches are too small for statistics.
  */
-export function keptNorms(model: PreparedModel, { training }: Recipe, unreached: readonly string[]): NormChoice {
+export function keptNorms(model: PreparedModel, plan: QuantPlan, { training }: Recipe, unreached: readonly string[]): NormChoice {
   const wish = training.batchNorm;
   const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
   const norms = stillFolded(model.graph, model.norms).filter(({ node }) => !unreached.includes(nodes.get(node)?.input(1).name as string));
@@ -37,7 +41,9 @@ export function keptNorms(model: PreparedModel, { training }: Recipe, unreached:
       '/training/batchNorm',
       'Export the model in training form (torch.onnx.export with training=TrainingMode.PRESERVE or TRAINING), or leave training.batchNorm at "auto".',
     );
-  if (wish !== 'keep') return { kept: [], note: `${norms.length} folded into their layers before training.` };
+  const narrow = plan.weights.some(({ bits }) => bits < keptBelow);
+  if (wish === 'fold' || (wish === 'auto' && !narrow))
+    return { kept: [], note: `${norms.length} folded into their layers before training.` };
   const batch = model.locked ? (model.fixedBatch as number) : training.batchSize;
   const each = batch / shardsFor(batch);
   if (each < fewestSamples)
