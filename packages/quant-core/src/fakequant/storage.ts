@@ -1,6 +1,5 @@
 import { OctetError } from '../errors.js';
 import type { Graph } from '../ir/graph.js';
-import type { WeightPoint } from './plan.js';
 
 /** The opset that brought int4. */
 export const opsetOfInt4 = 21;
@@ -9,7 +8,7 @@ export const opsetOfInt4 = 21;
 const otherForms = new Set(['GroupNormalization', 'GridSample', 'DFT', 'If', 'Loop', 'Scan', 'SequenceMap']);
 
 /** Throws CONFIG_IMPOSSIBLE when weights are to be stored as int4 and none is narrow enough, or the model cannot be written in the opset of int4. */
-export function checkStorage(graph: Graph, wanted: boolean, weights: readonly WeightPoint[]): void {
+export function checkStorage(graph: Graph, wanted: boolean, weights: readonly { storage?: 'int4' }[]): void {
   if (!wanted) return;
   const pointer = '/quantization/weights/storage';
   if (!weights.some((point) => point.storage === 'int4'))

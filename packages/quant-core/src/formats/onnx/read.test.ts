@@ -144,6 +144,9 @@ describe('tensors', () => {
     uint8: { values: [255, 300 - 256], field: { int32Data: [packedVarints([255n, 44n])] } },
     bool: { values: [1, 0], field: { int32Data: [packedVarints([1n, 0n])] } },
     float16: { values: [0x3c00, 0xc000], field: { int32Data: [packedVarints([0x3c00n, 0xc000n])] } },
+    // Both elements in one number, the first in the lower half.
+    int4: { values: [-8, 7], field: { int32Data: [packedVarints([0x78n])] } },
+    uint4: { values: [15, 2], field: { int32Data: [packedVarints([0x2fn])] } },
   };
 
   it.each(Object.keys(samples) as DType[])('reads %s from raw data and from its typed field', (dtype) => {
