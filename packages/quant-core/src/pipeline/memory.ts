@@ -64,7 +64,7 @@ function estimateTraining(
       'TRAIN_TOO_LARGE',
       `The training step of this network has ${graph.nodes.length} nodes; at most ${mostStepNodes} can be loaded in a reasonable time`,
       { pointer: '/method' },
-      { hint: 'Use method "ptq", which takes networks of any number of nodes that may be uploaded.' },
+      { hint: 'Use method "ptq", or leave part of the network out.' },
     );
   const step = shards * peakBytes(graph);
   const standing = idleBytes + parameterCopies * 4 * layout.size;
