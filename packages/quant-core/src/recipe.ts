@@ -50,6 +50,12 @@ export const RecipeSchema = Type.Object(
       {
         weights: Type.Optional(WeightSettings),
         activations: Type.Optional(ActivationSettings),
+        inputBits: Type.Integer({
+          minimum: 2,
+          maximum: 8,
+          default: 8,
+          description: 'Width of the integers of model inputs. Samples are bytes as a rule: fewer bits for activations are meant for what lies between layers.',
+        }),
         layers: Type.Array(LayerOverride, { default: [], maxItems: 1000 }),
       },
       { additionalProperties: false, default: {} },

@@ -334,6 +334,23 @@ describe('what the recipe says', () => {
     ]);
   });
 
+  it('keeps the samples at 8 bits where activations have fewer, unless it is told otherwise', () => {
+    const widths = (quantization: Parameters<typeof recipeWith>[0], rest = {}) => {
+      const plan = planOf(cnn(), recipeWith({ activations: { bits: 4 }, ...quantization }, rest));
+      return plan.activations.map(({ value, group }) => [value, plan.groups[group]?.grid.qmax]);
+    };
+    expect(widths({}).slice(0, 2)).toEqual([
+      ['x', 255],
+      ['r1', 15],
+    ]);
+    expect(widths({ inputBits: 4 })[0]).toEqual(['x', 15]);
+    expect(widths({}, { target: 'x86' })[0]).toEqual(['x', 127]);
+    expect(widths({ inputBits: 6, layers: [{ name: 'conv1', activations: { bits: 5 } }] }).slice(0, 2)).toEqual([
+      ['x', 63],
+      ['r1', 31],
+    ]);
+  });
+
   it('refuses per-channel weights that are asymmetric, and grids of one bit', () => {
     const asymmetric = refusal(() => planOf(cnn(), recipeWith({ weights: { symmetric: false } })));
     expect(asymmetric.code).toBe('CONFIG_IMPOSSIBLE');

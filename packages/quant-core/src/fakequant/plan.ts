@@ -314,7 +314,7 @@ function groupOf(value: Value, recipe: Recipe): ActivationGroup {
   const producer = value.producer;
   // The settings of the layer that writes the value; those of its first reader for a model input.
   const owner = owning(producer) ?? value.readers[0];
-  const { bits, ...grid } = layerChoice(recipe, owner?.name ?? '', owner?.op ?? '').activations;
+  const { bits, ...grid } = layerChoice(recipe, owner?.name ?? '', owner?.op ?? '', !producer).activations;
   const plain: QuantGrid = { dtype: grid.dtype, qmin: grid.qmin, qmax: grid.qmax, symmetric: grid.symmetric };
   const range = producer ? spec(producer.op).outputRange : undefined;
   if (!range) return { grid: plain, bits };

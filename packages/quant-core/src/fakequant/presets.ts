@@ -68,8 +68,11 @@ function matches(pattern: string, name: string): boolean {
   return new RegExp(`^${source}$`).test(name);
 }
 
-/** The settings of one layer: the preset, then the job's own settings, then each override that matches, in order. */
-export function layerChoice(recipe: Recipe, name: string, op: string): LayerChoice {
+/**
+ * The settings of one layer: the preset, then the job's own settings, then each override that matches, in order. Activations are those it
+ * writes; with `input` those it reads from the caller.
+ */
+export function layerChoice(recipe: Recipe, name: string, op: string, input = false): LayerChoice {
   const preset = presets[recipe.target];
   let skip = false;
   const reduceSaid = {
@@ -86,6 +89,7 @@ export function layerChoice(recipe: Recipe, name: string, op: string): LayerChoi
     reduceSaid.activations ||= layer.activations?.reduceRange !== undefined;
     activations = { ...activations, ...layer.activations };
   }
+  if (input) activations = { ...activations, bits: recipe.quantization.inputBits };
   // Fewer bits cannot saturate: the preset takes its bit from whole bytes only, unless the job itself says so.
   if (!reduceSaid.weights && weights.bits < 8) weights = { ...weights, reduceRange: false };
   if (!reduceSaid.activations && activations.bits < 8) activations = { ...activations, reduceRange: false };

@@ -12,7 +12,7 @@ afterAll(() => shop.close());
 const run = async (quantization: Partial<Recipe['quantization']>, calibration: Partial<Recipe['calibration']> = {}) => {
   const recipe = quickRecipe({
     method: 'ptq',
-    quantization: { layers: [], ...quantization },
+    quantization,
     calibration: { roundingIterations: 40, ...calibration } as Recipe['calibration'],
   });
   return shop.run(shop.job(await shop.model(smallNet()), await shop.npz(images(120)), recipe));

@@ -10,11 +10,10 @@ import { activationParams } from '../scales.js';
 import { type ScaleTable, scalesOfWeights } from '../simulate.js';
 
 /** A recipe that differs from the default in what is quantized. */
-export const recipeWith = (quantization: Partial<Recipe['quantization']>, rest: Partial<Recipe> = {}): Recipe => ({
-  ...defaultRecipe(),
-  ...rest,
-  quantization: { layers: [], ...quantization },
-});
+export const recipeWith = (quantization: Partial<Recipe['quantization']>, rest: Partial<Recipe> = {}): Recipe => {
+  const base = defaultRecipe();
+  return { ...base, ...rest, quantization: { ...base.quantization, ...quantization } };
+};
 
 /** The plan of a graph, by the default recipe or another one. */
 export const planOf = (graph: Graph, recipe: Recipe = defaultRecipe()): QuantPlan => planQuantization(graph, recipe);
