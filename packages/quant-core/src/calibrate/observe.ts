@@ -19,13 +19,21 @@ function nonNegative(value: Value): boolean {
   return low !== undefined && Number(low.data[0]) >= 0;
 }
 
-/** Smallest and largest element of each value, as two vectors; 0 instead of the smallest where none can be below. */
-export function rangesOf(b: GraphBuilder, values: readonly Value[]): { minimum: Value; maximum: Value } {
-  const each = (op: 'ReduceMin' | 'ReduceMax', value: Value) => b.reshape(b.op(op, [value], { keepdims: 0 }), [1]);
+/** A value as a vector, and one figure of all its elements as a vector of one: no more nodes than that, for networks of thousands of layers. */
+const flat = (b: GraphBuilder, value: Value) => b.reshape(value, [-1]);
+const figure = (b: GraphBuilder, op: 'ReduceMin' | 'ReduceMax' | 'ReduceSum', vector: Value) => b.op(op, [vector], { keepdims: 1 });
+
+/** Smallest and largest element of each value, as two vectors; 0 instead of the smallest where none can be below. `vectors` are the values, flat. */
+export function rangesOf(
+  b: GraphBuilder,
+  values: readonly Value[],
+  vectors = values.map((value) => flat(b, value)),
+): { minimum: Value; maximum: Value } {
   const join = (parts: Value[]) => b.op('Concat', parts, { axis: 0 });
+  const zero = b.constant(Tensor.float32([1], [0]));
   return {
-    minimum: join(values.map((value) => (nonNegative(value) ? b.constant(Tensor.float32([1], [0])) : each('ReduceMin', value)))),
-    maximum: join(values.map((value) => each('ReduceMax', value))),
+    minimum: join(vectors.map((vector, index) => (nonNegative(values[index] as Value) ? zero : figure(b, 'ReduceMin', vector)))),
+    maximum: join(vectors.map((vector) => figure(b, 'ReduceMax', vector))),
   };
 }
 
@@ -48,15 +56,16 @@ export function observingGraph(graph: Graph, watched: readonly Watched[], { valu
   const publish = (value: Value, name: string) => {
     copy.outputs.push(copy.node('Identity', [value], {}, { outputNames: [name] }).output());
   };
-  const { minimum, maximum } = rangesOf(b, taps);
+  const vectors = taps.map((value) => flat(b, value));
+  const { minimum, maximum } = rangesOf(b, taps, vectors);
   publish(minimum, observed.minimum);
   publish(maximum, observed.maximum);
-  const sums = taps.map((value) => b.reshape(b.op('ReduceSum', [value], { keepdims: 0 }), [1]));
+  const sums = vectors.map((vector) => figure(b, 'ReduceSum', vector));
   publish(b.op('Concat', sums, { axis: 0 }), observed.sum);
   if (values) {
     const end = Number.MAX_SAFE_INTEGER;
     for (const [index, { step }] of watched.entries())
-      publish(b.slice(b.reshape(taps[index] as Value, [-1]), [0], [0], [end], [step]), observed.values(index));
+      publish(b.slice(vectors[index] as Value, [0], [0], [end], [step]), observed.values(index));
   }
   return copy;
 }

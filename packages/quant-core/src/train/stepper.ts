@@ -1,5 +1,7 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Batch } from '../data/dataset.js';
 import type { Engine, ShardedProgram } from '../engine/engine.js';
+import type { Graph } from '../ir/graph.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type BatchFeedSpec, shardFeeds } from './batch.js';
 import { type NormPoint, normNames, type Statistics } from './batchNorm.js';
@@ -62,11 +64,15 @@ export class Stepper {
     readonly observed: readonly string[],
     /** Names of the trained tensors that get no gradient, and stay what they are. */
     readonly unreached: readonly string[],
+    /** The step that was built to know these names; as a rule it is the first one that runs. */
+    private built: { form: StepForm; graph: Graph } | undefined,
   ) {}
 
   static create(engine: Engine, threads: number, spec: StepperSpec, optimizer: OptimizerSpec, feeds: BatchFeedSpec): Stepper {
-    const { observed, unreached } = buildTrainingStep(stepSpec(spec, { observe: true, statistics: 'running' }));
-    return new Stepper(engine, threads, spec, new Optimizer(optimizer, spec.layout, unreached), feeds, observed, unreached);
+    const form: StepForm = { observe: true, statistics: 'running' };
+    const { observed, unreached, graph } = buildTrainingStep(stepSpec(spec, form));
+    const update = new Optimizer(optimizer, spec.layout, unreached);
+    return new Stepper(engine, threads, spec, update, feeds, observed, unreached, { form, graph });
   }
 
   /** Fresh optimizer state. */
@@ -102,11 +108,12 @@ export class Stepper {
   }
 
   private async compiled(form: StepForm): Promise<ShardedProgram> {
-    if (this.program && this.form?.observe === form.observe && this.form.statistics === form.statistics) return this.program;
+    if (this.program && isDeepStrictEqual(this.form, form)) return this.program;
     await this.program?.dispose();
     this.program = undefined;
-    const { spec } = this;
-    const { graph } = buildTrainingStep(stepSpec(spec, form));
+    const { spec, built } = this;
+    this.built = undefined;
+    const { graph } = built && isDeepStrictEqual(built.form, form) ? built : buildTrainingStep(stepSpec(spec, form));
     this.program = await this.engine.compileSharded(graph, { threads: this.threads, shards: spec.shards });
     this.form = form;
     return this.program;
