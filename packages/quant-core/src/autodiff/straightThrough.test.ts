@@ -87,7 +87,7 @@ async function gradient(
   return Array.from(out?.data as Float32Array, (v) => v + 0);
 }
 
-const fourBits = recipeWith({ activations: { bits: 4 }, weights: { perChannel: false } });
+const fourBits = recipeWith({ inputBits: 4, activations: { bits: 4 }, weights: { perChannel: false } });
 const one = 'y = Gemm(x, w1=SQUARE) @fc\nreturn y';
 
 describe('straight-through estimator on real kernels', () => {

@@ -319,7 +319,7 @@ describe('grids', () => {
     [8, true, 127],
   ])('activations of %s bits, reduced %s, stay inside for any input', async (bits, reduceRange, qmax) => {
     const float = nets['Conv, Relu, MaxPool, Conv, Gemm']?.() as Graph;
-    const { graph } = await converted(float, recipeWith({ activations: { bits, reduceRange } }));
+    const { graph } = await converted(float, recipeWith({ inputBits: bits, activations: { bits, reduceRange } }));
     const clips = graph.nodes
       .filter((node) => node.op === 'DequantizeLinear' && node.input(0).dtype === 'uint8')
       .map((node) => node.input(0));

@@ -36,6 +36,13 @@ test('a class of one is not held out while larger ones can give', () => {
   for (let seed = 0; seed < 5; seed++) expect([...split(6, 4 / 6, seed, Int32Array.of(0, 0, 0, 0, 0, 1)).rest]).toContain(5);
 });
 
+test('no class gives more than its share rounded up', () => {
+  const labels = Int32Array.of(0, 0, 1, 2, 3, 4, 5, 6, 7);
+  const { held } = split(9, 1 / 6, 0, labels);
+  expect(held).toHaveLength(2);
+  expect(held.filter((i) => labels[i] === 0).length).toBeLessThanOrEqual(1);
+});
+
 test('an epoch is a permutation of its own', () => {
   const indices = Uint32Array.of(5, 6, 7, 8, 9, 10, 11, 12);
   const first = shuffled(indices, 0, 0);

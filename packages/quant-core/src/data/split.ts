@@ -38,7 +38,7 @@ function quotasOf(groups: readonly number[][], share: number, total: number): { 
   for (const spare of [1, 0]) {
     for (const quota of [...quotas].sort((a, b) => b.remainder - a.remainder)) {
       if (left <= 0) break;
-      if (quota.members.length - quota.take <= spare) continue;
+      if (quota.members.length - quota.take <= spare || quota.take >= Math.ceil(quota.members.length * share)) continue;
       quota.take++;
       left--;
     }
