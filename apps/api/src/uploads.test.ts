@@ -65,7 +65,7 @@ describe('models', () => {
     const problem = await answer.json();
     expect(answer.status, JSON.stringify(problem)).toBe(422);
     expect(problem.code).toMatch(/^MODEL_/);
-    expect(await api.staged()).toEqual([]);
+    await until(async () => (await api.staged()).length === 0, 'the upload to be cleared away');
   });
 });
 
