@@ -38,7 +38,7 @@ export interface Calibration {
   threads: number;
   /** Samples that `batches` hold in all. */
   samples: number;
-  /** Whether batches may be cut; absent where the model takes batches of one size alone. */
+  /** Batches must not be cut: the model takes batches of one size alone. */
   whole?: boolean;
   onProgress?: (samples: number) => void;
 }

@@ -128,15 +128,20 @@ function squaredError(histogram: Histogram, range: Range, grid: QuantGrid): numb
   return sum;
 }
 
-/** The range with the least squared error: each side shrunk in steps of 1/64 in turn. */
-class HistogramObserver implements RangeObserver {
+/** Counts a part of the values of every batch; what range follows from the counts is left open. */
+abstract class DistributionObserver implements RangeObserver {
   readonly wantsValues = true;
-  private readonly histogram = new Histogram();
+  protected readonly histogram = new Histogram();
 
   observe(values: readonly Float32Array[], batch: Range): void {
     for (const part of values) this.histogram.add(part, batch);
   }
 
+  abstract range(grid: QuantGrid): Range;
+}
+
+/** The range with the least squared error: each side shrunk in steps of 1/64 in turn. */
+class HistogramObserver extends DistributionObserver {
   range(grid: QuantGrid): Range {
     let best = this.histogram.seen;
     let least = squaredError(this.histogram, best, grid);
@@ -157,14 +162,9 @@ class HistogramObserver implements RangeObserver {
 }
 
 /** Cuts off `100 - percentile` per cent of the values, shared by both ends. */
-class PercentileObserver implements RangeObserver {
-  readonly wantsValues = true;
-  private readonly histogram = new Histogram();
-
-  constructor(private readonly percentile: number) {}
-
-  observe(values: readonly Float32Array[], batch: Range): void {
-    for (const part of values) this.histogram.add(part, batch);
+class PercentileObserver extends DistributionObserver {
+  constructor(private readonly percentile: number) {
+    super();
   }
 
   range(): Range {
@@ -192,14 +192,7 @@ class PercentileObserver implements RangeObserver {
  * The threshold whose quantized distribution is closest to the original in Kullback-Leibler divergence
  * (Migacz, "8-bit inference with TensorRT", 2017), over |x|.
  */
-class EntropyObserver implements RangeObserver {
-  readonly wantsValues = true;
-  private readonly histogram = new Histogram();
-
-  observe(values: readonly Float32Array[], batch: Range): void {
-    for (const part of values) this.histogram.add(part, batch);
-  }
-
+class EntropyObserver extends DistributionObserver {
   range(grid: QuantGrid): Range {
     const { histogram } = this;
     const oneSided = histogram.seen.min >= 0 || histogram.seen.max <= 0;

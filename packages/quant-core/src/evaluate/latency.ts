@@ -9,7 +9,7 @@ export interface LatencyOptions {
   float: Program;
   int8: Program;
   /** Feeds of a batch of the size asked for, the same for both programs. */
-  feeds: (batch: number) => Record<string, Tensor>;
+  feeds: (batch: number) => Record<string, Tensor> | Promise<Record<string, Tensor>>;
   /** Measured runs of each program at each batch size. */
   runs: number;
   /** Batch size that the model insists on: one run is measured as batch 1, and as many as make 32 samples as batch 32. */
@@ -31,9 +31,9 @@ export async function measureLatency(options: LatencyOptions): Promise<{ float: 
   const budget = (1000 * (options.budgetSeconds ?? 30)) / 2;
   const { fixedBatch, onProgress } = options;
   const total = options.runs * 2;
-  const single = await takeTurns(options, options.feeds(fixedBatch ?? 1), 1, budget, (done) => onProgress?.(done, total));
+  const single = await takeTurns(options, await options.feeds(fixedBatch ?? 1), 1, budget, (done) => onProgress?.(done, total));
   const repeats = fixedBatch ? Math.ceil(32 / fixedBatch) : 1;
-  const many = await takeTurns(options, options.feeds(fixedBatch ?? 32), repeats, budget, (done) =>
+  const many = await takeTurns(options, await options.feeds(fixedBatch ?? 32), repeats, budget, (done) =>
     onProgress?.(options.runs + done, total),
   );
   onProgress?.(total, total);

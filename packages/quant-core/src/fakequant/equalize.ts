@@ -1,9 +1,9 @@
-import { withTaps } from '../calibrate/calibrate.js';
 import { type Batch, feedsOf } from '../data/dataset.js';
 import type { Engine } from '../engine/engine.js';
+import { GraphBuilder } from '../ir/builder.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
-import { stridesOf, Tensor } from '../tensor/tensor.js';
+import { Tensor } from '../tensor/tensor.js';
 import { type LayerPair, layerPairs } from './pairs.js';
 import type { QuantPlan } from './plan.js';
 
@@ -52,33 +52,39 @@ async function observePeaks(
   engine: Engine,
 ): Promise<Peaks> {
   const found = new Map(pairs.map((pair) => [pair, new Float64Array(pair.channels)]));
-  const tapped = withTaps(
-    graph,
-    pairs.map((pair) => pair.before.name),
-  );
   const input = graph.inputs[0] as Value;
-  const program = await engine.compile(tapped, { threads: 1, mode: 'train' });
+  const program = await engine.compile(peakGraph(graph, pairs), { threads: 1, mode: 'train' });
   try {
     for await (const batch of samples()) {
       const results = await program.run(feedsOf(input.name, batch));
-      for (const [pair, peaks] of found) {
-        const { data, shape } = (results[pair.before.name] as Tensor).as('float32');
-        const run = stridesOf(shape)[pair.axis] as number;
-        for (let start = 0, at = 0; start < data.length; start += run, at++) {
-          const channel = at % pair.channels;
-          let peak = peaks[channel] as number;
-          for (let i = start; i < start + run; i++) {
-            const v = pair.oneSided ? (data[i] as number) : Math.abs(data[i] as number);
-            if (v > peak) peak = v;
-          }
-          peaks[channel] = peak;
-        }
+      for (const [index, pair] of pairs.entries()) {
+        const { data } = (results[peakName(index)] as Tensor).as('float32');
+        const peaks = found.get(pair) as Float64Array;
+        for (let channel = 0; channel < data.length; channel++)
+          peaks[channel] = Math.max(peaks[channel] as number, data[channel] as number);
       }
     }
   } finally {
     await program.dispose();
   }
   return found;
+}
+
+const peakName = (index: number) => `octet_peak_${index}`;
+
+/** A copy of `graph` that gives the peak of every channel between the layers of each pair, so that no activation is copied out. */
+function peakGraph(graph: Graph, pairs: readonly LayerPair[]): Graph {
+  const copy = graph.clone();
+  const b = new GraphBuilder(copy);
+  const named = new Map(copy.values().map((value) => [value.name, value]));
+  copy.outputs.length = 0;
+  for (const [index, { before, axis, oneSided }] of pairs.entries()) {
+    const value = named.get(before.name) as Value;
+    const others = (before.shape ?? []).flatMap((_, other) => (other === axis ? [] : [other]));
+    const peak = b.op('ReduceMax', [oneSided ? value : b.op('Abs', [value]), b.ints(others)], { keepdims: 0 });
+    copy.outputs.push(copy.node('Identity', [peak], {}, { outputNames: [peakName(index)] }).output());
+  }
+  return copy;
 }
 
 /** The weights of a layer in double precision while they are scaled, and to which channel each belongs. */

@@ -155,20 +155,17 @@ export class Evaluator {
     const { engine, job } = context;
     const { evaluationSamples, evaluationIndices } = this.data;
     // Samples and no random numbers: token ids and masks must make sense.
-    const drawn = async (batch: number) =>
+    const feeds = async (batch: number) =>
       feedsOf(
         inputName(model),
         await evaluationSamples.batch(
           Uint32Array.from({ length: batch }, (_, i) => evaluationIndices[i % evaluationIndices.length] as number),
         ),
       );
-    const few = model.fixedBatch ?? 1;
-    const [single, many] = [await drawn(few), await drawn(model.fixedBatch ?? 32)];
-    const feeds = (batch: number) => (batch === few ? single : many);
     const nodes = countNodes(int8Path);
     if (nodes > mostOptimizedNodes)
       context.warn(
-        'NOT_OPTIMISED',
+        'NOT_OPTIMIZED',
         `The int8 model has ${nodes} nodes. Above ${mostOptimizedNodes} it is run without the optimizer of the runtime, which would take minutes: it was measured in float kernels between Q/DQ pairs, and latency says nothing of int8 speed.`,
       );
     const options = { threads: latencyThreads, mode: 'infer' } as const;
@@ -188,7 +185,7 @@ export class Evaluator {
         engine,
         path: int8Path,
         threads: latencyThreads,
-        feeds: single,
+        feeds: await feeds(model.fixedBatch ?? 1),
         directory: job.workDirectory,
       });
       return {
