@@ -2,7 +2,7 @@
 
 /** quant-core's rooms in the order data flows; a room imports itself and the ones before it. */
 const rooms = [
-  '(errors|recipe|events|version)[.]ts',
+  '(errors|choices|recipe|events|version)[.]ts',
   'tensor/',
   'ir/',
   'formats/',
@@ -18,7 +18,7 @@ const rooms = [
   'evaluate/',
   'report/',
   'pipeline/',
-  '(quantize|inspect|index)[.]ts',
+  '(quantize|inspect|commands|index)[.]ts',
 ];
 const core = '^packages/quant-core/src/';
 const notProduct = '([.]test[.]ts$|/testing/)';

@@ -4,11 +4,12 @@ import type { TSchema } from 'typebox';
 import Type from 'typebox';
 import { describeSchema, JobLimitsSchema, MetadataSchema } from '../packages/contracts/src/index.js';
 import { gradientRules } from '../packages/quant-core/src/autodiff/rules.js';
+import { targets } from '../packages/quant-core/src/choices.js';
 import { kernels } from '../packages/quant-core/src/engine/tfjs/kernels/table.js';
 import { layerChoice } from '../packages/quant-core/src/fakequant/presets.js';
 import { newestOpset, oldestOpset } from '../packages/quant-core/src/formats/onnx/read.js';
 import { type OpType, ops, spec } from '../packages/quant-core/src/ir/ops.js';
-import { DatasetConfigSchema, defaultRecipe, RecipeSchema, targets } from '../packages/quant-core/src/recipe.js';
+import { DatasetConfigSchema, defaultRecipe, RecipeSchema } from '../packages/quant-core/src/recipe.js';
 
 /**
  * Writes the pages that follow from the code: docs/ops.md, docs/configuration.md and the list of operators in README.md.

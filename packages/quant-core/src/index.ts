@@ -8,6 +8,3 @@ export * as reportText from './report/format.js';
 export { metricFacts } from './evaluate/metrics.js';
 export type { InputType } from './data/materialise.js';
 export { checkAgainstModel, checkSameClasses } from './data/model-check.js';
-export { inspectDataset } from './data/dataset.js';
-export { inspectModel } from './inspect.js';
-export { quantize } from './quantize.js';

@@ -1,11 +1,10 @@
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
+import { engineWishes, observers, targets, weightStorages } from './choices.js';
 
 /** What a caller may choose: one schema that validates, documents and gives defaults. */
 
 const Bits = Type.Integer({ minimum: 2, maximum: 8, description: 'Width of the integers.' });
-
-export const weightStorages = ['int8', 'int4'] as const;
 
 const WeightSettings = Type.Object(
   {
@@ -37,10 +36,6 @@ const LayerOverride = Type.Object(
   },
   { additionalProperties: false, description: 'Settings for layers by name or operator; later entries win.' },
 );
-
-export const engineWishes = ['auto', 'ort', 'tfjs'] as const;
-export const targets = ['onnxruntime', 'x86', 'fbgemm', 'qnnpack'] as const;
-export const observers = ['minmax', 'moving_average_minmax', 'histogram', 'percentile', 'entropy'] as const;
 
 export const RecipeSchema = Type.Object(
   {

@@ -13,7 +13,7 @@ const roomy = { seconds: 60, memoryBytes: 2 ** 30 };
 const inspect = (behaviour: string, options: { seconds?: number; memoryBytes?: number; signal?: AbortSignal } = {}) =>
   runJobProcess({
     command: 'inspect-model',
-    payload: { path: behaviour, limits: defaultLimits },
+    payload: { path: behaviour, limits: defaultLimits, recipe: parseRecipe({}) },
     signal: options.signal,
     limits: { ...roomy, ...options },
     log,

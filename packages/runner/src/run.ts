@@ -75,7 +75,7 @@ export async function runJobProcess<C extends Command>(options: RunOptions<C>): 
     run.kill();
   });
   try {
-    run.tell({ kind: 'run', command, payload: options.payload, module: options.module ?? '@octet/quant-core' });
+    run.tell({ kind: 'run', command, payload: options.payload, module: options.module ?? '@octet/quant-core/commands' });
     const end = await run.ended;
     if (reason !== undefined) throw reason;
     if (outcome?.kind === 'result') return outcome.result as Commands[C]['result'];

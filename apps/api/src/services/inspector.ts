@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { type DatasetConfig, type DatasetSummary, type ModelSummary, ServiceError } from '@octet/contracts';
+import { type DatasetConfig, type DatasetSummary, type ModelSummary, parseRecipe, ServiceError } from '@octet/contracts';
 import { type Command, type Commands, runJobProcess } from '@octet/runner';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ApiConfig } from '../config.js';
@@ -19,7 +19,7 @@ export class Inspector {
 
   /** @throws OctetError MODEL_…; ServiceError INSPECTION_TIMED_OUT, JOB_OUT_OF_MEMORY */
   model(path: string, signal: AbortSignal): Promise<ModelSummary> {
-    return this.#run('inspect-model', { path, limits: this.#config.limits }, signal);
+    return this.#run('inspect-model', { path, limits: this.#config.limits, recipe: parseRecipe({}) }, signal);
   }
 
   /** @throws OctetError DATASET_…; ServiceError INSPECTION_TIMED_OUT, JOB_OUT_OF_MEMORY */

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { targets } from '../choices.js';
 import { OrtEngine } from '../engine/ort/ort.js';
 import { inspectRuntime } from '../evaluate/runtime.js';
 import { simulate } from '../fakequant/simulate.js';
@@ -9,7 +10,6 @@ import { observedTable, planOf, recipeWith } from '../fakequant/testing/plans.js
 import { writeOnnx } from '../formats/onnx/write.js';
 import type { Graph } from '../ir/graph.js';
 import { difference, graphOf, randomFeeds } from '../normalise/testing/oracle.js';
-import { targets } from '../recipe.js';
 import { toQdq } from './qdq.js';
 
 const engine = new OrtEngine();

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { targets } from '../choices.js';
 import { OrtEngine } from '../engine/ort/ort.js';
 import { inspectRuntime } from '../evaluate/runtime.js';
 import { exactArithmetic } from '../fakequant/exact.js';
@@ -11,7 +12,7 @@ import { observedTable, outline, planOf, recipeWith, tableOf } from '../fakequan
 import { writeOnnx } from '../formats/onnx/write.js';
 import type { Graph } from '../ir/graph.js';
 import { graphOf } from '../normalise/testing/oracle.js';
-import { defaultRecipe, type Recipe, targets } from '../recipe.js';
+import { defaultRecipe, type Recipe } from '../recipe.js';
 import { roundHalfEven } from '../tensor/affine.js';
 import { Random } from '../tensor/random.js';
 import { sizeOf, Tensor, toNumbers } from '../tensor/tensor.js';

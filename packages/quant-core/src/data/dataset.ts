@@ -6,15 +6,11 @@ import type { DatasetSummary, Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import { Tensor } from '../tensor/tensor.js';
 import { Column } from './column.js';
-import { materialiseCsv } from './csv.js';
 import type { StoreArray } from './elements.js';
 import { fitSamples } from './fit.js';
 import { FlatReader } from './flat.js';
-import { materialiseIdx } from './idx.js';
-import { inspectImages, materialiseImages } from './images.js';
 import type { DatasetFormat, InputSpec, Inspected, Materialised, SampleSpec, Upload } from './materialise.js';
 import { storedArrays } from './model-check.js';
-import { materialiseNpy, materialiseNpz } from './npz.js';
 import type { Reading } from './reading.js';
 import { recognise } from './recognise.js';
 import { checkValues } from './values.js';
@@ -59,12 +55,13 @@ interface OpenOptions {
   onProgress?(done: number, total: number): void;
 }
 
+/** Each is read when an upload of its format is opened: decoders bring libraries along. */
 const formats: { [F in DatasetFormat]: (upload: Upload) => Promise<Materialised> } = {
-  npz: materialiseNpz,
-  npy: materialiseNpy,
-  idx: materialiseIdx,
-  images: materialiseImages,
-  csv: materialiseCsv,
+  npz: async (upload) => (await import('./npz.js')).materialiseNpz(upload),
+  npy: async (upload) => (await import('./npz.js')).materialiseNpy(upload),
+  idx: async (upload) => (await import('./idx.js')).materialiseIdx(upload),
+  images: async (upload) => (await import('./images.js')).materialiseImages(upload),
+  csv: async (upload) => (await import('./csv.js')).materialiseCsv(upload),
 };
 
 /** A dataset laid out as flat files, read by index; memory does not grow with its size (labels aside). */
@@ -187,7 +184,7 @@ export async function openDataset(path: string, config: DatasetConfig, options: 
  */
 export async function inspectDataset(path: string, config: DatasetConfig, options: Omit<OpenOptions, 'fit'>): Promise<DatasetSummary> {
   return withUpload(path, config, options, async (upload, format, bytes) => {
-    const data = await (format === 'images' ? inspectImages(upload) : formats[format](upload));
+    const data = await (format === 'images' ? (await import('./images.js')).inspectImages(upload) : formats[format](upload));
     const summary = summarise(data, bytes);
     const arrays = storedArrays(summary);
     const assumed = arrays.flatMap((stored) => fitSamples(stored, config, undefined, arrays.length > 1).assumptions);

@@ -1,7 +1,7 @@
 import { OctetError } from '../errors.js';
 import type { Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
-import { Archive } from './archive.js';
+import type { Archive } from './archive.js';
 import { isIdx } from './idx.js';
 import { isImageName } from './image-folders.js';
 import type { DatasetFormat } from './materialise.js';
@@ -24,7 +24,7 @@ export async function recognise(path: string, name: string, config: DatasetConfi
   const raw = await fileHead(path, headBytes);
   if (raw.length === 0) throw new OctetError('DATASET_EMPTY', `"${name}" is empty.`, { file: name });
   if (raw.toString('latin1', 0, 2) === 'PK' && (raw[2] === 3 || raw[2] === 5)) {
-    const archive = await Archive.open(path, limits);
+    const archive = await (await import('./archive.js')).Archive.open(path, limits);
     try {
       return { format: settle(await formatsOf(archive), config, name), archive };
     } catch (error) {

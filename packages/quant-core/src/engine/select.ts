@@ -1,5 +1,6 @@
+import { engineWishes } from '../choices.js';
 import { OctetError } from '../errors.js';
-import { type EngineWish, engineWishes } from '../recipe.js';
+import type { EngineWish } from '../recipe.js';
 import type { Engine } from './engine.js';
 import { OrtEngine } from './ort/ort.js';
 import { SplitEngine } from './split.js';

@@ -3,7 +3,6 @@ import { posix } from 'node:path';
 import { OctetError } from '../errors.js';
 import type { Limits } from '../events.js';
 import type { Graph } from '../ir/graph.js';
-import { ModelArchive } from './archive.js';
 import { buildModel, type OnnxSource, parseOnnx } from './onnx/read.js';
 
 export interface ModelSource extends OnnxSource {
@@ -38,6 +37,7 @@ async function readBounded(path: string, most: number): Promise<Buffer> {
 }
 
 async function readZip(bytes: Buffer, limits: Limits): Promise<{ graph: Graph; source: ModelSource }> {
+  const { ModelArchive } = await import('./archive.js');
   const archive = await ModelArchive.open(bytes, limits);
   // Systems leave shadow files such as __MACOSX/._model.onnx in archives.
   const models = archive.names.filter(

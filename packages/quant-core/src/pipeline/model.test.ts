@@ -3,6 +3,7 @@ import { failure } from '../data/testing/files.js';
 import { OrtEngine } from '../engine/ort/ort.js';
 import { defaultLimits } from '../events.js';
 import { graphOf } from '../normalise/testing/oracle.js';
+import { defaultRecipe } from '../recipe.js';
 import { smallNet } from '../train/testing/jobs.js';
 import { prepareModel, restoreBatch, summarise } from './model.js';
 import { exampleModel, Workshop } from './testing/jobs.js';
@@ -15,11 +16,11 @@ beforeAll(async () => {
 afterAll(() => shop.close());
 
 const inspect = async (text: string, input = 'float32[N, 4]') =>
-  summarise(await shop.model(graphOf(`graph g (x: ${input}) opset 18\n${text}`)), defaultLimits, engine);
+  summarise(await shop.model(graphOf(`graph g (x: ${input}) opset 18\n${text}`)), defaultLimits, defaultRecipe(), engine);
 
 describe('what a model is', () => {
   it('the example', async () => {
-    const summary = await summarise(exampleModel, defaultLimits, engine);
+    const summary = await summarise(exampleModel, defaultLimits, defaultRecipe(), engine);
     expect(summary).toMatchObject({ format: 'onnx', opset: 13, trainable: true, float: [], parameters: 54_298 + 480 });
     expect(summary.quantizable.map(({ op }) => op)).toEqual(['Conv', 'Conv', 'Conv', 'Conv', 'Conv', 'Conv', 'Gemm']);
     expect(summary.inputs).toEqual([{ name: 'image', dtype: 'float32', shape: ['batch', 1, 28, 28] }]);

@@ -11,7 +11,7 @@ import { spec } from '../ir/ops.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { normalise } from '../normalise/index.js';
 import { rebatch } from '../normalise/rebatch.js';
-import { defaultRecipe, type Recipe } from '../recipe.js';
+import type { Recipe } from '../recipe.js';
 import { logitsOf } from '../train/loss.js';
 import { parameterLayout } from '../train/parameters.js';
 import { buildTrainingStep, type TrainingStep } from '../train/step.js';
@@ -180,11 +180,11 @@ function buildTrialStep(model: PreparedModel, plan: QuantPlan, sizes: Record<str
 
 const dims = (value: Value) => ({ name: value.name, dtype: value.dtype ?? 'unknown', shape: [...(value.shape ?? [])] });
 
-/** What a model is, and what of it can be int8. Throws as `prepareModel` and the planner do. */
-export async function summarise(path: string, limits: Limits, engine: Engine): Promise<ModelSummary> {
+/** What a model is, and what of it can be int8 by the recipe. Throws as `prepareModel` and the planner do. */
+export async function summarise(path: string, limits: Limits, recipe: Recipe, engine: Engine): Promise<ModelSummary> {
   const model = await prepareModel(path, limits, engine);
   await checkRuns(model, engine);
-  const plan = planFor(model, defaultRecipe());
+  const plan = planFor(model, recipe);
   const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
   let trainable = true;
   try {

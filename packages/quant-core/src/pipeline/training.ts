@@ -8,7 +8,7 @@ import type { WeightRange } from '../fakequant/scales.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
-import { decodeCheckpoint, encodeCheckpoint } from '../train/checkpoint.js';
+import { type Checkpoint, encodeCheckpoint } from '../train/checkpoint.js';
 import { type LossSpec, logitsOf, type OutputForm } from '../train/loss.js';
 import { parameterLayout, unpackParameters } from '../train/parameters.js';
 import { type TrainResult, train } from '../train/train.js';
@@ -67,6 +67,12 @@ function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, no
   return hash.digest('hex');
 }
 
+/** The checkpoint at `path`. What checks it is read along with it: few jobs start from one. Throws CHECKPOINT_MISMATCH. */
+async function readCheckpoint(path: string): Promise<Checkpoint> {
+  const [bytes, { decodeCheckpoint }] = await Promise.all([readFile(path), import('../train/readCheckpoint.js')]);
+  return decodeCheckpoint(bytes);
+}
+
 /** Train with fake quant and return the best epoch, its weights in a graph of their own. */
 export async function trainModel(
   context: Context,
@@ -105,7 +111,7 @@ export async function trainModel(
     engine,
     threads,
     fingerprint: fingerprint(context, model, plan, norms, data),
-    ...(job.checkpointPath ? { checkpoint: decodeCheckpoint(await readFile(job.checkpointPath)) } : {}),
+    ...(job.checkpointPath ? { checkpoint: await readCheckpoint(job.checkpointPath) } : {}),
     ...context.abortable,
   });
   for (;;) {

@@ -6,8 +6,11 @@ import { type Outputs, topLabel } from '../evaluate/outputs.js';
 import { isReal, pairedChange, recoveredShare } from '../evaluate/paired.js';
 import { isSlowByItself, isSlower, latencyNote } from './advice.js';
 import { plural } from './format.js';
-import { type LatencyFigures, type LayerReport, type PairedChange, type Report, reportVersion } from './schema.js';
+import type { LatencyFigures, LayerReport, PairedChange, Report } from './schema.js';
 import { gatePasses, judge } from './verdict.js';
+
+/** Version of the report format: the first number changes when a key is removed or changes its meaning. */
+const reportVersion = '1.0';
 
 /** What the pipeline gathers; the report is computed from this alone. */
 export interface ReportInput {

@@ -2,10 +2,7 @@ import Type, { type Static } from 'typebox';
 import type { ErrorPlace } from '../errors.js';
 import type { DatasetSummary } from '../events.js';
 import { DatasetConfigSchema, RecipeSchema } from '../recipe.js';
-import { EpochRecordSchema } from '../train/checkpoint.js';
-
-/** Version of the report format: the first number changes when a key is removed or changes its meaning. */
-export const reportVersion = '1.0';
+import { EpochRecordSchema } from '../train/epochs.js';
 
 const nullable = <S extends Type.TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { failure } from '../data/testing/files.js';
-import { type Checkpoint, decodeCheckpoint, encodeCheckpoint } from './checkpoint.js';
+import { type Checkpoint, encodeCheckpoint } from './checkpoint.js';
+import { decodeCheckpoint } from './readCheckpoint.js';
 
 const checkpoint: Checkpoint = {
   fingerprint: 'abc',

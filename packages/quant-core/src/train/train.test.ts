@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { failure } from '../data/testing/files.js';
-import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.js';
+import { encodeCheckpoint } from './checkpoint.js';
+import { decodeCheckpoint } from './readCheckpoint.js';
 import { type Finished, finish, images, jobOf, type Options, smallNet } from './testing/jobs.js';
 import type { TrainEvent } from './train.js';
 
