@@ -206,15 +206,16 @@ describe('what is written', () => {
       ]),
     );
     expect(outline(graph).join('\n')).toMatchInlineSnapshot(`
-      "w1_dequantize = DequantizeLinear(w1_int8=int8[4, 4, 3, 3], w1_scale=[4], w1_zero_point=int8[4]{0}) {axis=0}
+      "w1_dequantize = DequantizeLinear(w1_int8=int8[4, 4, 1, 3], w1_scale=[4], w1_zero_point=int8[4]{0}) {axis=0}
       w2_dequantize = DequantizeLinear(w2_int8=int8[6, 4, 3, 3], w2_scale=[6], w2_zero_point=int8[6]{0}) {axis=0}
       w3_dequantize = DequantizeLinear(w3_int8=int8[6, 3], w3_scale=[3], w3_zero_point=int8[3]{0}) {axis=1}
       b1_dequantize = DequantizeLinear(b1_int32=int32[4]{-1847, 28, -1893, -1092}, b1_scale=[4], b1_zero_point=int32[4]{0}) {axis=0}
       b3_dequantize = DequantizeLinear(b3_int32=int32[3]{4447, 1168, -1772}, b3_scale=[3], b3_zero_point=int32[3]{0}) {axis=0}
       x_quantize = QuantizeLinear(x, x_scale=float32[]{0.019607844}, x_zero_point=uint8[]{102})
-      conv1_widen = Pad(x_quantize, conv1_pads=int64[8]{0, 0, 0, 0, 0, 3, 0, 0}, x_zero_point)
-      conv1_widen_dequantize = DequantizeLinear(conv1_widen, x_scale, x_zero_point)
-      c1 = Conv(conv1_widen_dequantize, w1_dequantize, b1_dequantize) @conv1
+      conv1_rows = Gather(x_quantize, conv1_lines=int64[4, 6]) {axis=2}
+      conv1_unfold = Reshape(conv1_rows, conv1_shape=int64[4]{0, 4, 6, 8})
+      conv1_unfold_dequantize = DequantizeLinear(conv1_unfold, x_scale, x_zero_point)
+      c1 = Conv(conv1_unfold_dequantize, w1_dequantize, b1_dequantize) {auto_pad="NOTSET", kernel_shape=[1, 3], pads=[0, 0, 0, 0], strides=[1, 1], dilations=[1, 1]} @conv1
       r1_quantize = QuantizeLinear(c1, r1_scale=float32[]{0.015686275}, r1_zero_point=uint8[]{0})
       r1_dequantize = DequantizeLinear(r1_quantize, r1_scale, r1_zero_point)
       p1 = MaxPool(r1_dequantize) {kernel_shape=[2, 2], strides=[2, 2]}

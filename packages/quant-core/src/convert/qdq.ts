@@ -7,7 +7,9 @@ import type { Graph, Node, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import type { AffineParams, QuantGrid } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
+import { alignDepthwise } from './depthwise.js';
 import { packWeights } from './pack.js';
+import { poolWhole } from './pools.js';
 import { widenInputs } from './widen.js';
 
 export interface Converted {
@@ -51,6 +53,9 @@ export function toQdq(graph: Graph, plan: QuantPlan, table: ScaleTable): Convert
   }
   copy.sort();
   padIntegers(copy);
+  inferShapes(copy);
+  poolWhole(copy);
+  alignDepthwise(copy);
   widenInputs(copy);
   packWeights(copy, plan);
   inferShapes(copy);

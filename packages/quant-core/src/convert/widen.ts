@@ -1,5 +1,6 @@
 import type { Graph, Node } from '../ir/graph.js';
 import { Tensor } from '../tensor/tensor.js';
+import { unfoldRows } from './rows.js';
 
 /** Integer kernels take the products of a dot product four at a time. */
 const stride = 4;
@@ -13,7 +14,7 @@ const largestKernel = 9;
  * QuantizeLinear/DequantizeLinear pairs.
  */
 export function widenInputs(graph: Graph): void {
-  for (const node of [...graph.nodes]) if (node.is('Conv')) widen(graph, node);
+  for (const node of [...graph.nodes]) if (node.is('Conv') && !unfoldRows(graph, node)) widen(graph, node);
   graph.sort();
 }
 
