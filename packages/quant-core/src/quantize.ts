@@ -9,7 +9,7 @@ import { loadData } from './pipeline/data.js';
 import { Evaluator } from './pipeline/evaluation.js';
 import { layerRows } from './pipeline/layers.js';
 import { checkMemory } from './pipeline/memory.js';
-import { checkTrainable, planFor, prepareModel } from './pipeline/model.js';
+import { checkTrainable, lockedBatch, planFor, prepareModel } from './pipeline/model.js';
 import { floatFile, provenanceOf } from './pipeline/provenance.js';
 import { equalizeModel, ptqCandidate } from './pipeline/ptq.js';
 import { trainModel } from './pipeline/training.js';
@@ -40,6 +40,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
   });
   try {
     for (const text of data.assumptions) context.warn('DATASET_ASSUMED', text);
+    if (model.locked) context.warn('BATCH_FIXED', lockedBatch(model));
     const evaluator = new Evaluator(context, model, data);
     const float = await context.stage('baseline', async () => {
       const path = await floatFile(job, model);

@@ -87,13 +87,63 @@ it.each<[string, string]>([
   ],
   ['what is looked up by sample', 'm, i = TopK(r, k=int64[1]{2}) {axis=1}\nq = GatherElements(r, i) {axis=1}\ny = Add(q, m)'],
   ['attention in one operator', 'y = Attention(r, r, r) {q_num_heads=2, kv_num_heads=2, scale=0.5}'],
+  [
+    'heads folded into the batch, time first',
+    `t = Transpose(r) {perm=[1, 0, 2]}
+      h = Reshape(t, t1=int64[3]{8, 4, 3})
+      q = Transpose(h) {perm=[1, 0, 2]}
+      k = Transpose(h) {perm=[1, 2, 0]}
+      s = MatMul(q, k)
+      p = Softmax(s)
+      o = MatMul(p, q)
+      e = Transpose(o) {perm=[1, 0, 2]}
+      f = Reshape(e, t2=int64[2]{16, 6})
+      l = Gemm(f, v=float32[6, 6]#, u=float32[6]#)
+      z = Reshape(l, t3=int64[3]{8, 2, 6})
+      y = Transpose(z) {perm=[1, 0, 2]}`,
+  ],
+  [
+    'a bias by head, written out for the batch',
+    'h = Reshape(r, t=int64[3]{4, 4, 6})\ne = Add(h, k=float32[4, 1, 1]{1, 2, 1, 2})\nm = MatMul(q=float32[4, 3, 4]{2}, e)\nn = MatMul(e, v=float32[6]#)\no = ReduceSum(m, ax=int64[1]{1}) {keepdims=0}\nj = Concat(n, o, k2=float32[4, 1]{5, 6, 5, 6}) {axis=1}\ny = Reshape(j, t2=int64[2]{2, 22})',
+  ],
+  [
+    'one layer of an LSTM, time first',
+    't = Transpose(r) {perm=[1, 0, 2]}\ne, h, m = LSTM(t, u=float32[2, 8, 6]#, v=float32[2, 8, 2]#, u2=float32[2, 16]#, _, h0=float32[2, 2, 2]{0.5}, c0=float32[2, 2, 2]{0}) {hidden_size=2, direction="bidirectional"}\ns = Transpose(e) {perm=[2, 0, 1, 3]}\nf = Flatten(s)\ng = Transpose(h) {perm=[1, 0, 2]}\ng2 = Flatten(g)\ny = Concat(f, g2) {axis=1}',
+  ],
   ['an expansion', 's = ReduceMean(r, a=int64[1]{2})\nq = Expand(s, t=int64[3]{2, 8, 6})\ny = Mul(q, r)'],
 ])('opens %s', async (_, tail) => {
   await opened(net(2, tail), 2);
 });
 
 it.each<[string, number, string, RegExp]>([
-  ['a transpose of the batch', 1, 'y = Transpose(r) {perm=[1, 0, 2]}', /Transpose "y" moves the batch axis/],
+  ['a transpose of the batch', 1, 'y = Transpose(r) {perm=[1, 0, 2]}', /output "y"/],
+  ['a softmax over the batch', 2, 'y = Softmax(r) {axis=0}', /Softmax "y" works on the batch axis/],
+  [
+    'a softmax over the batch where it was moved',
+    2,
+    't = Transpose(r) {perm=[1, 2, 0]}\ny = Softmax(t)',
+    /Softmax "y" works on the batch axis/,
+  ],
+  [
+    'samples that attend to one another',
+    2,
+    'h = Transpose(r) {perm=[1, 0, 2]}\nt = Transpose(r) {perm=[1, 2, 0]}\ns = MatMul(h, t)\np = Softmax(s)\no = MatMul(p, h)\ny = Transpose(o) {perm=[1, 0, 2]}',
+    /MatMul "s" works across samples/,
+  ],
+  [
+    'heads and samples told apart in the wrong order',
+    2,
+    'h = Reshape(r, t=int64[3]{2, 16, 3})\nq = Transpose(h) {perm=[1, 0, 2]}\no = Reshape(q, t2=int64[4]{2, 8, 2, 3})\ny = ReduceMean(o, a=int64[1]{2}) {keepdims=0}',
+    /ReduceMean "y" works on the batch axis/,
+  ],
+  [
+    'a sum over samples by a matrix',
+    2,
+    't = Transpose(r) {perm=[1, 2, 0]}\ny = MatMul(t, v=float32[2, 5]#)',
+    /MatMul "y" works across samples/,
+  ],
+  ['a size that broadcasts where the batch is 1', 1, 'y = Add(r, k=float32[3, 8, 6]{1})', /Add "y" works across samples/],
+  ['an expansion of the batch', 1, 'y = Expand(r, t=int64[3]{3, 8, 6})', /Expand "y" repeats samples/],
   ['a mean over the batch', 2, 'y = ReduceMean(r, a=int64[1]{0})', /ReduceMean "y" works on the batch axis/],
   ['a mean over everything', 2, 'y = ReduceMean(r)', /ReduceMean "y"/],
   [
@@ -110,7 +160,7 @@ it.each<[string, number, string, RegExp]>([
     'an LSTM with time first',
     1,
     'y = LSTM(r, u=float32[1, 8, 6]#, v=float32[1, 8, 2]#) {hidden_size=2}',
-    /LSTM "y" has the samples on its second axis/,
+    /LSTM "y" takes the axis of the samples for another/,
   ],
   ['a copy of every sample', 2, 'y = Tile(r, n=int64[3]{2, 1, 1})', /Tile "y" repeats samples/],
   ['a sum over samples', 2, 'y = Einsum(r) {equation="bij->ij"}', /Einsum "y" works across samples/],

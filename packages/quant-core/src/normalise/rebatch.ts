@@ -1,9 +1,11 @@
-import type { Graph, Node, Value } from '../ir/graph.js';
+import type { Dim, Graph, Node, Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import type { OpType } from '../ir/ops.js';
 import { runPasses } from '../ir/pass.js';
+import { alwaysEqual, multiplyDims } from '../ir/shapes/dim.js';
 import { Tensor } from '../tensor/tensor.js';
-import { type BatchContext, type BatchRule, batchRules } from './batchRules.js';
+import { type BatchContext, type BatchRule, isPlain, type Place } from './batch/place.js';
+import { batchRules } from './batchRules.js';
 import { tidy } from './tidy.js';
 
 export interface Rebatched {
@@ -16,9 +18,9 @@ export interface Rebatched {
 }
 
 /**
- * Give a graph that was exported with a fixed batch an open one, in place. Only where it is certain that samples keep to themselves: every node on
- * the way from the inputs to the outputs treats each sample in its own rows of the first axis. Otherwise the graph
- * is only tidied. Best after `normalise`, when sizes are constants; a graph as it was read is tidied first.
+ * Give a graph that was exported with a fixed batch an open one, in place. Only where it is certain that samples keep to themselves: the place
+ * of the samples is followed from the inputs to the outputs, through every node on the way, also where it is one axis with heads or time
+ * ([batch·heads, time, size]). Otherwise the graph is only tidied. Best after `normalise`, when sizes are constants; a graph as it was read is tidied first.
  */
 export function rebatch(graph: Graph): Rebatched {
   const first = graph.inputs[0]?.shape?.[0];
@@ -26,10 +28,9 @@ export function rebatch(graph: Graph): Rebatched {
   runPasses(graph, tidy);
   const symbol = freeSymbol(graph);
   const trial = graph.clone();
-  const obstacle = open(trial, first, symbol) ?? check(trial, symbol);
-  if (obstacle) return { fixedBatch: first, symbol: undefined, obstacle };
+  const obstacle = open(trial, first, symbol);
+  if (obstacle !== undefined) return { fixedBatch: first, symbol: undefined, obstacle };
   open(graph, first, symbol);
-  inferShapes(graph);
   return { fixedBatch: first, symbol };
 }
 
@@ -40,56 +41,154 @@ function freeSymbol(graph: Graph): string {
   return symbol;
 }
 
-/** Follow the samples through the graph and make the changes; a sentence, and nothing changed, when they do not keep to themselves. */
+/** Follow the samples through the graph, make the changes and infer shapes; a sentence when it cannot be done. */
 function open(graph: Graph, batch: number, symbol: string): string | undefined {
-  const rows = new Map<Value, number>();
-  const edits: (() => void)[] = [];
-  const context: BatchContext = {
-    batch,
-    rows: (value) => value && rows.get(value),
-    edit: (change) => edits.push(change),
-    constant: (name, tensor) => graph.constant(name, tensor),
-    repeat: (row, like, before) => repeatRow(graph, row, like, before),
-  };
-  const inputs = graph.inputs.filter((value) => value.shape?.[0] === batch);
-  for (const value of inputs) rows.set(value, 1);
-  for (const node of graph.nodes) {
-    if (!node.inputs.some((value) => value && rows.has(value))) continue;
-    const result = (batchRules[node.op] as BatchRule<OpType>)(node, context);
-    if (typeof result === 'string') return `${node.opName} "${node.name}" ${result}`;
-    for (const [port, own] of result.entries()) {
-      const value = node.outputs[port];
-      if (own !== undefined && value) rows.set(value, own);
-    }
+  const followed = new Followed(graph, batch);
+  const obstacle = followed.run();
+  if (obstacle !== undefined) return obstacle;
+  const expected = new Map<Value, readonly Dim[]>();
+  for (const [value, { axis, outer, inner }] of followed.places) {
+    const size = multiplyDims(multiplyDims(outer, symbol), inner);
+    if (value.shape)
+      expected.set(
+        value,
+        value.shape.map((dim, at) => (at === axis ? size : dim)),
+      );
   }
-  const without = graph.outputs.find((value) => rows.get(value) !== 1);
-  if (without) return `output "${without.name}" does not have one row for each sample`;
-  for (const change of edits) change();
-  const openFirst = (value: Value): void => {
-    if (value.type?.shape) value.type = { ...value.type, shape: [symbol, ...value.type.shape.slice(1)] };
-  };
-  for (const value of inputs) openFirst(value);
-  for (const node of graph.nodes) {
-    if (node.op !== 'Opaque') continue;
-    for (const value of node.outputs) if (rows.get(value) === 1) openFirst(value);
-  }
-  return undefined;
+  for (const change of followed.edits) change();
+  for (const [value, shape] of expected)
+    if (value.type && (!value.producer || value.producer.op === 'Opaque')) value.type = { ...value.type, shape };
+  return check(graph, expected);
 }
 
-function repeatRow(graph: Graph, row: Value, like: Value, before: Node): Value {
-  const rank = row.shape?.length ?? 1;
-  const count = graph.node('Shape', [like], { start: 0, end: 1 }, { name: `${row.name}_batch`, before }).output();
-  const ones = graph.constant(`${row.name}_ones`, Tensor.ints(new Array<number>(rank - 1).fill(1)));
-  const target = graph.node('Concat', [count, ones], { axis: 0 }, { name: `${row.name}_shape`, before }).output();
-  return graph.node('Expand', [row, target], {}, { name: `${row.name}_repeated`, before }).output();
-}
-
-function check(graph: Graph, symbol: string): string | undefined {
+/** Shapes inferred anew hold the batch exactly where the samples were followed to. */
+function check(graph: Graph, expected: ReadonlyMap<Value, readonly Dim[]>): string | undefined {
   try {
     inferShapes(graph);
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
-  const closed = graph.outputs.find((value) => value.shape?.[0] !== symbol);
-  return closed && `output "${closed.name}" would have shape [${closed.shape?.join(', ')}]`;
+  for (const [value, shape] of expected) {
+    const same = value.shape?.length === shape.length && value.shape.every((dim, axis) => alwaysEqual(dim, shape[axis] as Dim));
+    if (!same) return `"${value.name}" would have shape [${value.shape?.join(', ')}], and not [${shape.join(', ')}]`;
+  }
+  return undefined;
+}
+
+/** More visits to nodes than this many for each are a search that leads nowhere. */
+const mostVisits = 50;
+
+interface Choice {
+  /** Index of the node. */
+  at: number;
+  /** The option taken. */
+  taken: number;
+  /** Edits and places there were before the node. */
+  edits: number;
+  trail: number;
+}
+
+/** The way of the samples through a graph. Where a node can be read in several ways, the likeliest is tried first. */
+class Followed {
+  readonly places = new Map<Value, Place>();
+  readonly edits: (() => void)[] = [];
+  private readonly trail: Value[] = [];
+  private readonly choices: Choice[] = [];
+  private taken = 0;
+  private offered = 1;
+  private readonly context: BatchContext;
+
+  constructor(
+    private readonly graph: Graph,
+    batch: number,
+  ) {
+    this.context = {
+      batch,
+      place: (value) => value && this.places.get(value),
+      choose: (options) => {
+        this.offered = options.length;
+        return options[this.taken] as (typeof options)[number];
+      },
+      edit: (change) => this.edits.push(change),
+      constant: (name, tensor) => graph.constant(name, tensor),
+      repeat: (row, axis, like, before) => repeatRow(graph, row, axis, like, this.places.get(like) as Place, before),
+    };
+    for (const value of graph.inputs) if (value.shape?.[0] === batch) this.places.set(value, { axis: 0, outer: 1, inner: 1 });
+  }
+
+  /** Fills `places` and `edits`; the sentence of the node that came furthest when no way leads to the outputs. */
+  run(): string | undefined {
+    const { nodes } = this.graph;
+    const furthest = { at: -1, why: '' };
+    let visits = mostVisits * nodes.length + 1000;
+    for (let at = 0; ; at++) {
+      const node = nodes[at];
+      const why = node ? this.visit(node, at) : this.atOutputs();
+      if (why === undefined) {
+        if (!node) return undefined;
+        continue;
+      }
+      if (at > furthest.at) Object.assign(furthest, { at, why });
+      const choice = this.choices.pop();
+      if (!choice || --visits < 0) return furthest.why;
+      visits -= at - choice.at;
+      this.undo(choice);
+      this.taken = choice.taken + 1;
+      at = choice.at - 1;
+    }
+  }
+
+  private visit(node: Node, at: number): string | undefined {
+    const { taken } = this;
+    if (!node.inputs.some((value) => value && this.places.has(value))) return undefined;
+    const choice = { at, taken, edits: this.edits.length, trail: this.trail.length };
+    this.offered = 1;
+    const result = (batchRules[node.op] as BatchRule<OpType>)(node, this.context);
+    this.taken = 0;
+    if (taken + 1 < this.offered) this.choices.push(choice);
+    if (typeof result === 'string') return `${node.opName} "${node.name}" ${result}`;
+    for (const [port, place] of result.entries()) {
+      const value = node.outputs[port];
+      if (!place || !value) continue;
+      this.places.set(value, place);
+      this.trail.push(value);
+    }
+    return undefined;
+  }
+
+  private undo({ edits, trail }: Choice): void {
+    this.edits.length = edits;
+    for (const value of this.trail.splice(trail)) this.places.delete(value);
+  }
+
+  private atOutputs(): string | undefined {
+    const without = this.graph.outputs.find((value) => {
+      const place = this.places.get(value);
+      return place?.axis !== 0 || !isPlain(place);
+    });
+    return without && `output "${without.name}" does not have one row for each sample`;
+  }
+}
+
+/** `row`, which has the elements of one sample on `axis`, for as many samples as `like` has. */
+function repeatRow(graph: Graph, row: Value, axis: number, like: Value, { axis: from, outer, inner }: Place, before: Node): Value {
+  const name = (what: string) => ({ name: `${row.name}_${what}`, before });
+  const ints = (what: string, values: readonly number[]) => graph.constant(`${row.name}_${what}`, Tensor.ints([...values]));
+  const shape = row.shape as readonly number[];
+  const [front, behind] = [shape.slice(0, axis), shape.slice(axis + 1)];
+  const each = (outer as number) * (inner as number);
+  const all = graph.node('Shape', [like], { start: from, end: from + 1 }, name('rows')).output();
+  const count = each === 1 ? all : graph.node('Div', [all, ints('each', [each])], {}, name('batch')).output();
+  const counted =
+    each === 1
+      ? row
+      : graph
+          .node('Reshape', [row, ints('split', [...front, outer as number, 1, inner as number, ...behind])], {}, name('counted'))
+          .output();
+  const ones = (length: number) => (length > 0 ? [ints('ones', new Array<number>(length).fill(1))] : []);
+  const parts = each === 1 ? [...ones(axis), count, ...ones(behind.length)] : [...ones(axis + 1), count, ...ones(behind.length + 1)];
+  const target = graph.node('Concat', parts, { axis: 0 }, name('shape')).output();
+  const repeated = graph.node('Expand', [counted, target], {}, name('repeated')).output();
+  if (each === 1) return repeated;
+  return graph.node('Reshape', [repeated, ints('joined', [...front, -1, ...behind])], {}, name('joined')).output();
 }

@@ -1,5 +1,6 @@
 import type { InputSpec } from '../data/materialise.js';
 import type { Engine } from '../engine/engine.js';
+import type { Feeds } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
 import type { Limits, ModelSummary } from '../events.js';
 import { planQuantization, type QuantPlan } from '../fakequant/plan.js';
@@ -10,8 +11,9 @@ import { inferShapes } from '../ir/infer.js';
 import { spec } from '../ir/ops.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { normalise } from '../normalise/index.js';
-import { rebatch } from '../normalise/rebatch.js';
+import { openBatch } from '../normalise/openBatch.js';
 import type { Recipe } from '../recipe.js';
+import type { Tensor } from '../tensor/tensor.js';
 import { logitsOf } from '../train/loss.js';
 import { parameterLayout } from '../train/parameters.js';
 import { buildTrainingStep, type TrainingStep } from '../train/step.js';
@@ -36,6 +38,8 @@ export interface PreparedModel {
   /** The batch size the file insists on: `restore` puts it back, and `locked` says that the graph could not be freed of it. */
   fixedBatch: number | undefined;
   locked: boolean;
+  /** Why it could not. */
+  obstacle: string | undefined;
 }
 
 const quantizedOp =
@@ -57,8 +61,9 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
   const output = onlyOutput(original);
   const graph = original.clone();
   const inputs = inputsOf(graph);
-  const { fixedBatch } = rebatch(graph);
-  const norms = await normalise(graph, { evaluate: (constants) => evaluate(constants, engine) });
+  const evaluate = async (constants: Graph) => (await runEach(constants, [{}], engine))[0] ?? {};
+  const { fixedBatch, obstacle } = await openBatch(graph, inputs, { evaluate, run: (some, feeds) => runEach(some, feeds, engine) });
+  const norms = await normalise(graph, { evaluate });
   const batch = graph.inputs[0]?.shape?.[0];
   const { logits } = logitsOf(graph.outputs[0] as Value);
   const row = logits.shape?.slice(1);
@@ -74,14 +79,17 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
     batchSymbol: typeof batch === 'string' ? batch : 'N',
     fixedBatch,
     locked: typeof batch === 'number',
+    obstacle,
   };
 }
 
-/** Results of a graph without inputs. */
-async function evaluate(graph: Graph, engine: Engine) {
+/** Results of a graph for each of several feeds. */
+async function runEach(graph: Graph, feeds: readonly Feeds[], engine: Engine): Promise<Record<string, Tensor>[]> {
   const program = await engine.compile(graph, { threads: 1, mode: 'train' });
   try {
-    return await program.run({});
+    const results: Record<string, Tensor>[] = [];
+    for (const each of feeds) results.push(await program.run(each));
+    return results;
   } finally {
     await program.dispose();
   }
@@ -105,6 +113,10 @@ function onlyOutput(graph: Graph): Value {
     });
   return output;
 }
+
+/** What it means for a job that the batch of the file could not be opened. */
+export const lockedBatch = ({ fixedBatch, obstacle }: PreparedModel): string =>
+  `The model was exported for a batch of ${fixedBatch} and is calibrated and trained with no other: ${obstacle}. Export it with an open batch (in PyTorch: dynamic_axes) for training.batchSize to count.`;
 
 /** Put the batch size of the file back into the interface of a graph made from it. */
 export function restoreBatch(graph: Graph, model: Pick<PreparedModel, 'fixedBatch' | 'locked' | 'batchSymbol'>): Graph {
