@@ -219,8 +219,7 @@ describe('shards', () => {
     await threaded.dispose();
   });
 
-  it('finish what they are at before their threads end', async () => {
-    // The runtime ends the whole process when its thread goes away under it.
+  it('finish what they are at before they are disposed', async () => {
     for (let i = 0; i < 5; i++) {
       const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 4 });
       const going = threaded.run(parts(4));
@@ -228,6 +227,20 @@ describe('shards', () => {
       await threaded.dispose();
       expect(await going).toHaveLength(4);
     }
+  });
+
+  it('of several programs on the same threads keep their results apart', async () => {
+    const [first, second] = [
+      await engine.compileSharded(graph(), { threads: 2, shards: 2 }),
+      await engine.compileSharded(graph(), { threads: 2, shards: 2 }),
+    ];
+    const results = await first.run(parts(2));
+    const kept = bits(results);
+    expect(bits(await second.run([...parts(2)].reverse()))).toEqual([...kept].reverse());
+    expect(bits(results)).toEqual(kept);
+    await second.dispose();
+    expect(bits(await first.run(parts(2)))).toEqual(kept);
+    await first.dispose();
   });
 
   it('wait for each other', async () => {
@@ -239,17 +252,20 @@ describe('shards', () => {
     await threaded.dispose();
   });
 
-  it('refuse work when their threads are gone', async () => {
+  it('refuse work when they are disposed', async () => {
     const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 2 });
     await threaded.dispose();
     await expect(threaded.run(parts(2))).rejects.toThrow();
   });
 
-  it('of a graph that cannot be compiled leave no thread behind', async () => {
+  it('of a graph that cannot be compiled leave the threads to others', async () => {
     const broken = graph();
     const node = broken.nodes.find((one) => one.op === 'MatMul');
     node?.setInput(1, broken.input('narrow', { dtype: 'float32', shape: [3, 5] }));
     await failure('MODEL_RUN_FAILED', () => engine.compileSharded(broken, { threads: 2, shards: 2 }));
+    const threaded = await engine.compileSharded(graph(), { threads: 2, shards: 2 });
+    expect(await threaded.run(parts(2))).toHaveLength(2);
+    await threaded.dispose();
   });
 });
 

@@ -1,14 +1,19 @@
-// Hosts one ONNX Runtime session in a worker thread. Plain JavaScript, so that the same file runs from sources and from the build.
+// Hosts ONNX Runtime sessions in a worker thread, each under a number. Plain JavaScript, so that the same file runs from sources and from the build.
 import { createRequire } from 'node:module';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { parentPort } from 'node:worker_threads';
 
 const ort = createRequire(import.meta.url)('onnxruntime-node');
-/** @type {import('onnxruntime-node').InferenceSession | undefined} */
-let session;
-/** Memory of this thread for each feed. @type {Map<string, ArrayBuffer>} */
+
+/**
+ * A session and the shared memory for each result of each of its shards.
+ * @typedef {{ session: import('onnxruntime-node').InferenceSession, shared: Map<string, SharedArrayBuffer> }} Host
+ */
+/** @type {Map<number, Host>} */
+const hosts = new Map();
+/** Memory of this thread for each feed by its name. One session runs at a time, so that all of them share it. @type {Map<string, ArrayBuffer>} */
 const own = new Map();
-/** Shared memory for each result of each shard. @type {Map<string, SharedArrayBuffer>} */
-const shared = new Map();
 
 /**
  * A feed as the runtime takes it. It refuses shared memory, so the values are copied into memory of this thread, which is kept for the next run.
@@ -28,10 +33,11 @@ function feedOf(name, { dtype, shape, data }) {
 
 /**
  * A result on its way to the other thread, in shared memory that is kept for the next run of the shard.
+ * @param {Map<string, SharedArrayBuffer>} shared
  * @param {string} slot
  * @param {{ type: string, dims: readonly number[], data: Float32Array }} tensor
  */
-function resultOf(slot, { type, dims, data }) {
+function resultOf(shared, slot, { type, dims, data }) {
   let buffer = shared.get(slot);
   if (buffer === undefined || buffer.byteLength < data.byteLength) {
     buffer = new SharedArrayBuffer(data.byteLength);
@@ -42,18 +48,34 @@ function resultOf(slot, { type, dims, data }) {
   return { dtype: type, shape: dims, data: copy };
 }
 
+/** Collects garbage now: a thread that waits would keep the buffers of a session that is gone, which may be large, until it is busy again. */
+function collect() {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc')();
+}
+
 /**
- * `create` makes the session of this thread, `run` runs it once.
- * @param {{ kind: 'create', bytes: Uint8Array, options: object } | { kind: 'run', shard: number, feeds: Record<string, { dtype: string, shape: number[], data: Float32Array }> }} request
+ * `create` makes a session, `run` runs it once, `release` frees it.
+ * @param {{ host: number } & ({ kind: 'create', bytes: Uint8Array, options: object } | { kind: 'run', shard: number, feeds: Record<string, { dtype: string, shape: number[], data: Float32Array }> } | { kind: 'release' })} request
  */
 async function answer(request) {
   if (request.kind === 'create') {
-    session = await ort.InferenceSession.create(request.bytes, request.options);
+    hosts.set(request.host, { session: await ort.InferenceSession.create(request.bytes, request.options), shared: new Map() });
+    return {};
+  }
+  const host = hosts.get(request.host);
+  if (request.kind === 'release') {
+    hosts.delete(request.host);
+    await host?.session.release();
+    if (!hosts.size) own.clear();
+    setImmediate(collect);
     return {};
   }
   const feeds = Object.fromEntries(Object.entries(request.feeds).map(([name, feed]) => [name, feedOf(name, feed)]));
-  const outputs = await session.run(feeds);
-  return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, resultOf(`${request.shard} ${name}`, tensor)]));
+  const outputs = await host.session.run(feeds);
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, tensor]) => [name, resultOf(host.shared, `${request.shard} ${name}`, tensor)]),
+  );
 }
 
 async function reply(request) {

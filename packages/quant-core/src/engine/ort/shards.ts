@@ -7,25 +7,29 @@ import type { ShardedProgram } from '../engine.js';
 type Feeds = Readonly<Record<string, Tensor>>;
 type Plain = Record<string, { dtype: DType; shape: number[]; data: Float32Array }>;
 
-/** One worker thread with a session of its own. */
+/** One worker thread that hosts sessions. It does not keep the process alive while it has nothing to do. */
 class SessionThread {
   private readonly worker = new Worker(new URL('./session-worker.js', import.meta.url), { execArgv: [] });
   private readonly waiting = new Map<number, { resolve: (results: Plain) => void; reject: (error: Error) => void }>();
   private lastId = 0;
-  /** Settles with the last request; the thread answers them in their order. */
-  private idle: Promise<unknown> = Promise.resolve();
   /** Why the thread is gone. */
   private ended: Error | undefined;
 
   constructor() {
+    this.worker.unref();
     this.worker.on('message', ({ id, results, error }: { id: number; results: Plain; error?: string }) => {
       const waiter = this.waiting.get(id);
       this.waiting.delete(id);
+      if (!this.waiting.size) this.worker.unref();
       if (error === undefined) waiter?.resolve(results);
       else waiter?.reject(new OctetError('MODEL_RUN_FAILED', error));
     });
     this.worker.on('error', (error) => this.fail(error));
     this.worker.on('exit', (code) => this.fail(new Error(`a training thread ended with code ${code}`)));
+  }
+
+  get alive(): boolean {
+    return !this.ended;
   }
 
   private fail(error: Error): void {
@@ -37,19 +41,31 @@ class SessionThread {
   request(message: Record<string, unknown>): Promise<Plain> {
     if (this.ended) return Promise.reject(this.ended);
     const id = ++this.lastId;
-    const answer = new Promise<Plain>((resolve, reject) => {
+    this.worker.ref();
+    return new Promise<Plain>((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
       this.worker.postMessage({ id, ...message });
     });
-    this.idle = answer.catch(() => undefined);
-    return answer;
   }
+}
 
-  /** Ends the thread when its work is done: the runtime aborts the whole process where a thread ends while it computes. */
-  async close(): Promise<void> {
-    await this.idle;
-    await this.worker.terminate();
-  }
+/**
+ * The threads of this process. A thread takes as long to start as a small network takes to train for a step, so that programs share them, and they
+ * are never ended: the runtime aborts the whole process where a thread ends while it computes.
+ */
+const pool: SessionThread[] = [];
+
+/** The first `count` threads, started where they are missing or gone. */
+function threadsFor(count: number): SessionThread[] {
+  return Array.from({ length: count }, (_, index) => {
+    if (!pool[index]?.alive) pool[index] = new SessionThread();
+    return pool[index];
+  });
+}
+
+/** Let threads start while something else is done. */
+export function startThreads(count: number): void {
+  threadsFor(count);
 }
 
 /**
@@ -89,38 +105,47 @@ class SharedFeeds {
 const tensors = (results: Plain) =>
   Object.fromEntries(Object.entries(results).map(([name, { dtype, shape, data }]) => [name, new Tensor(dtype, shape, data)]));
 
+let hosts = 0;
+
 /** Shards spread over worker threads, one single-threaded session each. Feeds and results pass through shared memory that the next run uses again. */
 export class ThreadedShards implements ShardedProgram {
   private readonly feeds = new SharedFeeds();
   private last: Promise<unknown> = Promise.resolve();
+  private disposed = false;
 
-  private constructor(private readonly threads: readonly SessionThread[]) {}
+  private constructor(
+    private readonly threads: readonly SessionThread[],
+    /** Number of this program's session in every thread. */
+    private readonly host: number,
+  ) {}
 
   /** @throws OctetError MODEL_RUN_FAILED */
   static async create(bytes: Uint8Array, options: object, threads: number): Promise<ThreadedShards> {
-    const all = Array.from({ length: threads }, () => new SessionThread());
-    try {
-      await Promise.all(all.map((thread) => thread.request({ kind: 'create', bytes, options })));
-    } catch (error) {
-      await Promise.all(all.map((thread) => thread.close()));
-      throw error;
+    const host = ++hosts;
+    const program = new ThreadedShards(threadsFor(threads), host);
+    const all = await Promise.allSettled(program.threads.map((thread) => thread.request({ kind: 'create', host, bytes, options })));
+    for (const one of all) {
+      if (one.status === 'fulfilled') continue;
+      await program.dispose();
+      throw one.reason;
     }
-    return new ThreadedShards(all);
+    return program;
   }
 
   /** Runs wait for each other: all of them use the same shared memory. */
   run(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
+    if (this.disposed) return Promise.reject(new OctetError('MODEL_RUN_FAILED', 'The program has been disposed'));
     const results = this.last.then(() => this.runNow(shards));
     this.last = results.catch(() => undefined);
     return results;
   }
 
   private async runNow(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
-    const { threads } = this;
+    const { threads, host } = this;
     const all = await Promise.allSettled(
       this.feeds
         .place(shards)
-        .map((feeds, shard) => (threads[shard % threads.length] as SessionThread).request({ kind: 'run', shard, feeds })),
+        .map((feeds, shard) => (threads[shard % threads.length] as SessionThread).request({ kind: 'run', host, shard, feeds })),
     );
     return all.map((one) => {
       if (one.status === 'rejected') throw one.reason;
@@ -129,7 +154,9 @@ export class ThreadedShards implements ShardedProgram {
   }
 
   async dispose(): Promise<void> {
+    this.disposed = true;
     await this.last;
-    await Promise.all(this.threads.map((thread) => thread.close()));
+    // A thread that is gone has taken its sessions along.
+    await Promise.allSettled(this.threads.map((thread) => thread.request({ kind: 'release', host: this.host })));
   }
 }
