@@ -43,8 +43,6 @@ export interface Engine {
   readonly version: string;
   /** Name → version of all that computes, for provenance. */
   readonly versions: Readonly<Record<string, string>>;
-  /** Start what takes time to start, while something else is done: sharded programs on up to `threads` threads will be wanted. */
-  prepare?(threads: number): void;
   compile(graph: Graph, options: CompileOptions): Promise<Program>;
   /**
    * Compile a training graph that is run on `shards` parts at a time, on up to `threads` threads. Every part runs on one thread,

@@ -15,10 +15,6 @@ export class SplitEngine implements Engine {
     this.versions = { ...runtime.versions, ...compute.versions };
   }
 
-  prepare(threads: number): void {
-    this.compute.prepare?.(threads);
-  }
-
   compile(graph: Parameters<Engine['compile']>[0], options: CompileOptions): Promise<Program> {
     return (options.mode === 'train' ? this.compute : this.runtime).compile(graph, options);
   }

@@ -30,7 +30,6 @@ export class Context {
     this.engine = engine;
     for (const { code, text } of notes) this.warn(code, text);
     this.threads = job.recipe.threads || availableParallelism();
-    engine.prepare?.(this.threads);
   }
 
   /** A context with the engine that the recipe, or else this machine, asks for. Throws ENGINE_UNAVAILABLE. */

@@ -12,12 +12,9 @@ import { lowerToBlocked } from './blocked.js';
 import { quantizeBroadcast } from './channels.js';
 import { orderGradients } from './order.js';
 import { probeBlock } from './probe.js';
-import { startThreads, ThreadedShards } from './shards.js';
+import { ThreadedShards } from './shards.js';
 
 const require = createRequire(import.meta.url);
-
-/** Parts that batches are cut into, in calibration and in training. */
-const usualShards = 2;
 
 /** ONNX Runtime's own type: its session options accept more than its typings name. */
 type SessionOptions = Ort.InferenceSession.SessionOptions & { extra?: Record<string, unknown> };
@@ -103,10 +100,6 @@ export class OrtEngine implements Engine {
     }
     this.version = this.ort.env.versions.node ?? this.ort.env.versions.common;
     this.versions = { [this.name]: this.version };
-  }
-
-  prepare(threads: number): void {
-    if (threads > 1) startThreads(usualShards);
   }
 
   async compile(graph: Graph, options: CompileOptions): Promise<Program> {

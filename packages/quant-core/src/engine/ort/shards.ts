@@ -63,9 +63,12 @@ function threadsFor(count: number): SessionThread[] {
   });
 }
 
-/** Let threads start while something else is done. */
-export function startThreads(count: number): void {
-  threadsFor(count);
+/** Parts that batches are cut into, in calibration and in training. */
+const usualShards = 2;
+
+/** Let the threads that a job takes start, while something else is done. */
+export function startThreads(): void {
+  threadsFor(usualShards);
 }
 
 /**
