@@ -111,19 +111,31 @@ export class Histogram {
     while (last > first && !this.counts[last]) last--;
     return [first, last];
   }
+
+  /** All bins that hold anything, in their order. */
+  distribution(): Distribution {
+    const bins = Array.from(this.counts.keys()).filter((bin) => this.counts[bin]);
+    return {
+      centre: Float64Array.from(bins, (bin) => this.centre(bin)),
+      count: Float64Array.from(bins, (bin) => this.counts[bin] as number),
+    };
+  }
 }
 
-/** Expected squared error of quantizing the histogram with a range. */
-function squaredError(histogram: Histogram, range: Range, grid: QuantGrid): number {
+/** Bins that hold anything: the middle of each, and how much it holds. */
+interface Distribution {
+  centre: Float64Array;
+  count: Float64Array;
+}
+
+/** Expected squared error of quantizing a distribution with a range; any number from `enough` on where it is no less than that. */
+function squaredError({ centre, count }: Distribution, range: Range, grid: QuantGrid, enough = Number.POSITIVE_INFINITY): number {
   const params = affineFromRange(range.min, range.max, grid);
-  const [first, last] = histogram.occupied();
   let sum = 0;
-  for (let bin = first; bin <= last; bin++) {
-    const count = histogram.counts[bin] as number;
-    if (!count) continue;
-    const x = histogram.centre(bin);
+  for (let bin = 0; bin < centre.length && sum < enough; bin++) {
+    const x = centre[bin] as number;
     const d = x - dequantizeValue(quantizeValue(x, params, grid.qmin, grid.qmax), params);
-    sum += count * d * d;
+    sum += (count[bin] as number) * d * d;
   }
   return sum;
 }
@@ -143,14 +155,15 @@ abstract class DistributionObserver implements RangeObserver {
 /** The range with the least squared error: each side shrunk in steps of 1/64 in turn. */
 class HistogramObserver extends DistributionObserver {
   range(grid: QuantGrid): Range {
+    const distribution = this.histogram.distribution();
     let best = this.histogram.seen;
-    let least = squaredError(this.histogram, best, grid);
+    let least = squaredError(distribution, best, grid);
     for (const side of ['max', 'min', 'max'] as const) {
       const whole = this.histogram.seen[side];
       if (whole === 0) continue;
       for (let step = 1; step < 56; step++) {
         const candidate = { ...best, [side]: whole * (1 - step / 64) };
-        const error = squaredError(this.histogram, candidate, grid);
+        const error = squaredError(distribution, candidate, grid, least);
         if (error < least) {
           least = error;
           best = candidate;

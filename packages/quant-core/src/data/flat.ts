@@ -51,12 +51,13 @@ export class FlatWriter {
     const make = storeTypes[this.dtype];
     const data = (values instanceof make ? values : make.from(values)) as StoreArray;
     let { min, max, whole } = this;
+    const float = this.dtype.startsWith('float');
     for (let i = 0; i < data.length; i++) {
       const v = data[i] as number;
-      if (!(v - v === 0)) throw this.notFinite(this.written + i, values[i] as number);
+      if (float && !(v - v === 0)) throw this.notFinite(this.written + i, values[i] as number);
       if (v < min) min = v;
       if (v > max) max = v;
-      if (whole && v !== Math.trunc(v)) whole = false;
+      if (float && whole && v !== Math.trunc(v)) whole = false;
     }
     this.min = min;
     this.max = max;
