@@ -1,12 +1,5 @@
 import type { Graph, Node } from '../../ir/graph.js';
-
-/** The Concat behind a graph output. */
-function joinsOf(graph: Graph): Node<'Concat'>[] {
-  return graph.outputs.flatMap(({ producer }) => {
-    const join = producer?.is('Identity') ? producer.input(0).producer : producer;
-    return join?.is('Concat') ? [join] : [];
-  });
-}
+import { joinBehind } from './vectors.js';
 
 /** For each input of `join`, in their order, the nodes that serve it alone, in topological order. */
 function branchesOf(graph: Graph, join: Node<'Concat'>): Node[][] {
@@ -45,7 +38,7 @@ function mergeReshapes(graph: Graph): void {
  */
 export function orderGradients(graph: Graph): void {
   mergeReshapes(graph);
-  for (const join of joinsOf(graph)) {
+  for (const join of graph.outputs.flatMap((output) => joinBehind(output) ?? [])) {
     const branches = branchesOf(graph, join).flat();
     const moved = new Set(branches);
     graph.nodes = graph.nodes

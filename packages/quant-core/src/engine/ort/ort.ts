@@ -8,11 +8,13 @@ import type { DType } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
 import { type CompileOptions, type Engine, mostOptimizedNodes, type Program, type ShardedProgram } from '../engine.js';
 import { SequentialShards } from '../sequential.js';
+import { bindFeeds, bindResults, type Plain, unbindResults } from './binding.js';
 import { lowerToBlocked } from './blocked.js';
 import { quantizeBroadcast } from './channels.js';
 import { orderGradients } from './order.js';
 import { probeBlock } from './probe.js';
 import { ThreadedShards } from './shards.js';
+import { bindVectors, noVectors, type Vectors } from './vectors.js';
 
 const require = createRequire(import.meta.url);
 
@@ -50,25 +52,21 @@ class OrtProgram implements Program {
     private readonly session: Ort.InferenceSession,
     private readonly ort: typeof Ort,
     private readonly profiling: boolean,
+    private readonly vectors: Vectors,
   ) {}
 
   async run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
-    const given: Record<string, Ort.Tensor> = {};
-    for (const [name, tensor] of Object.entries(feeds)) {
-      given[name] = new this.ort.Tensor(tensor.dtype as 'float32', tensor.data as Float32Array, tensor.shape);
-    }
-    let results: Ort.InferenceSession.OnnxValueMapType;
+    const { ort, session, vectors } = this;
+    const memory = Object.fromEntries(Object.entries(vectors.results).map(([name, { size }]) => [name, new Float32Array(size)]));
+    let results: Readonly<Record<string, Ort.Tensor>>;
     try {
-      results = await this.session.run(given);
+      const into = bindResults(ort.Tensor, session.outputNames, vectors, memory);
+      results = await session.run(bindFeeds(ort.Tensor, feeds as Record<string, Plain>, vectors), into);
     } catch (error) {
       throw new OctetError('MODEL_RUN_FAILED', error instanceof Error ? error.message : String(error), {}, { cause: error });
     }
-    const out: Record<string, Tensor> = {};
-    for (const [name, value] of Object.entries(results)) {
-      const tensor = value as Ort.Tensor;
-      out[name] = new Tensor(tensor.type as DType, tensor.dims, tensor.data as Float32Array);
-    }
-    return out;
+    const out = Object.entries(unbindResults(results, vectors, memory));
+    return Object.fromEntries(out.map(([name, { dtype, shape, data }]) => [name, new Tensor(dtype as DType, shape, data)]));
   }
 
   async dispose(): Promise<void> {
@@ -103,37 +101,40 @@ export class OrtEngine implements Engine {
   }
 
   async compile(graph: Graph, options: CompileOptions): Promise<Program> {
-    return this.create(options.mode === 'train' ? await this.lowered(graph) : writeOnnx(graph), options, graph.nodes.length);
+    const { bytes, vectors } = options.mode === 'train' ? await this.lowered(graph) : { bytes: writeOnnx(graph), vectors: noVectors };
+    return this.create(bytes, options, graph.nodes.length, vectors);
   }
 
   /** A training graph in the form that runs fastest here. */
-  private async lowered(graph: Graph): Promise<Uint8Array> {
+  private async lowered(graph: Graph): Promise<{ bytes: Uint8Array; vectors: Vectors }> {
     this.block ??= probeBlock(this.ort, sessionOptions({ threads: 1, mode: 'train' }, 1));
     const block = await this.block;
     const copy = graph.clone();
     if (block !== undefined) lowerToBlocked(copy, block);
     quantizeBroadcast(copy);
     orderGradients(copy);
-    return writeOnnx(copy);
+    const vectors = bindVectors(copy);
+    return { bytes: writeOnnx(copy), vectors };
   }
 
   async compileSharded(graph: Graph, { threads, shards }: { threads: number; shards: number }): Promise<ShardedProgram> {
     const options = { threads: 1, mode: 'train' } as const;
     const workers = Math.min(threads, shards);
     if (workers < 2) return new SequentialShards(await this.compile(graph, options));
-    return ThreadedShards.create(await this.lowered(graph), sessionOptions(options, graph.nodes.length), workers);
+    const { bytes, vectors } = await this.lowered(graph);
+    return ThreadedShards.create(bytes, sessionOptions(options, graph.nodes.length), vectors, workers);
   }
 
   load(path: string, options: CompileOptions): Promise<Program> {
     return this.create(path, options, countNodes(path));
   }
 
-  private async create(source: Uint8Array | string, options: CompileOptions, nodes: number): Promise<Program> {
+  private async create(source: Uint8Array | string, options: CompileOptions, nodes: number, vectors = noVectors): Promise<Program> {
     try {
       const session = await (typeof source === 'string'
         ? this.ort.InferenceSession.create(source, sessionOptions(options, nodes))
         : this.ort.InferenceSession.create(source, sessionOptions(options, nodes)));
-      return new OrtProgram(session, this.ort, options.profilePrefix !== undefined);
+      return new OrtProgram(session, this.ort, options.profilePrefix !== undefined, vectors);
     } catch (error) {
       throw new OctetError('MODEL_RUN_FAILED', error instanceof Error ? error.message : String(error), {}, { cause: error });
     }

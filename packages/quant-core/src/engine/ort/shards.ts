@@ -3,25 +3,31 @@ import { OctetError } from '../../errors.js';
 import type { DType } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
 import type { ShardedProgram } from '../engine.js';
+import type { Plain } from './binding.js';
+import type { Vectors } from './vectors.js';
 
 type Feeds = Readonly<Record<string, Tensor>>;
-type Plain = Record<string, { dtype: DType; shape: number[]; data: Float32Array }>;
+type Plains = Record<string, Plain>;
+interface Answer {
+  feeds: Plains;
+  results: Plains;
+}
 
 /** One worker thread that hosts sessions. It does not keep the process alive while it has nothing to do. */
 class SessionThread {
   private readonly worker = new Worker(new URL('./session-worker.js', import.meta.url), { execArgv: [] });
-  private readonly waiting = new Map<number, { resolve: (results: Plain) => void; reject: (error: Error) => void }>();
+  private readonly waiting = new Map<number, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
   private lastId = 0;
   /** Why the thread is gone. */
   private ended: Error | undefined;
 
   constructor() {
     this.worker.unref();
-    this.worker.on('message', ({ id, results, error }: { id: number; results: Plain; error?: string }) => {
+    this.worker.on('message', ({ id, error, ...answer }: Answer & { id: number; error?: string }) => {
       const waiter = this.waiting.get(id);
       this.waiting.delete(id);
       if (!this.waiting.size) this.worker.unref();
-      if (error === undefined) waiter?.resolve(results);
+      if (error === undefined) waiter?.resolve(answer);
       else waiter?.reject(new OctetError('MODEL_RUN_FAILED', error));
     });
     this.worker.on('error', (error) => this.fail(error));
@@ -38,13 +44,13 @@ class SessionThread {
     this.waiting.clear();
   }
 
-  request(message: Record<string, unknown>): Promise<Plain> {
+  request(message: Record<string, unknown>, lent: readonly ArrayBuffer[] = []): Promise<Answer> {
     if (this.ended) return Promise.reject(this.ended);
     const id = ++this.lastId;
     this.worker.ref();
-    return new Promise<Plain>((resolve, reject) => {
+    return new Promise<Answer>((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, ...message });
+      this.worker.postMessage({ id, ...message }, lent);
     });
   }
 }
@@ -71,48 +77,25 @@ export function startThreads(): void {
   threadsFor(usualShards);
 }
 
-/**
- * Feeds on their way to the threads, in shared memory that is kept for the next run. What several shards are fed lies there once.
- * Without it every thread's copy of the weights would be made twice, in new memory, at every step.
- */
-class SharedFeeds {
-  private readonly slots = new Map<string, SharedArrayBuffer>();
-
-  /** The feeds of each shard, copied. They stay valid until the next call. */
-  place(shards: readonly Feeds[]): Plain[] {
-    const placed = new Map<Tensor, Plain[string]>();
-    return shards.map((feeds, shard) =>
-      Object.fromEntries(
-        Object.entries(feeds).map(([name, tensor]) => {
-          const known = placed.get(tensor) ?? this.copy(`${shard} ${name}`, tensor);
-          placed.set(tensor, known);
-          return [name, known];
-        }),
-      ),
-    );
-  }
-
-  private copy(slot: string, { dtype, shape, data }: Tensor): Plain[string] {
-    let buffer = this.slots.get(slot);
-    if (!buffer || buffer.byteLength < data.byteLength) {
-      buffer = new SharedArrayBuffer(data.byteLength);
-      this.slots.set(slot, buffer);
-    }
-    const Values = data.constructor as Float32ArrayConstructor;
-    const shared = new Values(buffer, 0, data.length);
-    shared.set(data as Float32Array);
-    return { dtype, shape: [...shape], data: shared };
-  }
+/** Memory of the run before, where it is large enough. */
+function take(memory: Map<string, ArrayBuffer>, slot: string, bytes: number): ArrayBuffer {
+  const kept = memory.get(slot);
+  memory.delete(slot);
+  return kept && kept.byteLength >= bytes ? kept : new ArrayBuffer(bytes);
 }
 
-const tensors = (results: Plain) =>
-  Object.fromEntries(Object.entries(results).map(([name, { dtype, shape, data }]) => [name, new Tensor(dtype, shape, data)]));
+const tensors = (results: Plains) =>
+  Object.fromEntries(Object.entries(results).map(([name, { dtype, shape, data }]) => [name, new Tensor(dtype as DType, shape, data)]));
 
 let hosts = 0;
 
-/** Shards spread over worker threads, one single-threaded session each. Feeds and results pass through shared memory that the next run uses again. */
+/**
+ * Shards spread over worker threads, one single-threaded session each. Feeds, and vectors among the results, lie in memory that passes from hand to hand: it is
+ * lent to a thread with a run, and comes back with the answer. Neither side copies what the other has written, and the next run uses it again.
+ */
 export class ThreadedShards implements ShardedProgram {
-  private readonly feeds = new SharedFeeds();
+  /** Of each shard, by what lies in it. */
+  private readonly memory: Map<string, ArrayBuffer>[] = [];
   private last: Promise<unknown> = Promise.resolve();
   private disposed = false;
 
@@ -120,13 +103,16 @@ export class ThreadedShards implements ShardedProgram {
     private readonly threads: readonly SessionThread[],
     /** Number of this program's session in every thread. */
     private readonly host: number,
+    private readonly vectors: Vectors,
   ) {}
 
   /** @throws OctetError MODEL_RUN_FAILED */
-  static async create(bytes: Uint8Array, options: object, threads: number): Promise<ThreadedShards> {
+  static async create(bytes: Uint8Array, options: object, vectors: Vectors, threads: number): Promise<ThreadedShards> {
     const host = ++hosts;
-    const program = new ThreadedShards(threadsFor(threads), host);
-    const all = await Promise.allSettled(program.threads.map((thread) => thread.request({ kind: 'create', host, bytes, options })));
+    const program = new ThreadedShards(threadsFor(threads), host, vectors);
+    const all = await Promise.allSettled(
+      program.threads.map((thread) => thread.request({ kind: 'create', host, bytes, options, vectors })),
+    );
     for (const one of all) {
       if (one.status === 'fulfilled') continue;
       await program.dispose();
@@ -135,7 +121,7 @@ export class ThreadedShards implements ShardedProgram {
     return program;
   }
 
-  /** Runs wait for each other: all of them use the same shared memory. */
+  /** Runs wait for each other: all of them use the same memory. */
   run(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
     if (this.disposed) return Promise.reject(new OctetError('MODEL_RUN_FAILED', 'The program has been disposed'));
     const results = this.last.then(() => this.runNow(shards));
@@ -144,16 +130,32 @@ export class ThreadedShards implements ShardedProgram {
   }
 
   private async runNow(shards: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
-    const { threads, host } = this;
-    const all = await Promise.allSettled(
-      this.feeds
-        .place(shards)
-        .map((feeds, shard) => (threads[shard % threads.length] as SessionThread).request({ kind: 'run', host, shard, feeds })),
-    );
+    const all = await Promise.allSettled(shards.map((feeds, shard) => this.runShard(feeds, shard)));
     return all.map((one) => {
       if (one.status === 'rejected') throw one.reason;
       return tensors(one.value);
     });
+  }
+
+  private async runShard(given: Feeds, shard: number): Promise<Plains> {
+    const { threads, host, vectors } = this;
+    const own = this.memory[shard] ?? new Map<string, ArrayBuffer>();
+    this.memory[shard] = own;
+    const feeds: Plains = {};
+    const memory: Record<string, Float32Array> = {};
+    for (const [name, { dtype, shape, data }] of Object.entries(given)) {
+      const lent = new (data.constructor as Float32ArrayConstructor)(take(own, `feed ${name}`, data.byteLength), 0, data.length);
+      lent.set(data as Float32Array);
+      feeds[name] = { dtype, shape, data: lent };
+    }
+    for (const [name, { size }] of Object.entries(vectors.results))
+      memory[name] = new Float32Array(take(own, `result ${name}`, 4 * size), 0, size);
+    const lent = [...Object.values(feeds).map(({ data }) => data), ...Object.values(memory)].map(({ buffer }) => buffer as ArrayBuffer);
+    const thread = threads[shard % threads.length] as SessionThread;
+    const { feeds: back, results } = await thread.request({ kind: 'run', host, feeds, memory }, lent);
+    for (const [name, { data }] of Object.entries(back)) own.set(`feed ${name}`, data.buffer as ArrayBuffer);
+    for (const name of Object.keys(memory)) own.set(`result ${name}`, results[name]?.data.buffer as ArrayBuffer);
+    return results;
   }
 
   async dispose(): Promise<void> {
