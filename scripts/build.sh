@@ -1,5 +1,5 @@
 #!/bin/sh
-# Generates the Prisma client when the schema is newer than it, then compiles every workspace to its dist/.
+# Generates the Prisma client when the schema is newer than it, compiles every workspace to its dist/, and joins what a job process reads.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,4 +14,5 @@ if [ ! -d "$client" ] || [ ! -f "$stamp" ] || [ -n "$(find "$schema" -newer "$st
   touch "$stamp"
 fi
 # Types are judged by `npm run check`; leaving that out here builds four times as fast.
-exec node_modules/.bin/tsc -b tsconfig.build.json --noCheck
+node_modules/.bin/tsc -b tsconfig.build.json --noCheck
+exec node scripts/bundle.mjs

@@ -32,7 +32,8 @@ export function jobProcessEntry(packages: readonly string[]): Entry {
 
 function isBuilt(directory: string): boolean {
   try {
-    const built = statSync(path.join(directory, 'dist', '.tsbuildinfo')).mtimeMs;
+    const timeOf = (file: string) => statSync(path.join(directory, 'dist', file)).mtimeMs;
+    const built = Math.min(timeOf('.tsbuildinfo'), ...(directory.endsWith('quant-core') ? [timeOf('job/commands.js')] : []));
     const sources = readdirSync(path.join(directory, 'src'), { recursive: true, withFileTypes: true });
     const counts = (entry: Dirent) => entry.isFile() && entry.name.endsWith('.ts') && !entry.name.endsWith('.test.ts');
     return sources.every((entry) => !counts(entry) || statSync(path.join(entry.parentPath, entry.name)).mtimeMs <= built);
