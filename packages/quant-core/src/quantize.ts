@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { readCpu } from './evaluate/cpu.js';
 import type { PipelineResult, QuantizeJob } from './events.js';
 import { keptNorms } from './pipeline/batchNorm.js';
-import { calibrateModel, exportCandidate, weightRangesFor } from './pipeline/candidates.js';
+import { calibrateModel, exportCandidate } from './pipeline/candidates.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { loadData } from './pipeline/data.js';
 import { Evaluator } from './pipeline/evaluation.js';
@@ -12,6 +12,7 @@ import { checkMemory } from './pipeline/memory.js';
 import { checkTrainable, lockedBatch, planFor, prepareModel } from './pipeline/model.js';
 import { floatFile, provenanceOf } from './pipeline/provenance.js';
 import { equalizeModel, ptqCandidate } from './pipeline/ptq.js';
+import { trainingStart } from './pipeline/start.js';
 import { trainModel } from './pipeline/training.js';
 import { buildReport } from './report/build.js';
 import { renderMarkdown } from './report/markdown.js';
@@ -52,13 +53,12 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
       return { calibrated, equalized: await equalizeModel(context, model, plan, data, calibrated) };
     });
     const ptq = await context.stage('ptq', () => ptqCandidate(context, equalized, plan, data));
-    const weightRanges = weightRangesFor(model.graph, plan);
-    const trained =
-      norms && (await context.stage('train', () => trainModel(context, model, plan, norms.kept, data, calibrated, weightRanges)));
+    const start = norms && trainingStart(context, model, plan, norms, calibrated, ptq.rounded);
+    const trained = start && (await context.stage('train', () => trainModel(context, start, plan, norms.kept, data)));
     const qat =
       trained &&
       (await context.stage('convert', () =>
-        exportCandidate(context, model, plan, trained.graph, trained.ranges, trained.weightRanges, 'qat'),
+        exportCandidate(context, start.model, plan, trained.graph, trained.ranges, trained.weightRanges, 'qat'),
       ));
 
     const evaluated = await context.stage('evaluate', async () => {
@@ -96,6 +96,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
               bestEpoch: trained.bestEpoch,
               observersFrozenAtStep: trained.observersFrozenAtStep,
               distillationShare: trained.loss.distillationWeight,
+              start: start?.rounded ? 'rounded' : 'float',
               learnedScales: trained.learnedScales,
               batchNorm: {
                 kept: trained.keptNorms,

@@ -102,6 +102,10 @@ export const RecipeSchema = Type.Object(
           },
           { additionalProperties: false, default: {} },
         ),
+        start: Type.Enum(['auto', 'float'], {
+          default: 'auto',
+          description: 'Weights that training begins with. auto: those that PTQ has rounded adaptively, where it has, scales are learned and no batch norm is kept; else those of the float model.',
+        }),
         scales: Type.Enum(['auto', 'observed', 'learned'], {
           default: 'auto',
           description: 'Where scales come from while training: the ranges seen, or the gradient (learned step size). auto: learned below 8 bits.',

@@ -55,17 +55,33 @@ export async function equalizeModel(
   return { model: equalized, calibrated: await calibrateModel(context, equalized, plan, data), equalizedPairs: pairs.length };
 }
 
-/** The PTQ model, and what was done for it. */
+/** A model whose weights were rounded adaptively. */
+export interface RoundedModel extends PtqStart {
+  /** With the rounded weights on their grid. */
+  graph: Graph;
+  /** Their scales. */
+  ranges: ReadonlyMap<string, WeightRange>;
+}
+
+/** The PTQ model, what was done for it, and its weights before they were integers, where their rounding was learned. */
 export async function ptqCandidate(
   context: Context,
-  { model, calibrated, equalizedPairs }: PtqStart,
+  start: PtqStart,
   plan: QuantPlan,
   data: JobData,
-): Promise<Candidate & { figures: Report['calibration'] }> {
+): Promise<Candidate & { figures: Report['calibration']; rounded?: RoundedModel }> {
+  const { model, calibrated, equalizedPairs } = start;
   const ranges = new Map([...calibrated].map(([name, one]) => [name, one.range]));
-  const { graph, weightRanges, figures } = await ptqWeights(context, model, plan, data, ranges, weightRangesFor(model.graph, plan));
+  const { graph, weightRanges, rounded, figures } = await ptqWeights(
+    context,
+    model,
+    plan,
+    data,
+    ranges,
+    weightRangesFor(model.graph, plan),
+  );
   const candidate = await exportCandidate(context, model, plan, graph, ranges, weightRanges, 'ptq', model.graph);
-  return { ...candidate, figures: { equalizedPairs, ...figures } };
+  return { ...candidate, figures: { equalizedPairs, ...figures }, ...(rounded ? { rounded: { ...start, ...rounded } } : {}) };
 }
 
 /** What the PTQ model is made from. */
@@ -73,6 +89,8 @@ interface PtqWeights {
   /** The float model, with other weights where they were rounded already and other biases where they were corrected. */
   graph: Graph;
   weightRanges: ReadonlyMap<string, WeightRange>;
+  /** What adaptive rounding alone made of it. */
+  rounded?: { graph: Graph; ranges: ReadonlyMap<string, WeightRange> };
   figures: Omit<Report['calibration'], 'equalizedPairs'>;
 }
 
@@ -89,7 +107,7 @@ async function ptqWeights(
   const { engine } = context;
   const activations = activationParams(plan.groups, plan.activations, ranges);
   const wanted = (point: WeightPoint) => calibration.rounding === 'adaptive' || (calibration.rounding === 'auto' && point.bits < 8);
-  let prepared = { graph: model.graph, weightRanges };
+  let prepared: Omit<PtqWeights, 'figures'> = { graph: model.graph, weightRanges };
   let layers: RoundedLayer[] = [];
   if (plan.weights.some(wanted)) {
     const rounded = await adaptRounding({
@@ -105,7 +123,7 @@ async function ptqWeights(
       onLayer: (done, total) => context.progress('ptq', done, total, 'layers'),
     });
     layers = rounded.layers;
-    prepared = { graph: rounded.graph, weightRanges: new Map([...weightRanges, ...rounded.ranges]) };
+    prepared = { graph: rounded.graph, weightRanges: new Map([...weightRanges, ...rounded.ranges]), rounded };
   }
   const correct = calibration.biasCorrection === 'auto' ? isNarrow(plan) && !layers.length : calibration.biasCorrection;
   const correctedBiases = correct ? plan.biases.length : 0;

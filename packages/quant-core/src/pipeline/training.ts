@@ -1,22 +1,21 @@
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CalibratedRange } from '../calibrate/calibrate.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import type { WeightRange } from '../fakequant/scales.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
 import { type Checkpoint, encodeCheckpoint } from '../train/checkpoint.js';
 import { type LossSpec, logitsOf, type OutputForm } from '../train/loss.js';
-import { parameterLayout, unpackParameters } from '../train/parameters.js';
+import { packParameters, parameterLayout, unpackParameters } from '../train/parameters.js';
 import { type TrainResult, train } from '../train/train.js';
 import { octetVersion } from '../version.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { openSizes } from './inputs.js';
 import type { PreparedModel } from './model.js';
+import type { TrainingStart } from './start.js';
 
 /** Training sets smaller than this are taught by the float model as well. */
 const enoughLabels = 10_000;
@@ -76,12 +75,10 @@ async function readCheckpoint(path: string): Promise<Checkpoint> {
 /** Train with fake quant and return the best epoch, its weights in a graph of their own. */
 export async function trainModel(
   context: Context,
-  model: PreparedModel,
+  { model, calibrated, weightRanges, rounded }: TrainingStart,
   plan: QuantPlan,
   norms: readonly FoldedNorm[],
   data: JobData,
-  calibrated: ReadonlyMap<string, CalibratedRange>,
-  weightRanges: ReadonlyMap<string, WeightRange>,
 ): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
   const { job, engine, threads } = context;
   const { logits, form } = logitsOf(model.graph.outputs[0] as Value);
@@ -107,6 +104,7 @@ export async function trainModel(
     holdoutIndices: data.holdout,
     calibrated,
     norms,
+    ...(rounded ? { start: packParameters(rounded, parameterLayout(rounded)) } : {}),
     weightRanges,
     engine,
     threads,

@@ -221,7 +221,7 @@ export function trainingSection({ training, task }: Report): string {
       rows,
     ),
     ...shown.note,
-    `Loss ${inline(training.loss)}${training.distillationShare > 0 && training.loss !== 'distillation' ? ` with ${percent(training.distillationShare, 0)} distillation from the float model` : ''}, first learning rate ${training.learningRate.toPrecision(3)}, ${plural(training.stepsPerEpoch, 'step')} an epoch at ${count(training.samplesPerSecond)} samples/s. Observers froze at step ${count(training.observersFrozenAtStep)}.${training.learnedScales > 0 ? ` ${plural(training.learnedScales, 'scale was', 'scales were')} learned.` : ''} ${normText(training.batchNorm)} The weights of epoch ${training.bestEpoch} were kept (lowest held-out loss).`,
+    `Loss ${inline(training.loss)}${training.distillationShare > 0 && training.loss !== 'distillation' ? ` with ${percent(training.distillationShare, 0)} distillation from the float model` : ''}, first learning rate ${training.learningRate.toPrecision(3)}, ${plural(training.stepsPerEpoch, 'step')} an epoch at ${count(training.samplesPerSecond)} samples/s. Observers froze at step ${count(training.observersFrozenAtStep)}.${training.start === 'rounded' ? ' Training began with the weights that PTQ had rounded adaptively.' : ''}${training.learnedScales > 0 ? ` ${plural(training.learnedScales, 'scale was', 'scales were')} learned.` : ''} ${normText(training.batchNorm)} The weights of epoch ${training.bestEpoch} were kept (lowest held-out loss).`,
   ].join('\n\n');
 }
 

@@ -97,6 +97,9 @@ const TrainingSchema = Type.Object({
   bestEpoch: Type.Integer(),
   observersFrozenAtStep: Type.Integer(),
   distillationShare: Type.Number({ description: 'Share of the distillation loss beside the label loss.' }),
+  start: Type.Union([Type.Literal('float'), Type.Literal('rounded')], {
+    description: 'The weights training began with: those of the float model, or those that PTQ had rounded adaptively.',
+  }),
   learnedScales: Type.Integer({ description: 'Scales that were trained (learned step size); 0: all came from observed ranges.' }),
   batchNorm: Type.Object({
     kept: Type.Integer({ description: 'Batch norms that were trained with statistics of their own and folded at the end.' }),

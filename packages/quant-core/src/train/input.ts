@@ -29,6 +29,8 @@ export interface TrainInput {
   calibrated: ReadonlyMap<string, CalibratedRange>;
   /** Batch norms that are kept while training; the graph has them folded. */
   norms?: readonly FoldedNorm[];
+  /** The parameters to begin with, where they are not those of the graph. */
+  start?: Float32Array;
   /** Where the range of a weight comes from, for those that do not keep all of it. */
   weightRanges: ReadonlyMap<string, WeightRange>;
   engine: Engine;

@@ -93,7 +93,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   };
   const feeds = feedSpec(input);
   const selection = learnedScales(plan, training.scales);
-  const start = norms.start(packParameters(input.graph, foldedLayout));
+  const start = norms.start(input.start ?? packParameters(input.graph, foldedLayout));
   const stepper = Stepper.create(
     engine,
     threads,

@@ -93,6 +93,7 @@ export function reportInput(changes: Partial<ReportInput> = {}): ReportInput {
       bestEpoch: 2,
       observersFrozenAtStep: 84,
       distillationShare: 0.5,
+      start: 'float',
       learnedScales: 0,
       batchNorm: { kept: 0, frozenAtStep: 0, reestimated: false, note: '17 folded into their layers before training.' },
       stepsPerEpoch: 84,
