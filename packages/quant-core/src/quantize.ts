@@ -7,6 +7,7 @@ import { calibrateModel, exportCandidate } from './pipeline/candidates.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { loadData } from './pipeline/data.js';
 import { Evaluator } from './pipeline/evaluation.js';
+import { checkFileSize } from './pipeline/fileSize.js';
 import { layerRows } from './pipeline/layers.js';
 import { checkMemory } from './pipeline/memory.js';
 import { checkTrainable, lockedBatch, planFor, prepareModel } from './pipeline/model.js';
@@ -30,6 +31,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
   const { model, plan, data, norms, memory } = await context.stage('load', async () => {
     const model = await prepareModel(job.modelPath, job.limits, context.engine);
     const plan = planFor(model, recipe);
+    checkFileSize(model.graph, plan);
     const norms = recipe.method === 'qat' ? keptNorms(model, plan, recipe, checkTrainable(model, plan)) : undefined;
     const data = await loadData(context, model);
     try {

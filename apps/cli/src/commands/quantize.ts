@@ -22,6 +22,9 @@ export interface QuantizeFlags extends RecipeFlags {
 
 const longestRunSeconds = 14 * 86_400;
 
+/** What a person quantizes on a machine of their own may be larger than what strangers send to a server. */
+const ownLimits = { ...defaultLimits, modelBytes: 2 ** 33, modelParameters: 2 ** 31 };
+
 /** `octet quantize`: one job here and now, in a process of its own, without a server. Gives the exit code. */
 export async function quantizeCommand(model: string, flags: QuantizeFlags): Promise<number> {
   const plan = await planJob(flags);
@@ -48,7 +51,7 @@ export async function quantizeCommand(model: string, flags: QuantizeFlags): Prom
         recipe: recipeOf(plan.settings),
         outputDirectory: path.join(directory, 'output'),
         workDirectory: path.join(directory, 'work'),
-        limits: defaultLimits,
+        limits: ownLimits,
         memoryBytes: os.totalmem(),
       };
       const result = await runJobProcess({

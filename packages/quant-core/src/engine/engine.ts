@@ -43,6 +43,8 @@ export interface Engine {
   readonly version: string;
   /** Name → version of all that computes, for provenance. */
   readonly versions: Readonly<Record<string, string>>;
+  /** Where the engine may lay files, which whoever made the directory removes; a temporary directory of its own without. */
+  layFilesIn?(directory: string): void;
   compile(graph: Graph, options: CompileOptions): Promise<Program>;
   /**
    * Compile a training graph that is run on `shards` parts at a time, on up to `threads` threads. Every part runs on one thread,

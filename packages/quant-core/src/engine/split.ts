@@ -15,6 +15,11 @@ export class SplitEngine implements Engine {
     this.versions = { ...runtime.versions, ...compute.versions };
   }
 
+  layFilesIn(directory: string): void {
+    this.compute.layFilesIn?.(directory);
+    this.runtime.layFilesIn?.(directory);
+  }
+
   compile(graph: Parameters<Engine['compile']>[0], options: CompileOptions): Promise<Program> {
     return (options.mode === 'train' ? this.compute : this.runtime).compile(graph, options);
   }

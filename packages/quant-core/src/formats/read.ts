@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { OctetError } from '../errors.js';
 import type { Limits } from '../events.js';
@@ -10,35 +10,43 @@ export interface ModelSource extends OnnxSource {
   bytes: number;
 }
 
-/** Largest file that Node reads into one buffer. */
-const maxBytes = 2 ** 31 - 1;
+/** A protobuf message is smaller than 2 GiB. */
+const maxMessage = 2 ** 31 - 1;
 
 /**
- * A model file as a graph: .onnx, or a zip with one .onnx and the files of its external data.
+ * A model file as a graph: .onnx, or a zip with one .onnx and the files of its external data. What is in a zip may be larger than 2 GiB.
  * @throws OctetError with a MODEL_… code for anything that is not a sound model within the limits
  */
 export async function readModel(path: string, limits: Limits): Promise<{ graph: Graph; source: ModelSource }> {
-  const bytes = await readBounded(path, Math.min(limits.modelBytes, maxBytes));
-  if (bytes.length >= 4 && bytes.readUInt16LE(0) === 0x4b50 && [0x0403, 0x0605].includes(bytes.readUInt16LE(2)))
-    return readZip(bytes, limits);
-  const parsed = parseOnnx(bytes, limits);
-  return { graph: buildModel(parsed, limits), source: { ...parsed.source, bytes: bytes.length } };
-}
-
-async function readBounded(path: string, most: number): Promise<Buffer> {
   const file = await open(path, 'r');
   try {
     const { size } = await file.stat();
-    if (size > most) throw new OctetError('MODEL_TOO_LARGE', `The upload has ${size} bytes, and ${most} are allowed.`);
-    return await file.readFile();
+    if (size > limits.modelBytes)
+      throw new OctetError('MODEL_TOO_LARGE', `The upload has ${size} bytes, and ${limits.modelBytes} are allowed.`);
+    const start = Buffer.alloc(4);
+    const { bytesRead } = await file.read(start, 0, 4, 0);
+    if (bytesRead === 4 && start.readUInt16LE(0) === 0x4b50 && [0x0403, 0x0605].includes(start.readUInt16LE(2)))
+      return await readZip(file, size, limits);
+    if (size > maxMessage)
+      throw new OctetError(
+        'MODEL_TOO_LARGE',
+        `The upload has ${size} bytes; an ONNX file without external data holds less than ${maxMessage + 1}.`,
+        {},
+        {
+          hint: 'Save the model with external data (in Python: onnx.save(model, path, save_as_external_data=True)), and send a zip of all its files.',
+        },
+      );
+    const bytes = await file.readFile();
+    const parsed = parseOnnx(bytes, limits);
+    return { graph: buildModel(parsed, limits), source: { ...parsed.source, bytes: bytes.length } };
   } finally {
     await file.close();
   }
 }
 
-async function readZip(bytes: Buffer, limits: Limits): Promise<{ graph: Graph; source: ModelSource }> {
+async function readZip(file: FileHandle, size: number, limits: Limits): Promise<{ graph: Graph; source: ModelSource }> {
   const { ModelArchive } = await import('./archive.js');
-  const archive = await ModelArchive.open(bytes, limits);
+  const archive = await ModelArchive.open(file, size, limits);
   // Systems leave shadow files such as __MACOSX/._model.onnx in archives.
   const models = archive.names.filter(
     (name) => name.toLowerCase().endsWith('.onnx') && !name.split('/').some((part) => part === '__MACOSX' || part.startsWith('.')),

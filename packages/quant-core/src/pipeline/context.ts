@@ -28,6 +28,7 @@ export class Context {
     { engine, notes }: ChosenEngine = { engine: new OrtEngine(), notes: [] },
   ) {
     this.engine = engine;
+    engine.layFilesIn?.(job.workDirectory);
     for (const { code, text } of notes) this.warn(code, text);
     this.threads = job.recipe.threads || availableParallelism();
   }

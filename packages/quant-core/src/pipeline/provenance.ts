@@ -4,6 +4,7 @@ import { open, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { QuantizeJob } from '../events.js';
+import { WeightFile } from '../formats/onnx/weightFile.js';
 import { writeOnnx } from '../formats/onnx/write.js';
 import type { Report } from '../report/schema.js';
 import { octetVersion } from '../version.js';
@@ -17,7 +18,7 @@ async function sha256(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** The float model as a file that a runtime can load: the upload itself, or what was in its zip. */
+/** The float model as a file that a runtime can load: the upload itself, or what was in its zip, large weights in a file beside it. */
 export async function floatFile(job: QuantizeJob, model: PreparedModel): Promise<string> {
   const file = await open(job.modelPath);
   const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
@@ -25,7 +26,9 @@ export async function floatFile(job: QuantizeJob, model: PreparedModel): Promise
   const zipped = bytesRead === 4 && buffer.toString('latin1') === 'PK\u0003\u0004';
   if (!zipped) return job.modelPath;
   const path = join(job.workDirectory, 'float.onnx');
-  await writeFile(path, writeOnnx(model.original));
+  const weights = new WeightFile(join(job.workDirectory, 'float.weights'));
+  await writeFile(path, writeOnnx(model.original, weights));
+  weights.close();
   return path;
 }
 

@@ -1,3 +1,6 @@
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { failure } from '../../data/testing/files.js';
@@ -272,4 +275,40 @@ describe('shards', () => {
 it('says which file it could not load, in the words of the runtime', async () => {
   const error = await failure('MODEL_RUN_FAILED', () => engine.load('nowhere.onnx', { threads: 1, mode: 'infer' }));
   expect(error.message).toContain('nowhere.onnx');
+});
+
+describe('weights too many for one message', () => {
+  const large = () =>
+    graphOf(`graph g (x: float32[N, 200]) opset 18
+      h = Gemm(x, w=float32[200, 300]#, b=float32[300]#)
+      r = Relu(h)
+      y = Gemm(r, v=float32[300, 100]#, c=float32[100]#)
+      return y`);
+  const x = randomTensor([4, 200], 3);
+
+  it.each(['train', 'infer'] as const)('are mapped from a file, mode %s', async (mode) => {
+    const directory = await mkdtemp(join(tmpdir(), 'octet-mapped-'));
+    const mapping = new OrtEngine(1000);
+    mapping.layFilesIn(directory);
+    const inside = await engine.compile(large(), { threads: 1, mode });
+    const graph = large();
+    const [mapped, again] = [await mapping.compile(graph, { threads: 1, mode }), await mapping.compile(graph, { threads: 1, mode })];
+    const wanted = await inside.run({ x });
+    expect(difference(wanted, await mapped.run({ x }))).toBeLessThan(1e-5);
+    expect(difference(wanted, await again.run({ x }))).toBeLessThan(1e-5);
+    const [file = ''] = await readdir(directory);
+    expect((await stat(join(directory, file))).size).toBeLessThan(4 * (200 * 300 + 300 * 100) + 8192);
+    for (const program of [inside, mapped, again]) await program.dispose();
+    await rm(directory, { recursive: true });
+  });
+
+  it('by threads as well, and without a directory given', async () => {
+    const mapping = new OrtEngine(1000);
+    const threaded = await mapping.compileSharded(large(), { threads: 2, shards: 2 });
+    const inside = await engine.compile(large(), { threads: 1, mode: 'train' });
+    const wanted = await inside.run({ x });
+    for (const result of await threaded.run([{ x }, { x }])) expect(difference(wanted, result)).toBeLessThan(1e-5);
+    await threaded.dispose();
+    await inside.dispose();
+  });
 });

@@ -1,7 +1,11 @@
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import type * as Ort from 'onnxruntime-node';
 import { OctetError } from '../../errors.js';
 import { countNodes } from '../../formats/onnx/count.js';
+import { WeightFile } from '../../formats/onnx/weightFile.js';
 import { writeOnnx } from '../../formats/onnx/write.js';
 import type { Graph } from '../../ir/graph.js';
 import type { DType } from '../../tensor/dtype.js';
@@ -18,10 +22,20 @@ import { bindVectors, noVectors, type Vectors } from './vectors.js';
 
 const require = createRequire(import.meta.url);
 
+/** Constants of more bytes together are laid into a file that sessions map into memory. */
+const usualBytesInside = 2 ** 29;
+
+/** Weights of an engine that was given no directory, for as long as the process lives. */
+function temporaryWeights(): WeightFile {
+  const directory = mkdtempSync(join(process.env.OCTET_TEMP || tmpdir(), 'octet-weights-'));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  return new WeightFile(join(directory, 'weights.bin'));
+}
+
 /** ONNX Runtime's own type: its session options accept more than its typings name. */
 type SessionOptions = Ort.InferenceSession.SessionOptions & { extra?: Record<string, unknown> };
 
-function sessionOptions(options: CompileOptions, nodes: number): SessionOptions {
+function sessionOptions(options: CompileOptions, nodes: number, weights?: WeightFile): SessionOptions {
   return {
     executionProviders: ['cpu'],
     executionMode: 'sequential',
@@ -42,6 +56,8 @@ function sessionOptions(options: CompileOptions, nodes: number): SessionOptions 
         x64quantprecision: options.saturatingIntegers ? '0' : '1',
         // In a training graph Q/DQ pairs are what is differentiated; they stay what they are.
         ...(options.mode === 'train' ? { disable_quant_qdq: '1' } : {}),
+        // Weights in a form of the kernels' own would be the copies that the file is there to save.
+        ...(weights ? { model_external_initializers_file_folder_path: dirname(weights.path), disable_prepacking: '1' } : {}),
       },
     },
   };
@@ -82,9 +98,10 @@ export class OrtEngine implements Engine {
   readonly versions: Readonly<Record<string, string>>;
   private readonly ort: typeof Ort;
   private block: Promise<number | undefined> | undefined;
+  private weights: WeightFile | undefined;
 
   /** Throws ENGINE_UNAVAILABLE where ONNX Runtime has no binary, as on Intel Macs and with musl. */
-  constructor() {
+  constructor(private readonly mostBytesInside = usualBytesInside) {
     try {
       this.ort = require('onnxruntime-node') as typeof Ort;
     } catch (error) {
@@ -101,12 +118,26 @@ export class OrtEngine implements Engine {
   }
 
   async compile(graph: Graph, options: CompileOptions): Promise<Program> {
-    const { bytes, vectors } = options.mode === 'train' ? await this.lowered(graph) : { bytes: writeOnnx(graph), vectors: noVectors };
-    return this.create(bytes, options, graph.nodes.length, vectors);
+    const weights = this.weightFile(graph);
+    const { bytes, vectors } =
+      options.mode === 'train' ? await this.lowered(graph, weights) : { bytes: writeOnnx(graph, weights), vectors: noVectors };
+    return this.create(bytes, sessionOptions(options, graph.nodes.length, weights), options, vectors);
+  }
+
+  layFilesIn(directory: string): void {
+    this.weights = new WeightFile(join(directory, `weights-${process.pid}.bin`));
+  }
+
+  /** Where the weights of a graph lie that has many: one file for all sessions, which map it instead of holding copies. */
+  private weightFile(graph: Graph): WeightFile | undefined {
+    const bytes = graph.constants().reduce((sum, value) => sum + (value.constant?.bytes ?? 0), 0);
+    if (bytes <= this.mostBytesInside) return undefined;
+    this.weights ??= temporaryWeights();
+    return this.weights;
   }
 
   /** A training graph in the form that runs fastest here. */
-  private async lowered(graph: Graph): Promise<{ bytes: Uint8Array; vectors: Vectors }> {
+  private async lowered(graph: Graph, weights?: WeightFile): Promise<{ bytes: Uint8Array; vectors: Vectors }> {
     this.block ??= probeBlock(this.ort, sessionOptions({ threads: 1, mode: 'train' }, 1));
     const block = await this.block;
     const copy = graph.clone();
@@ -114,27 +145,33 @@ export class OrtEngine implements Engine {
     quantizeBroadcast(copy);
     orderGradients(copy);
     const vectors = bindVectors(copy);
-    return { bytes: writeOnnx(copy), vectors };
+    return { bytes: writeOnnx(copy, weights), vectors };
   }
 
   async compileSharded(graph: Graph, { threads, shards }: { threads: number; shards: number }): Promise<ShardedProgram> {
     const options = { threads: 1, mode: 'train' } as const;
     const workers = Math.min(threads, shards);
     if (workers < 2) return new SequentialShards(await this.compile(graph, options));
-    const { bytes, vectors } = await this.lowered(graph);
-    return ThreadedShards.create(bytes, sessionOptions(options, graph.nodes.length), vectors, workers);
+    const weights = this.weightFile(graph);
+    const { bytes, vectors } = await this.lowered(graph, weights);
+    return ThreadedShards.create(bytes, sessionOptions(options, graph.nodes.length, weights), vectors, workers);
   }
 
   load(path: string, options: CompileOptions): Promise<Program> {
-    return this.create(path, options, countNodes(path));
+    return this.create(path, sessionOptions(options, countNodes(path)), options);
   }
 
-  private async create(source: Uint8Array | string, options: CompileOptions, nodes: number, vectors = noVectors): Promise<Program> {
+  private async create(
+    source: Uint8Array | string,
+    session: SessionOptions,
+    options: CompileOptions,
+    vectors = noVectors,
+  ): Promise<Program> {
     try {
-      const session = await (typeof source === 'string'
-        ? this.ort.InferenceSession.create(source, sessionOptions(options, nodes))
-        : this.ort.InferenceSession.create(source, sessionOptions(options, nodes)));
-      return new OrtProgram(session, this.ort, options.profilePrefix !== undefined, vectors);
+      const made = await (typeof source === 'string'
+        ? this.ort.InferenceSession.create(source, session)
+        : this.ort.InferenceSession.create(source, session));
+      return new OrtProgram(made, this.ort, options.profilePrefix !== undefined, vectors);
     } catch (error) {
       throw new OctetError('MODEL_RUN_FAILED', error instanceof Error ? error.message : String(error), {}, { cause: error });
     }

@@ -3,6 +3,7 @@ import { OctetError } from '../../errors.js';
 import { allocate, type DataOf, type DType, dtypes, isPacked, pack4, unpack4, viewBytes } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
 import { type TensorProto, toNumber } from './schema.js';
+import type { ExternalPlace } from './weightFile.js';
 
 /** No operator of ONNX takes tensors of this many dimensions. */
 export const maxRank = 64;
@@ -266,4 +267,10 @@ function readExternal(proto: TensorProto, name: string, bytes: number, external?
 export function tensorProto(name: string, tensor: Tensor): TensorProto {
   const rawData = isPacked(tensor.dtype) ? pack4(tensor.data as Int8Array) : tensor.raw;
   return { dims: [...tensor.shape], dataType: dtypes[tensor.dtype].onnx, name, rawData };
+}
+
+/** A tensor as TensorProto whose data lies in a file beside the model. */
+export function externalProto(name: string, tensor: Tensor, { location, offset, length }: ExternalPlace): TensorProto {
+  const externalData = Object.entries({ location, offset, length }).map(([key, value]) => ({ key, value: String(value) }));
+  return { dims: [...tensor.shape], dataType: dtypes[tensor.dtype].onnx, name, externalData, dataLocation: 1 };
 }

@@ -15,7 +15,8 @@ import {
   type ValueInfoProto,
 } from './schema.js';
 import { innerNames, keepUnknowns, renameInside } from './subgraph.js';
-import { tensorProto } from './tensors.js';
+import { externalProto, tensorProto } from './tensors.js';
+import type { WeightFile } from './weightFile.js';
 
 /** A protobuf message is smaller than 2 GiB; ONNX Runtime holds to it. */
 const maxBytes = 2 ** 31 - 1;
@@ -31,9 +32,10 @@ function irVersionOf(opset: number): number {
 
 /**
  * Graph → bytes of an ONNX ModelProto. Constants become initializers with raw_data, Opaque nodes are written as they were read.
- * The same graph always gives the same bytes. Throws MODEL_TOO_LARGE above 2 GiB.
+ * The same graph always gives the same bytes. With `weights`, large constants are laid into that file, which belongs beside the model.
+ * Throws MODEL_TOO_LARGE when what stays takes 2 GiB or more.
  */
-export function writeOnnx(graph: Graph): Uint8Array {
+export function writeOnnx(graph: Graph, weights?: WeightFile): Uint8Array {
   const origin = graph.origin instanceof OnnxOrigin ? graph.origin : undefined;
   const names = checkNames(graph);
   const constants = new Map<string, Tensor>();
@@ -58,7 +60,7 @@ export function writeOnnx(graph: Graph): Uint8Array {
   );
   if (annotations.length > 0) body.quantizationAnnotation = annotations;
   if (origin?.graph.$unknowns) body.$unknowns = origin.graph.$unknowns;
-  return assemble(encode('Model', modelProto(graph, origin)), encode('Graph', body), constants);
+  return assemble(encode('Model', modelProto(graph, origin)), encode('Graph', body), constants, weights);
 }
 
 /** Names of all values; the same name for two of them would make another graph. */
@@ -187,14 +189,14 @@ const rawDataTag = 0x4a;
  * Put the model together around its weights, each of which is copied exactly once into a buffer of the exact size.
  * Protobuf lets a message be continued by more of its fields, so initializers simply follow the rest of the graph.
  */
-function assemble(model: Uint8Array, body: Uint8Array, constants: ReadonlyMap<string, Tensor>): Uint8Array {
-  const parts: { header: Uint8Array; raw: Uint8Array; length: number }[] = [];
+function assemble(model: Uint8Array, body: Uint8Array, constants: ReadonlyMap<string, Tensor>, weights?: WeightFile): Uint8Array {
+  const parts: { header: Uint8Array; raw: Uint8Array | undefined; length: number }[] = [];
   let graphLength = body.length;
   for (const [name, tensor] of constants) {
-    const { rawData, ...rest } = tensorProto(name, tensor);
+    const place = weights?.place(tensor);
+    const { rawData: raw, ...rest } = place ? externalProto(name, tensor, place) : tensorProto(name, tensor);
     const header = encode('Tensor', rest);
-    const raw = rawData as Uint8Array;
-    const length = header.length + 1 + varintLength(raw.length) + raw.length;
+    const length = header.length + (raw ? 1 + varintLength(raw.length) + raw.length : 0);
     graphLength += 1 + varintLength(length) + length;
     parts.push({ header, raw, length });
   }
@@ -203,6 +205,8 @@ function assemble(model: Uint8Array, body: Uint8Array, constants: ReadonlyMap<st
     throw new OctetError(
       'MODEL_TOO_LARGE',
       `The model takes ${total} bytes; an ONNX file without external data holds less than ${maxBytes + 1}.`,
+      {},
+      { hint: 'More than 2 GiB are possible where most of it becomes int8: see docs/limits.md.' },
     );
   const bytes = Buffer.allocUnsafeSlow(total);
   let at = put(bytes, model, 0);
@@ -211,6 +215,7 @@ function assemble(model: Uint8Array, body: Uint8Array, constants: ReadonlyMap<st
   for (const { header, raw, length } of parts) {
     at = putLength(bytes, initializerTag, length, at);
     at = put(bytes, header, at);
+    if (!raw) continue;
     at = putLength(bytes, rawDataTag, raw.length, at);
     at = put(bytes, raw, at);
   }
