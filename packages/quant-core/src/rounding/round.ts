@@ -1,11 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Batch, feedsOf } from '../data/dataset.js';
-import type { Engine, Program } from '../engine/engine.js';
+import type { Engine } from '../engine/engine.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan, WeightPoint } from '../fakequant/plan.js';
 import { forEachChannelRun, quantizeWeight, type WeightRange, type WeightScales } from '../fakequant/scales.js';
 import { planWeights, type ScaleTable, simulate } from '../fakequant/simulate.js';
-import { extract } from '../ir/extract.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import { dequantizeValue, splitValue } from '../tensor/affine.js';
@@ -15,6 +14,7 @@ import { Optimizer } from '../train/optimizer.js';
 import { matrixForm } from './matrix.js';
 import { errorGraph, gradientGraph, names, type RoundingLayer, stretch } from './programs.js';
 import { type RowPart, RowStore } from './rows.js';
+import { Walk } from './walk.js';
 
 /** Weight of the regulariser beside the reconstruction error, both counted per weight and relative to the error of rounding to nearest. */
 const share = 5;
@@ -70,23 +70,30 @@ export async function adaptRounding(job: RoundingJob): Promise<Rounded> {
   const ranges = new Map<string, WeightRange>();
   const layers: RoundedLayer[] = [];
   const points = new Map(job.plan.weights.map((point, index) => [point.node, { point, index }]));
-  const order = job.graph.nodes.flatMap((node) => {
-    const found = points.get(node.name);
+  const order = job.graph.nodes.flatMap((original) => {
+    const found = points.get(original.name);
     // A constant of two layers has one rounding only.
-    return found && job.wanted(found.point) && node.input(found.point.port).readers.length === 1 ? [found] : [];
+    return found && job.wanted(found.point) && original.input(found.point.port).readers.length === 1 ? [{ ...found, original }] : [];
   });
-  for (const [done, { point, index }] of order.entries()) {
+  const tensors = planWeights(job.graph, job.plan);
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const walks = new Walks(
+    job,
+    order.map(({ original }) => original),
+  );
+  for (const [done, { point, index, original }] of order.entries()) {
     const scales = job.table.weights[index] as WeightScales;
-    const node = graph.nodes.find((one) => one.name === point.node) as Node;
-    const tensor = planWeights(job.graph, job.plan)[index] as Tensor<'float32'>;
-    const parts = await collectRows(job, graph, point);
+    const node = nodes.get(point.node) as Node;
+    const tensor = tensors[index] as Tensor<'float32'>;
+    const parts = await collectRows(job, walks, original, point);
     const form = matrixForm(node, tensor.shape);
-    const layer = roundingLayer(job.graph, node, point, tensor, scales, form);
+    const layer = roundingLayer(job.graph, original, point, tensor, scales, form);
     const nearest = onGrid(tensor, point, scales, quantizeWeight(tensor, point, scales));
     const { learned, errors } = await learn(job, layer, parts, tensor, point, scales, nearest);
     const taken = errors.adaptive < errors.nearest;
     const weight = node.input(point.port);
     weight.constant = taken ? learned : nearest;
+    walks.settle(original.input(point.port), weight.constant);
     ranges.set(point.value, scales);
     layers.push({ node: point.node, ...errors, taken });
     job.onLayer?.(done + 1, order.length);
@@ -104,39 +111,87 @@ function onGrid(tensor: Tensor, point: WeightPoint, scales: WeightScales, intege
   return Tensor.float32(tensor.shape, data);
 }
 
-/** Inputs of a layer from the quantized network before it, and its results in the float network. */
-async function collectRows(job: RoundingJob, graph: Graph, point: WeightPoint): Promise<RowPart[]> {
-  const { engine, plan, table } = job;
-  const before = (of: Graph, value: (node: Node) => Value) => {
-    const node = of.nodes.find((one) => one.name === point.node) as Node;
-    return extract(of, of.inputs, [value(node)]);
-  };
-  const quantized = before(simulate(graph, plan, table), (node) => node.input(0));
-  const float = before(job.graph, (node) => node.output());
-  const programs: Program[] = [];
-  try {
-    for (const part of [quantized, float]) programs.push(await engine.compile(part, { threads: 1, mode: 'train' }));
-    const node = job.graph.nodes.find((one) => one.name === point.node) as Node;
-    const form = matrixForm(node, node.input(point.port).constant?.shape ?? []);
-    let store: RowStore | undefined;
-    const input = (job.graph.inputs[0] as Value).name;
-    for await (const batch of job.samples()) {
-      const feeds = feedsOf(input, batch);
-      const [into, wanted] = [await resultOf(programs[0], feeds), await resultOf(programs[1], feeds)];
-      store ??= new RowStore(form, job.count, form.positions(into.shape, wanted.shape), Random.for(job.seed, `rounding ${point.node}`));
-      store.add(into, wanted);
-      if (store.full) break;
+/** The quantized and the float network side by side. */
+class Walks {
+  private readonly quantized: Walk;
+  private readonly float: Walk;
+  private readonly nodes: ReadonlyMap<string, Node>;
+  private readonly values: ReadonlyMap<string, Value>;
+
+  constructor(
+    private readonly job: RoundingJob,
+    layers: readonly Node[],
+  ) {
+    const simulation = simulate(job.graph, job.plan, job.table);
+    this.nodes = new Map(simulation.nodes.map((node) => [node.name, node]));
+    this.values = new Map(simulation.constants().map((value) => [value.name, value]));
+    this.quantized = new Walk(
+      simulation,
+      layers.map((layer) => this.inputOf(layer)),
+      job.engine,
+    );
+    this.float = new Walk(
+      job.graph,
+      layers.map((layer) => layer.output()),
+      job.engine,
+    );
+  }
+
+  /** What a layer of the float network reads in the quantized one. */
+  private inputOf(layer: Node): Value {
+    return (this.nodes.get(layer.name) as Node).input(0);
+  }
+
+  /** From here on the quantized network has this weight. */
+  settle(weight: Value, tensor: Tensor): void {
+    (this.values.get(weight.name) as Value).constant = tensor;
+  }
+
+  /** The input of a layer in the quantized network and its result in the float one, batch by batch, as long as `take` wants more. */
+  async at(layer: Node, take: (into: Tensor<'float32'>, wanted: Tensor<'float32'>) => boolean): Promise<void> {
+    const { job } = this;
+    const [quantized, float] = [this.quantized.batches, this.float.batches];
+    const steps = [
+      await this.quantized.to(this.inputOf(layer), job.count),
+      await this.float.to(layer.input(0), job.count, layer.output()),
+    ] as const;
+    const read = quantized === undefined || float === undefined;
+    let all = false;
+    try {
+      let more = true;
+      let batch = 0;
+      for await (const feeds of read ? feedsOfAll(job) : nothing(quantized)) {
+        const [into, wanted] = [await steps[0].run(batch, feeds), await steps[1].run(batch, feeds)];
+        batch++;
+        if (more) more = take(into, wanted);
+        if (!more && !steps.some((step) => step.wantsAll)) return;
+      }
+      all = true;
+    } finally {
+      for (const step of steps) await step.end(all);
     }
-    return store?.finished() ?? [];
-  } finally {
-    for (const program of programs) await program.dispose();
   }
 }
 
-/** The one result of a program. */
-async function resultOf(program: Program | undefined, feeds: Record<string, Tensor>): Promise<Tensor<'float32'>> {
-  const [result] = Object.values((await program?.run(feeds)) ?? {});
-  return (result as Tensor).as('float32');
+async function* feedsOfAll(job: RoundingJob): AsyncGenerator<Record<string, Tensor>> {
+  const input = (job.graph.inputs[0] as Value).name;
+  for await (const batch of job.samples()) yield feedsOf(input, batch);
+}
+
+function* nothing(batches: number): Generator<Record<string, Tensor>> {
+  for (let i = 0; i < batches; i++) yield {};
+}
+
+/** Inputs of a layer from the quantized network before it, and its results in the float network. */
+async function collectRows(job: RoundingJob, walks: Walks, node: Node, point: WeightPoint): Promise<RowPart[]> {
+  const form = matrixForm(node, node.input(point.port).constant?.shape ?? []);
+  let store: RowStore | undefined;
+  await walks.at(node, (into, wanted) => {
+    store ??= new RowStore(form, job.count, form.positions(into.shape, wanted.shape), Random.for(job.seed, `rounding ${point.node}`));
+    store.add(into, wanted);
+    return !store.full;
+  });
+  return store?.finished() ?? [];
 }
 
 /** The activations behind a layer that nobody looks before. */
@@ -171,10 +226,9 @@ function roundingLayer(
   });
   const bias = node.inputs[spec(node.op).bias ?? -1]?.constant?.as('float32');
   const zero = scales.zeroPoint[0] ?? 0;
-  const own = graph.nodes.find((one) => one.name === node.name) as Node;
   return {
     form,
-    activation: activationBehind(graph, own.output()),
+    activation: activationBehind(graph, node.output()),
     bias:
       bias &&
       Tensor.float32([group, 1, outputs], bias.size === 1 ? new Float32Array(group * outputs).fill(bias.data[0] as number) : bias.data),
