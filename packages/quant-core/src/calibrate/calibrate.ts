@@ -5,6 +5,7 @@ import { OctetError } from '../errors.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Recipe } from '../recipe.js';
 import type { QuantGrid } from '../tensor/affine.js';
+import type { Tensor } from '../tensor/tensor.js';
 import { observed, observingGraph, stepOver } from './observe.js';
 import { createObserver, MovingAverage } from './observers.js';
 
@@ -70,29 +71,46 @@ export async function calibrate(
   const shards = whole ? 1 : 2;
   const program = await engine.compileSharded(observingGraph(graph, watched, { values }), { threads, shards });
   let done = 0;
-  try {
-    for await (const batch of batches) {
-      const results = await program.run(cutRows(feedsOf(input.name, batch), shards).map((part) => part.feeds));
-      const vectors = (name: string) => results.map((result) => result[name]?.as('float32').data as Float32Array);
-      const [minima, maxima, sums] = [vectors(observed.minimum), vectors(observed.maximum), vectors(observed.sum)];
-      const count = batch.x.shape[0] as number;
-      for (const [index, { value, observer, average }] of watched.entries()) {
-        if (!sums.every((sum) => Number.isFinite(sum[index]))) throw notFinite(value, done, count);
-        const seen = {
-          min: Math.min(...minima.map((part) => part[index] as number)),
-          max: Math.max(...maxima.map((part) => part[index] as number)),
-        };
-        observer.observe(values ? vectors(observed.values(index)) : [], seen);
-        average.update(seen);
-      }
-      done += count;
-      onProgress?.(done);
+  const take = ({ results, count }: Seen) => {
+    const vectors = (name: string) => results.map((result) => result[name] as Float32Array);
+    const [minima, maxima, sums] = [vectors(observed.minimum), vectors(observed.maximum), vectors(observed.sum)];
+    for (const [index, { value, observer, average }] of watched.entries()) {
+      if (!sums.every((sum) => Number.isFinite(sum[index]))) throw notFinite(value, done, count);
+      const seen = {
+        min: Math.min(...minima.map((part) => part[index] as number)),
+        max: Math.max(...maxima.map((part) => part[index] as number)),
+      };
+      observer.observe(values ? vectors(observed.values(index)) : [], seen);
+      average.update(seen);
     }
+    done += count;
+    onProgress?.(done);
+  };
+  try {
+    let before: Seen | undefined;
+    for await (const batch of batches) {
+      const running = program.run(cutRows(feedsOf(input.name, batch), shards).map((part) => part.feeds));
+      running.catch(() => undefined);
+      // The batch before is looked at while this one runs.
+      if (before) take(before);
+      before = { results: (await running).map(copied), count: batch.x.shape[0] as number };
+    }
+    if (before) take(before);
   } finally {
     await program.dispose();
   }
   return new Map(watched.map(({ value, grid, observer, average }) => [value, { range: observer.range(grid), average: average.value }]));
 }
+
+/** What one run gave, of each part of a batch of `count` samples. */
+interface Seen {
+  results: Record<string, Float32Array>[];
+  count: number;
+}
+
+/** Results that outlive the next run. */
+const copied = (result: Readonly<Record<string, Tensor>>): Record<string, Float32Array> =>
+  Object.fromEntries(Object.entries(result).map(([name, tensor]) => [name, tensor.as('float32').data.slice()]));
 
 function notFinite(value: string, from: number, count: number): OctetError {
   return new OctetError(

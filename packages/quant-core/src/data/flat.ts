@@ -50,18 +50,8 @@ export class FlatWriter {
   async write(values: Numbers): Promise<void> {
     const make = storeTypes[this.dtype];
     const data = (values instanceof make ? values : make.from(values)) as StoreArray;
-    let { min, max, whole } = this;
-    const float = this.dtype.startsWith('float');
-    for (let i = 0; i < data.length; i++) {
-      const v = data[i] as number;
-      if (float && !(v - v === 0)) throw this.notFinite(this.written + i, values[i] as number);
-      if (v < min) min = v;
-      if (v > max) max = v;
-      if (float && whole && v !== Math.trunc(v)) whole = false;
-    }
-    this.min = min;
-    this.max = max;
-    this.whole = whole;
+    if (data instanceof Float32Array || data instanceof Float64Array) this.checkFloats(data, values);
+    else this.widen(data);
     this.written += data.length;
     if (this.written * make.BYTES_PER_ELEMENT > this.maxBytes) {
       throw new OctetError('DATASET_TOO_LARGE', `The dataset unpacks to more than ${this.maxBytes} bytes.`);
@@ -73,6 +63,34 @@ export class FlatWriter {
       this.buffer.set(bytes, this.buffered);
       this.buffered += bytes.length;
     }
+  }
+
+  private checkFloats(data: Float32Array | Float64Array, values: Numbers): void {
+    let { min, max, whole } = this;
+    for (let i = 0; i < data.length; i++) {
+      const v = data[i] as number;
+      if (!(v - v === 0)) throw this.notFinite(this.written + i, values[i] as number);
+      if (v < min) min = v;
+      if (v > max) max = v;
+      if (whole && v !== Math.trunc(v)) whole = false;
+    }
+    this.min = min;
+    this.max = max;
+    this.whole = whole;
+  }
+
+  /** Whole numbers of few bits: bounds that are such numbers too are compared with in half the time. */
+  private widen(data: Exclude<StoreArray, Float32Array | Float64Array>): void {
+    if (!data.length) return;
+    let low = data[0] as number;
+    let high = low;
+    for (let i = 1; i < data.length; i++) {
+      const v = data[i] as number;
+      if (v < low) low = v;
+      else if (v > high) high = v;
+    }
+    this.min = Math.min(this.min, low);
+    this.max = Math.max(this.max, high);
   }
 
   async finish(): Promise<FlatFile> {

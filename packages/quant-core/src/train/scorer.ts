@@ -1,6 +1,6 @@
 import { batches } from '../data/batches.js';
 import { type Batch, feedsOf } from '../data/dataset.js';
-import type { Program, ShardedProgram } from '../engine/engine.js';
+import type { Engine, Program, ShardedProgram } from '../engine/engine.js';
 import { runRows } from '../engine/rows.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -17,22 +17,18 @@ export class Scorer {
     private readonly input: TrainInput,
     private readonly shards: number,
     private readonly inputName: string,
-    private readonly forward: { program: ShardedProgram; output: string },
-    private readonly teacher: { program: ShardedProgram; output: string } | undefined,
+    private readonly forward: Lazy,
+    private readonly teacher: Lazy | undefined,
   ) {}
 
-  static async create(input: TrainInput, layout: ParameterLayout, shards: number, inputName: string): Promise<Scorer> {
-    const { engine, threads } = input;
-    const forward = buildForward(input.graph, layout, input.plan, input.loss.kind);
-    const compile = (graph: Graph) => engine.compileSharded(graph, { threads, shards });
-    const program = await compile(forward.graph);
-    const teacher = input.loss.distillationWeight > 0 ? floatModel(input.graph, input.loss.kind) : undefined;
+  static create(input: TrainInput, layout: ParameterLayout, shards: number, inputName: string): Scorer {
+    const { graph, plan, loss } = input;
     return new Scorer(
       input,
       shards,
       inputName,
-      { program, output: forward.output },
-      teacher && { program: await compile(teacher.graph), output: teacher.output },
+      new Lazy(input, shards, () => buildForward(graph, layout, plan, loss.kind)),
+      loss.distillationWeight > 0 ? new Lazy(input, shards, () => floatModel(graph, loss.kind)) : undefined,
     );
   }
 
@@ -58,12 +54,9 @@ export class Scorer {
     return score;
   }
 
-  private async rows(
-    { program, output }: { program: ShardedProgram; output: string },
-    batch: Batch,
-    feeds: Record<string, Tensor>,
-  ): Promise<Float32Array> {
+  private async rows(lazy: Lazy, batch: Batch, feeds: Record<string, Tensor>): Promise<Float32Array> {
     const { fixedBatch } = this.input;
+    const { program, output } = await lazy.compiled();
     const samples = feedsOf(this.inputName, batch);
     if (fixedBatch === undefined) return runShards(program, samples, output, this.shards, feeds);
     const single: Program = {
@@ -74,8 +67,35 @@ export class Scorer {
   }
 
   async dispose(): Promise<void> {
-    await this.forward.program.dispose();
-    await this.teacher?.program.dispose();
+    await this.forward.dispose();
+    await this.teacher?.dispose();
+  }
+}
+
+/** A graph with the output that is wanted of it, compiled when it first is: scores are taken at the end of an epoch. */
+class Lazy {
+  private made: Promise<{ program: ShardedProgram; output: string }> | undefined;
+
+  constructor(
+    private readonly on: { engine: Engine; threads: number },
+    private readonly shards: number,
+    private readonly build: () => { graph: Graph; output: string },
+  ) {}
+
+  compiled(): Promise<{ program: ShardedProgram; output: string }> {
+    this.made ??= this.compile();
+    return this.made;
+  }
+
+  private async compile(): Promise<{ program: ShardedProgram; output: string }> {
+    const { on, shards } = this;
+    const { graph, output } = this.build();
+    return { program: await on.engine.compileSharded(graph, { threads: on.threads, shards }), output };
+  }
+
+  async dispose(): Promise<void> {
+    const made = await this.made?.catch(() => undefined);
+    await made?.program.dispose();
   }
 }
 

@@ -80,6 +80,11 @@ export class Stepper {
     return this.optimizer.initialState();
   }
 
+  /** Compile the step in a form, where it is not yet. */
+  async prepare(form: StepForm): Promise<void> {
+    await this.compiled({ ...form, observe: form.observe && this.observed.length > 0 });
+  }
+
   /** One step on a batch, which changes `weights`: `number` counts from 1. */
   async step(
     batch: Batch,

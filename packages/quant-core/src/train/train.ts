@@ -138,7 +138,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
 
   let base = resumed?.learningRate ?? (training.learningRate === 'auto' ? Number.NaN : training.learningRate);
   const rateAt = (step: number) => learningRateAt(training, base, step, total, stepsPerEpoch);
-  const scorer = await Scorer.create(input, foldedLayout, shards, feeds.input);
+  const scorer = Scorer.create(input, foldedLayout, shards, feeds.input);
   const clock = { samples: 0, seconds: 0 };
   let activationFeeds = quant.activationFeeds();
   const formAt = (step: number): StepForm => ({ observe: step < frozenAt, statistics: step < normsFrozenAt ? 'batch' : 'running' });
@@ -184,9 +184,11 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         const learningRate = rateAt(step);
         const form = formAt(step);
         const factors = norms.factors(weights.parameters);
+        // A step of another form than the one before is put together while the teacher runs.
+        const [teacher] = await Promise.all([scorer.teach(data), stepper.prepare(form)]);
         const result = await stepper.step(
           data,
-          await scorer.teach(data),
+          teacher,
           weights,
           feedsFor(weights.parameters, form.statistics),
           learningRate,

@@ -7,6 +7,9 @@ import { bindFeeds, bindResults, unbindResults } from './binding.js';
 
 const ort = createRequire(import.meta.url)('onnxruntime-node');
 
+// The runtime starts with its first session, also with one that cannot be: here it does so while the other thread has something else to do.
+await ort.InferenceSession.create(new Uint8Array(0)).catch(() => undefined);
+
 /** @type {Map<number, { session: import('onnxruntime-node').InferenceSession, vectors: import('./vectors.js').Vectors }>} */
 const hosts = new Map();
 
