@@ -68,6 +68,7 @@ export function recipeOptions(command: Command): Command {
     .option('--observer <name>', 'how ranges are found (default: histogram)')
     .option('--calibration-samples <n>', 'samples to find ranges with (default: 512)', wholeNumber)
     .option('--skip <glob>', 'leave layers with such names in float; may be repeated', repeated)
+    .option('--placement <which>', 'all, or auto: layers that are faster in float on this machine stay so (default: all)')
     .option('--metric <name>', 'metric to judge by (default: auto)')
     .option('--max-drop <points>', 'fail with exit code 2 when more points of the metric are lost', number)
     .option('--seed <n>', 'seed of everything random (default: 0)', wholeNumber)

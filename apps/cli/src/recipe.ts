@@ -17,6 +17,7 @@ export interface RecipeFlags {
   observer?: string;
   calibrationSamples?: number;
   skip?: string[];
+  placement?: string;
   metric?: string;
   maxDrop?: number;
   seed?: number;
@@ -49,6 +50,7 @@ const fields: { flag: string; pointer: string; value: (flags: RecipeFlags) => un
   { flag: '--per-channel', pointer: '/quantization/weights/perChannel', value: (flags) => (flags.perChannel ? true : undefined) },
   { flag: '--observer', pointer: '/calibration/observer', value: (flags) => flags.observer },
   { flag: '--calibration-samples', pointer: '/calibration/samples', value: (flags) => flags.calibrationSamples },
+  { flag: '--placement', pointer: '/quantization/placement', value: (flags) => flags.placement },
   { flag: '--metric', pointer: '/evaluation/metric', value: (flags) => flags.metric },
   { flag: '--max-drop', pointer: '/gate/maxDrop', value: (flags) => flags.maxDrop },
   { flag: '--seed', pointer: '/seed', value: (flags) => flags.seed },

@@ -11,6 +11,7 @@ import { checkFileSize } from './pipeline/fileSize.js';
 import { layerRows } from './pipeline/layers.js';
 import { checkMemory } from './pipeline/memory.js';
 import { checkTrainable, lockedBatch, planFor, prepareModel } from './pipeline/model.js';
+import { placeLayers } from './pipeline/placement.js';
 import { floatFile, provenanceOf } from './pipeline/provenance.js';
 import { equalizeModel, ptqCandidate } from './pipeline/ptq.js';
 import { trainingStart } from './pipeline/start.js';
@@ -28,14 +29,14 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
   await mkdir(job.workDirectory, { recursive: true });
   await mkdir(job.outputDirectory, { recursive: true });
 
-  const { model, plan, data, norms, memory } = await context.stage('load', async () => {
+  const { model, full, data, ...loaded } = await context.stage('load', async () => {
     const model = await prepareModel(job.modelPath, job.limits, context.engine);
-    const plan = planFor(model, recipe);
-    checkFileSize(model.graph, plan);
-    const norms = recipe.method === 'qat' ? keptNorms(model, plan, recipe, checkTrainable(model, plan)) : undefined;
+    const full = planFor(model, recipe);
+    checkFileSize(model.graph, full);
+    const norms = recipe.method === 'qat' ? keptNorms(model, full, recipe, checkTrainable(model, full)) : undefined;
     const data = await loadData(context, model);
     try {
-      return { model, plan, data, norms, memory: norms && checkMemory(context, model, plan, norms.kept, data) };
+      return { model, full, data, norms, memory: norms && checkMemory(context, model, full, norms.kept, data) };
     } catch (error) {
       await data.close();
       throw error;
@@ -50,13 +51,15 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
       return { path, outputs: await evaluator.collectFile(path, data.evaluationSamples, data.evaluationIndices, 'baseline') };
     });
     const metric = evaluator.metric(float.outputs);
-    const { calibrated, equalized } = await context.stage('calibrate', async () => {
-      const calibrated = await calibrateModel(context, model, plan, data);
-      return { calibrated, equalized: await equalizeModel(context, model, plan, data, calibrated) };
+    const { plan, calibrated, placement, equalized } = await context.stage('calibrate', async () => {
+      const placed = await placeLayers(context, model, full, data, await calibrateModel(context, model, full, data), float.path);
+      return { ...placed, equalized: await equalizeModel(context, model, placed.plan, data, placed.calibrated) };
     });
+    // Which batch norms are kept hangs on the bits of the plan.
+    const norms = loaded.norms && (plan === full ? loaded.norms : keptNorms(model, plan, recipe, checkTrainable(model, plan)));
     const ptq = await context.stage('ptq', () => ptqCandidate(context, equalized, plan, data));
     const start = norms && trainingStart(context, model, plan, norms, calibrated, ptq.rounded);
-    const trained = start && (await context.stage('train', () => trainModel(context, start, plan, norms.kept, data)));
+    const trained = start && (await context.stage('train', () => trainModel(context, start, plan, norms.kept, data, placement)));
     const qat =
       trained &&
       (await context.stage('convert', () =>
@@ -92,6 +95,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
         samples: { training: data.train.length, calibration: data.calibration.length, holdout: data.holdout.length },
         layers: evaluated.layers,
         calibration: ptq.figures,
+        placement,
         training: trained
           ? {
               epochs: trained.history,
@@ -113,7 +117,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
             }
           : null,
         warnings: context.warnings,
-        provenance: await provenanceOf(context, data, modelPath, memory?.usualBytes ?? null),
+        provenance: await provenanceOf(context, data, modelPath, loaded.memory?.usualBytes ?? null),
       });
       const reportPath = join(job.outputDirectory, 'report.json');
       const markdownPath = join(job.outputDirectory, 'report.md');

@@ -1,6 +1,6 @@
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
-import { engineWishes, observers, targets, weightStorages } from './choices.js';
+import { engineWishes, observers, placements, targets, weightStorages } from './choices.js';
 
 /** What a caller may choose: one schema that validates, documents and gives defaults. */
 
@@ -52,6 +52,11 @@ export const RecipeSchema = Type.Object(
           description: 'Width of the integers of model inputs. Samples are bytes as a rule: fewer bits for activations are meant for what lies between layers.',
         }),
         layers: Type.Array(LayerOverride, { default: [], maxItems: 1000 }),
+        placement: Type.Enum([...placements], {
+          default: 'all',
+          description:
+            'Which of the layers that can be int8 become so. auto: after calibration, layers that make the model faster in float stay there; measured on the machine of the job, which need not be that of your users. Times differ from run to run, and with them the choice: the report gives the `layers` that repeat it with placement "all", to the byte.',
+        }),
       },
       { additionalProperties: false, default: {} },
     ),

@@ -1,8 +1,7 @@
-import { performance } from 'node:perf_hooks';
 import type { Program } from '../engine/engine.js';
-import { OctetError } from '../errors.js';
 import type { LatencyFigures } from '../report/schema.js';
 import type { Tensor } from '../tensor/tensor.js';
+import { race } from './race.js';
 import { quantile } from './statistics.js';
 
 export interface LatencyOptions {
@@ -19,9 +18,6 @@ export interface LatencyOptions {
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
 }
-
-const warmUpRuns = 3;
-const fewestRuns = 5;
 
 /**
  * Milliseconds for one run at batch 1 and at batch 32. Runs of float and int8 take turns, and which goes first
@@ -48,28 +44,11 @@ async function takeTurns(
   { float, int8, runs, signal }: LatencyOptions,
   feeds: Record<string, Tensor>,
   repeats: number,
-  budget: number,
+  budgetMs: number,
   onRun: (done: number) => void,
 ): Promise<{ float: number[]; int8: number[] }> {
-  const times = { float: [] as number[], int8: [] as number[] };
-  const timed = async (program: Program): Promise<number> => {
-    const start = performance.now();
-    for (let r = 0; r < repeats; r++) await program.run(feeds);
-    return performance.now() - start;
-  };
-  const began = performance.now();
-  for (let run = -warmUpRuns; run < runs; run++) {
-    if (signal?.aborted) throw new OctetError('CANCELLED', 'the measurement of latency was cancelled');
-    if (run >= fewestRuns && performance.now() - began > budget) break;
-    const floatFirst = run % 2 === 0;
-    const first = await timed(floatFirst ? float : int8);
-    const second = await timed(floatFirst ? int8 : float);
-    if (run < 0) continue;
-    times.float.push(floatFirst ? first : second);
-    times.int8.push(floatFirst ? second : first);
-    onRun(run + 1);
-  }
-  return times;
+  const times = await race([float, int8], { feeds, runs, budgetMs, repeats, onRun, ...(signal ? { signal } : {}) });
+  return { float: times[0] as number[], int8: times[1] as number[] };
 }
 
 function percentiles(times: readonly number[]): { p50Ms: number; p95Ms: number } {

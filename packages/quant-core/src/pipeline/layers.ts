@@ -19,7 +19,7 @@ const layerSamples = 256;
 const mostLocalLayers = 200;
 
 /** The quantized value that a layer ends in, through absorbed activations; its own output where none is. */
-function endOf(node: Node, points: ReadonlyMap<string, unknown>): Value {
+export function endOf(node: Node, points: ReadonlyMap<string, unknown>): Value {
   let at = node.output();
   while (!points.has(at.name) && at.readers.length === 1 && spec((at.readers[0] as Node).op).absorbedByRequantization)
     at = (at.readers[0] as Node).output();

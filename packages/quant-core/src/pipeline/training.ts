@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OctetError } from '../errors.js';
+import type { Placement } from '../fakequant/placementRecord.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
@@ -67,7 +68,7 @@ function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, no
 }
 
 /** The checkpoint at `path`. What checks it is read along with it: few jobs start from one. Throws CHECKPOINT_MISMATCH. */
-async function readCheckpoint(path: string): Promise<Checkpoint> {
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const [bytes, { decodeCheckpoint }] = await Promise.all([readFile(path), import('../train/readCheckpoint.js')]);
   return decodeCheckpoint(bytes);
 }
@@ -79,6 +80,7 @@ export async function trainModel(
   plan: QuantPlan,
   norms: readonly FoldedNorm[],
   data: JobData,
+  placement: Placement | null,
 ): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
   const { job, engine, threads } = context;
   const { logits, form } = logitsOf(model.graph.outputs[0] as Value);
@@ -109,7 +111,7 @@ export async function trainModel(
     engine,
     threads,
     fingerprint: fingerprint(context, model, plan, norms, data),
-    ...(job.checkpointPath ? { checkpoint: await readCheckpoint(job.checkpointPath) } : {}),
+    ...(job.checkpointPath ? { checkpoint: await openCheckpoint(job.checkpointPath) } : {}),
     ...context.abortable,
   });
   for (;;) {
@@ -136,7 +138,7 @@ export async function trainModel(
     if (event.kind === 'epoch') context.emit({ type: 'epoch', ...event.record });
     if (event.kind === 'checkpoint') {
       const path = join(job.workDirectory, 'checkpoint.bin');
-      await writeFile(path, encodeCheckpoint(event.checkpoint));
+      await writeFile(path, encodeCheckpoint({ ...event.checkpoint, ...(placement ? { placement } : {}) }));
       context.emit({ type: 'checkpoint', path, step: event.checkpoint.step });
     }
   }

@@ -59,6 +59,13 @@ export function latencyNote(latency: Times, runtime: Report['runtime'], cpu: Cpu
   return `int8 is slower than float here: ${reasons.length > 0 ? reasons.join('; ') : 'the profile shows no single reason'}.`;
 }
 
+/** What to do about an int8 model that is slower than float. */
+export function slownessAdvice({ provenance, placement }: Pick<Report, 'provenance' | 'placement'>): string {
+  const measure = 'Measure on the machine that will serve the model; if it is slower there too, serve float';
+  if (placement || provenance.recipe.quantization.placement === 'auto') return `${measure}.`;
+  return `${measure}, or set quantization.placement to "auto": it leaves layers in float where the machine of the job runs them faster so.`;
+}
+
 /** The int8 layer over which the accumulated SQNR falls most, when that is worth naming. */
 function worstLayer(layers: readonly LayerReport[]): { layer: LayerReport; lostDb: number; db: number } | null {
   let worst: { layer: LayerReport; lostDb: number; db: number } | null = null;

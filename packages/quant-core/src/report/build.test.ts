@@ -199,7 +199,11 @@ describe('verdict', () => {
     const slow = { ...latency, float: { ...latency.float, p50Ms: 0.15 }, int8: { ...latency.int8, p50Ms: 0.2 } };
     const built = buildReport(reportInput({ latency: slow, cpu: { model: '', features: ['avx2'] } }));
     expect(built.verdict.decision).toBe('ship');
-    expect(built.warnings).toEqual([{ code: 'SLOWER_ON_THIS_PROCESSOR', text: built.latency.note }]);
+    const [warning] = built.warnings;
+    expect(built.warnings).toHaveLength(1);
+    expect(warning?.code).toBe('SLOWER_ON_THIS_PROCESSOR');
+    expect(warning?.text).toContain(`${built.latency.note} Measure on the machine that will serve the model`);
+    expect(warning?.text).toContain('set quantization.placement to "auto"');
     expect(built.latency.note).toContain('at batch 1 the model is so small');
     const inBatch = { ...slow, int8: { ...slow.int8, batch32: { p50Ms: 30, p95Ms: 31 } } };
     expect(buildReport(reportInput({ latency: inBatch, cpu: { model: '', features: ['avx2'] } })).latency.note).not.toContain('so small');

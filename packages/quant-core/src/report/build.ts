@@ -4,7 +4,7 @@ import type { Cpu } from '../evaluate/cpu.js';
 import { type MetricName, metricFacts, metricValue } from '../evaluate/metrics.js';
 import { type Outputs, topLabel } from '../evaluate/outputs.js';
 import { isReal, pairedChange, recoveredShare } from '../evaluate/paired.js';
-import { isSlowByItself, isSlower, latencyNote } from './advice.js';
+import { isSlowByItself, isSlower, latencyNote, slownessAdvice } from './advice.js';
 import { plural } from './format.js';
 import type { LatencyFigures, LayerReport, PairedChange, Report } from './schema.js';
 import { gatePasses, judge } from './verdict.js';
@@ -29,6 +29,7 @@ export interface ReportInput {
   samples: { training: number; calibration: number; holdout: number };
   layers: readonly LayerReport[];
   calibration: Report['calibration'];
+  placement: Report['placement'];
   training: Report['training'];
   warnings: Report['warnings'];
   provenance: Report['provenance'];
@@ -79,6 +80,7 @@ export function buildReport(input: ReportInput): Report {
     flips: flips(float, chosen),
     layers: input.layers.map(finiteOnly),
     calibration: input.calibration,
+    placement: input.placement,
     training: input.training,
     warnings: [...input.warnings],
     provenance,
@@ -131,7 +133,10 @@ function warningsOf(report: Omit<Report, 'verdict'>, qatOverPtq: PairedChange | 
     });
   }
   if (isSlower(report.latency) && !isSlowByItself(report)) {
-    warnings.push({ code: 'SLOWER_ON_THIS_PROCESSOR', text: report.latency.note ?? 'int8 is slower than float on this processor.' });
+    warnings.push({
+      code: 'SLOWER_ON_THIS_PROCESSOR',
+      text: `${report.latency.note ?? 'int8 is slower than float on this processor.'} ${slownessAdvice(report)}`,
+    });
   }
   const floats = report.layers.filter((layer) => layer.precision === 'float' && layer.parameters > 0);
   if (floats.length > 0) {

@@ -1,4 +1,5 @@
-import { bytes, count, decibels, figure, fixed, percent, plural, signed } from './format.js';
+import { overridesOf } from '../fakequant/placement.js';
+import { bytes, count, decibels, figure, fixed, milliseconds, percent, plural, signed } from './format.js';
 import type { FlippedSample, LayerReport, Report } from './schema.js';
 import { type Column, code, cut, inline, table } from './table.js';
 
@@ -231,7 +232,7 @@ function normText({ kept, frozenAtStep, reestimated, note }: NonNullable<Report[
   return `${plural(kept, 'batch norm was', 'batch norms were')} kept while training; ${frozen}, and they were folded into their layers at the end.`;
 }
 
-export function sizeSection({ size, layers, runtime, latency }: Report): string {
+export function sizeSection({ size, layers, runtime, latency, placement }: Report): string {
   const heavy = layers.filter(({ floatBytes }) => floatBytes > 0).sort((a, b) => b.floatBytes - a.floatBytes);
   const shown = cut(heavy, 20, 'layers');
   const rows = shown.rows.map((layer) => [
@@ -262,7 +263,40 @@ export function sizeSection({ size, layers, runtime, latency }: Report): string 
           ...ops.note,
         ]
       : []),
+    ...(placement ? placementText(placement) : []),
   ].join('\n\n');
+}
+
+/** What was measured where the recipe asked for placement "auto", and how to have the same model again. */
+function placementText(placement: NonNullable<Report['placement']>): string[] {
+  const { batches, whole, layers, bytes: size, cpu, threads, trials, note } = placement;
+  const left = layers.filter((layer) => layer.left);
+  const heads = batches.flatMap((batch) => [right(`float, batch ${batch}`), right('int8')]);
+  const cells = (float: readonly number[], int8: readonly number[]) =>
+    batches.flatMap((_, b) => [float[b], int8[b]].map((ms) => (ms === undefined ? '' : milliseconds(ms))));
+  const shown = cut(left, 25, 'layers');
+  return [
+    `**Placement.** ${inline(note)} Measured with ${plural(threads, 'thread')} on ${inline(cpu) || 'an unknown processor'}, the machine of this job and not of your users; ${plural(trials, 'mixed model')} tried. Times differ from run to run, and with them what is chosen.`,
+    table(
+      ['whole model', ...batches.map((batch) => right(`batch ${batch}`)), right('file')],
+      [
+        ['float', ...whole.float.map(milliseconds), ''],
+        ['all layers int8', ...whole.int8.map(milliseconds), bytes(size.int8)],
+        ['as chosen', ...whole.mixed.map(milliseconds), bytes(size.mixed)],
+      ],
+    ),
+    ...(left.length > 0
+      ? [
+          'Layers left in float, each alone, with the conversions at its ends:',
+          table(
+            ['layer', 'op', ...heads],
+            shown.rows.map((layer) => [code(layer.name), layer.op, ...cells(layer.float, layer.int8)]),
+          ),
+          ...shown.note,
+          `The same model to the byte, without measuring: \`quantization.placement: "all"\` with these \`quantization.layers\` behind your own:\n\n\`\`\`json\n${JSON.stringify(overridesOf(placement)).replace(/`{3,}/g, '')}\n\`\`\``,
+        ]
+      : []),
+  ];
 }
 
 export function provenanceSection({ provenance, samples, latency, schemaVersion }: Report): string {

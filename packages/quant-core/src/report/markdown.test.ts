@@ -35,6 +35,37 @@ describe('what was done for a PTQ model', () => {
   });
 });
 
+it('says where layers were left in float by measurement, and how to have them so again', () => {
+  const placement = {
+    batches: [1, 32],
+    threads: 1,
+    cpu: 'Some | Processor',
+    whole: { float: [0.128, 1.9], int8: [0.211, 4.18], mixed: [0.135, 1.82] },
+    bytes: { int8: 5511, mixed: 6575 },
+    layers: [
+      { name: '/stem', op: 'Conv', left: false, float: [0.02, 0.5], int8: [0.01, 0.2] },
+      { name: '/grouped', op: 'Conv', left: true, float: [0.063, 1.29], int8: [0.155, 7.35] },
+    ],
+    trials: 7,
+    note: '1 of 2 layers is left.',
+  };
+  const { provenance } = reportInput();
+  const { quantization } = provenance.recipe;
+  const auto = { ...provenance, recipe: { ...provenance.recipe, quantization: { ...quantization, placement: 'auto' as const } } };
+  const text = renderMarkdown(buildReport(reportInput({ placement, provenance: auto }))).replace(/ +/g, ' ');
+  expect(text).toContain('**Placement.** 1 of 2 layers is left. Measured with 1 thread on Some \\| Processor, the machine of this job');
+  expect(text).toContain('| as chosen | 0.135 ms | 1.820 ms | 6.6 kB |');
+  expect(text).toContain('| `/grouped` | Conv | 0.063 ms | 0.155 ms | 1.290 ms | 7.350 ms |');
+  expect(text).not.toContain('| `/stem` | Conv | 0.020 ms');
+  expect(text).toContain('[{"name":"/grouped","skip":true}]');
+  const slow = {
+    float: { p50Ms: 1, p95Ms: 1, batch32: { p50Ms: 9, p95Ms: 9 } },
+    int8: { p50Ms: 2, p95Ms: 2, batch32: { p50Ms: 9, p95Ms: 9 } },
+  };
+  const still = buildReport(reportInput({ placement, provenance: auto, latency: { ...slow, threads: 1 } }));
+  expect(JSON.stringify(still)).not.toContain('set quantization.placement');
+});
+
 it('says what became of batch norm', () => {
   const { training } = reportInput();
   const text = (kept: number) =>

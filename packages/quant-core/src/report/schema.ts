@@ -1,6 +1,7 @@
 import Type, { type Static } from 'typebox';
 import type { ErrorPlace } from '../errors.js';
 import type { DatasetSummary } from '../events.js';
+import { PlacementSchema } from '../fakequant/placementRecord.js';
 import { DatasetConfigSchema, RecipeSchema } from '../recipe.js';
 import { EpochRecordSchema } from '../train/epochs.js';
 
@@ -234,6 +235,7 @@ export const ReportSchema = Type.Object(
     flips: Type.Array(FlippedSampleSchema),
     layers: Type.Array(LayerReportSchema),
     calibration: CalibrationSchema,
+    placement: nullable(PlacementSchema),
     training: nullable(TrainingSchema),
     warnings: Type.Array(
       Type.Object({ code: Type.String(), text: Type.String(), place: Type.Optional(Type.Unsafe<ErrorPlace>(Type.Object({}))) }),

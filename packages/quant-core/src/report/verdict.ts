@@ -2,7 +2,7 @@ import { type MetricName, metricFacts } from '../evaluate/metrics.js';
 import { isReal } from '../evaluate/paired.js';
 import { leastParity, parityIsBroken } from '../evaluate/parity.js';
 import { mcnemarExact } from '../evaluate/statistics.js';
-import { accuracyAdvice, isSlowByItself, parityAdvice } from './advice.js';
+import { accuracyAdvice, isSlowByItself, parityAdvice, slownessAdvice } from './advice.js';
 import { bytes, changeText, count, fixed, metricText, percent, plural } from './format.js';
 import type { PairedChange, Report } from './schema.js';
 
@@ -118,7 +118,7 @@ function problemsOf(evidence: Evidence): Problem[] {
     problems.push({
       severity: 'inspect',
       text: report.latency.note ?? 'int8 is slower than float here.',
-      nextStep: 'Measure on the machine that will serve the model; if it is slower there too, serve float.',
+      nextStep: slownessAdvice(report),
     });
   }
   if (report.size.int8Bytes >= report.size.floatBytes) {

@@ -35,6 +35,10 @@ describe('a checkpoint', () => {
     expect(decodeCheckpoint(encodeCheckpoint(checkpoint))).toEqual(checkpoint);
     const early = { ...checkpoint, best: undefined, optimizer: [Float32Array.of(1, 2, 3)] };
     expect(decodeCheckpoint(encodeCheckpoint(early))).toEqual(early);
+    const whole = { float: [1], int8: [0.5], mixed: [0.4] };
+    const layers = [{ name: 'conv', op: 'Conv', left: true, float: [1], int8: [] }];
+    const placement = { batches: [1], threads: 1, cpu: 'one', whole, bytes: { int8: 9, mixed: 10 }, layers, trials: 2, note: 'n' };
+    expect(decodeCheckpoint(encodeCheckpoint({ ...checkpoint, placement }))).toEqual({ ...checkpoint, placement });
   });
 
   it('comes back from a view that is not aligned', () => {

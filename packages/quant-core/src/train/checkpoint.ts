@@ -1,3 +1,4 @@
+import type { Placement } from '../fakequant/placementRecord.js';
 import type { EpochRecord } from './epochs.js';
 
 /** Everything a training run needs to go on and give the same bytes as if it had never stopped. */
@@ -16,6 +17,8 @@ export interface Checkpoint {
   scales: Float64Array[];
   history: EpochRecord[];
   best: { epoch: number; holdoutLoss: number; parameters: Float32Array; scales: Float64Array[] } | undefined;
+  /** What was measured and chosen before, where the recipe asked for that: it is not measured again. */
+  placement?: Placement;
 }
 
 /** The first bytes of the file. */
@@ -35,6 +38,7 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
     scales: checkpoint.scales.length,
     best: checkpoint.best ? { epoch: checkpoint.best.epoch, holdoutLoss: checkpoint.best.holdoutLoss } : null,
     lengths: arrays.map((array) => array.length),
+    ...(checkpoint.placement ? { placement: checkpoint.placement } : {}),
   });
   const head = Buffer.from(header);
   const size = Buffer.alloc(4);

@@ -1,6 +1,7 @@
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
 import { OctetError } from '../errors.js';
+import { PlacementSchema } from '../fakequant/placementRecord.js';
 import { type Checkpoint, checkpointMagic } from './checkpoint.js';
 import { EpochRecordSchema } from './epochs.js';
 
@@ -16,6 +17,7 @@ const HeaderSchema = Type.Object({
   scales: Type.Integer({ minimum: 0, maximum: 16 }),
   best: Type.Union([Type.Object({ epoch: Type.Integer(), holdoutLoss: Type.Number() }), Type.Null()]),
   lengths: Type.Array(count),
+  placement: Type.Optional(PlacementSchema),
 });
 
 function readHeader(text: string): Static<typeof HeaderSchema> {
@@ -72,5 +74,6 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint {
           scales: list.slice(afterBest) as Float64Array[],
         }
       : undefined,
+    ...(header.placement ? { placement: header.placement } : {}),
   };
 }

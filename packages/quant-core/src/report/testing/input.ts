@@ -84,6 +84,7 @@ export function reportInput(changes: Partial<ReportInput> = {}): ReportInput {
       }),
     ],
     calibration: { equalizedPairs: 0, adaptiveLayers: 0, roundingError: null, correctedBiases: 0 },
+    placement: null,
     training: {
       epochs: [
         { epoch: 1, loss: 0.31, holdoutLoss: 0.29, holdoutMetric: 0.915, learningRate: 0.001, seconds: 12.3, best: false },
