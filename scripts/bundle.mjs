@@ -1,6 +1,6 @@
 // Joins the commands of quant-core, which every job process reads when it starts, into a few files: 170 small ones take twice as long to read.
 // Names of functions and of files stay readable in stack traces. Runs behind tsc, on what that wrote.
-import { copyFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { build } from 'esbuild';
 
 const dist = 'packages/quant-core/dist';
@@ -8,7 +8,8 @@ const outdir = `${dist}/job`;
 
 await rm(outdir, { recursive: true, force: true });
 await build({
-  entryPoints: [`${dist}/commands.js`],
+  // The worker thread is started by its address, beside the file that starts it.
+  entryPoints: { commands: `${dist}/commands.js`, 'session-worker': `${dist}/engine/ort/session-worker.js` },
   outdir,
   bundle: true,
   // What is imported in the course of the work stays apart, and is read only then.
@@ -18,5 +19,3 @@ await build({
   target: 'node20',
   packages: 'external',
 });
-// Started by its address, beside the file that starts it.
-await copyFile(`${dist}/engine/ort/session-worker.js`, `${outdir}/session-worker.js`);
