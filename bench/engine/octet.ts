@@ -6,6 +6,7 @@ import type { OptimizerSpec, Weights } from '../../packages/quant-core/src/train
 import { packParameters, parameterLayout } from '../../packages/quant-core/src/train/parameters.js';
 import { QuantState } from '../../packages/quant-core/src/train/state.js';
 import { Stepper, shardsFor } from '../../packages/quant-core/src/train/stepper.js';
+import { WeightScan } from '../../packages/quant-core/src/train/weightScan.js';
 import { peakMiB } from '../memory.js';
 import { median, randomTensor } from '../models/inputs.js';
 import { batchSymbol } from '../models/net.js';
@@ -32,13 +33,16 @@ export async function measureSteps(engine: Engine, options: StepOptions): Promis
   const feeds = { input: 'x', loss, width: classes, outputShape: [classes] };
   const stepper = Stepper.create(engine, threads, prepared ? { ...spec, plan: prepared.plan } : spec, optimizer, feeds);
   const quant = prepared && new QuantState(prepared.plan, layout, stepper.observed, prepared.calibrated, new Map());
+  const scan = prepared && (await WeightScan.create(engine, prepared.plan, layout, () => true));
   const data: Batch = { x: randomTensor([batch, ...sample], 7), labels: Int32Array.from({ length: batch }, (_, row) => row % classes) };
   const weights: Weights = { parameters: packParameters(graph, layout), optimizer: stepper.initialState() };
   const times: number[] = [];
   try {
     for (let step = 0; step < warmup + steps; step++) {
       const started = performance.now();
-      const scales = quant ? { ...quant.activationFeeds(), ...quant.weightFeeds(weights.parameters) } : {};
+      const scales = quant
+        ? { ...quant.activationFeeds(), ...quant.weightFeeds(weights.parameters, { found: await scan?.ranges(weights.parameters) }) }
+        : {};
       const result = await stepper.step(data, undefined, weights, scales, learningRate, step + 1, {
         observe: quantized,
         statistics: 'running',
@@ -49,6 +53,7 @@ export async function measureSteps(engine: Engine, options: StepOptions): Promis
     }
   } finally {
     await stepper.dispose();
+    await scan?.dispose();
   }
   const stepMs = median(times);
   return { stepMs, imagesPerSecond: (1000 * batch) / stepMs, peakMiB: peakMiB(), version: `${engine.name} ${engine.version}` };

@@ -39,8 +39,13 @@ export const channelCount = (shape: readonly number[], axis: number | undefined)
 /** Rows that are looked at together where channels lie side by side: what stays in the cache while every channel takes its turn. */
 const rowsAtOnce = 64;
 
-/** Smallest and largest value of every channel: a pass over all weights at every step of training. */
-function channelRanges(data: Float32Array, shape: readonly number[], axis: number | undefined): { min: Float64Array; max: Float64Array } {
+/** Smallest and largest value of every channel of a weight. */
+export interface ChannelRanges {
+  min: ArrayLike<number>;
+  max: ArrayLike<number>;
+}
+
+function channelRanges(data: Float32Array, shape: readonly number[], axis: number | undefined): ChannelRanges {
   const channels = channelCount(shape, axis);
   const min = new Float64Array(channels).fill(Number.POSITIVE_INFINITY);
   const max = new Float64Array(channels).fill(Number.NEGATIVE_INFINITY);
@@ -72,15 +77,16 @@ function channelRanges(data: Float32Array, shape: readonly number[], axis: numbe
  */
 export type WeightRange = { share: Float32Array } | { scale: Float32Array; zeroPoint?: Int8Array };
 
-/** The one way weights get their scales: during training, for PTQ and at conversion. */
+/** The one way weights get their scales: during training, for PTQ and at conversion. `found` are the ranges of the channels, where they are known. */
 export function weightScales(
   data: Float32Array,
   shape: readonly number[],
   point: Pick<WeightPoint, 'grid' | 'axis'>,
   range?: WeightRange,
+  found?: ChannelRanges,
 ): WeightScales {
   if (range && 'scale' in range) return { scale: range.scale, zeroPoint: range.zeroPoint ?? new Int8Array(range.scale.length) };
-  const { min, max } = channelRanges(data, shape, point.axis);
+  const { min, max } = found ?? channelRanges(data, shape, point.axis);
   const scale = new Float32Array(min.length);
   const zeroPoint = new Int8Array(min.length);
   for (let channel = 0; channel < min.length; channel++) {

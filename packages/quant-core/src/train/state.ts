@@ -1,7 +1,7 @@
 import type { CalibratedRange } from '../calibrate/calibrate.js';
 import { averagingConstant, withZero } from '../calibrate/observers.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import { activationParams, gridEnds, type WeightRange, weightScales } from '../fakequant/scales.js';
+import { activationParams, type ChannelRanges, gridEnds, type WeightRange, weightScales } from '../fakequant/scales.js';
 import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import { feedNames } from './forward.js';
@@ -102,12 +102,24 @@ export class QuantState {
     };
   }
 
-  /** Scales and zero points of every weight, for the parameters given, and for other ranges than those of now where they are given. */
-  weightFeeds(parameters: Float32Array, ranges = this.weightRanges()): Record<string, Tensor> {
+  /** Whether the scale of a weight follows from the values it has now. */
+  followsValues(weight: string): boolean {
+    const range = this.weightRanges().get(weight);
+    return !range || 'share' in range;
+  }
+
+  /**
+   * Scales and zero points of every weight, for the parameters given; for other ranges than those of now, and with the ranges of channels that were found already, where
+   * they are given.
+   */
+  weightFeeds(
+    parameters: Float32Array,
+    { ranges = this.weightRanges(), found }: { ranges?: ReadonlyMap<string, WeightRange>; found?: ReadonlyMap<string, ChannelRanges> } = {},
+  ): Record<string, Tensor> {
     const slots = new Map(this.layout.slots.map((slot) => [slot.name, slot]));
     const all = this.plan.weights.map((point) => {
       const slot = slots.get(point.value) as ParameterLayout['slots'][number];
-      return weightScales(viewOf(parameters, slot), slot.shape, point, ranges.get(point.value));
+      return weightScales(viewOf(parameters, slot), slot.shape, point, ranges.get(point.value), found?.get(point.value));
     });
     const size = all.reduce((sum, one) => sum + one.scale.length, 0);
     const scale = new Float32Array(size);

@@ -20,6 +20,7 @@ import { learningRateAt } from './schedule.js';
 import { Scorer } from './scorer.js';
 import { QuantState } from './state.js';
 import { type StepForm, Stepper, shardsFor } from './stepper.js';
+import { WeightScan } from './weightScan.js';
 
 export type TrainEvent =
   | { kind: 'step'; step: number; total: number; epoch: number; loss: number; learningRate: number; samplesPerSecond: number }
@@ -139,17 +140,17 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   let base = resumed?.learningRate ?? (training.learningRate === 'auto' ? Number.NaN : training.learningRate);
   const rateAt = (step: number) => learningRateAt(training, base, step, total, stepsPerEpoch);
   const scorer = Scorer.create(input, foldedLayout, shards, feeds.input);
+  const scan = await WeightScan.create(engine, plan, layout, (weight) => quant.followsValues(weight));
   const clock = { samples: 0, seconds: 0 };
   let activationFeeds = quant.activationFeeds();
   const formAt = (step: number): StepForm => ({ observe: step < frozenAt, statistics: step < normsFrozenAt ? 'batch' : 'running' });
-  const feedsFor = (parameters: Float32Array, statistics: Statistics) => ({
-    ...activationFeeds,
-    ...quant.weightFeeds(norms.quantized(parameters)),
-    ...norms.feeds(statistics),
-  });
+  const feedsFor = async (parameters: Float32Array, statistics: Statistics) => {
+    const quantized = norms.quantized(parameters);
+    return { ...activationFeeds, ...quant.weightFeeds(quantized, { found: await scan.ranges(quantized) }), ...norms.feeds(statistics) };
+  };
   const reestimate = async () => {
     if (!training.reestimateBatchNorm) return;
-    const { [feedNames.activationLow]: _low, [feedNames.activationHigh]: _high, ...feeds } = feedsFor(weights.parameters, 'batch');
+    const { [feedNames.activationLow]: _low, [feedNames.activationHigh]: _high, ...feeds } = await feedsFor(weights.parameters, 'batch');
     const parameters = Tensor.float32([layout.size], weights.parameters);
     norms.replace(
       norms.factors(weights.parameters),
@@ -166,7 +167,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         const from = (index % stepsPerEpoch) * batch;
         const data = await input.samples.batch(order.subarray(from, from + batch));
         const form = formAt(0);
-        const given = feedsFor(trial.parameters, form.statistics);
+        const given = await feedsFor(trial.parameters, form.statistics);
         return (await stepper.step(data, await scorer.teach(data), trial, given, rate, index + 1, form)).loss;
       };
       base = await findLearningRate(training.optimizer, lowestBits(plan), rangeTestSteps(stepsPerEpoch), trialStep, normsFrozenAt > 0);
@@ -190,7 +191,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
           data,
           teacher,
           weights,
-          feedsFor(weights.parameters, form.statistics),
+          await feedsFor(weights.parameters, form.statistics),
           learningRate,
           step + 1,
           form,
@@ -218,7 +219,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       const folded = norms.fold(weights.parameters);
       const score = await scorer.score({
         ...evaluationFeeds(activationFeeds),
-        ...quant.weightFeeds(folded, norms.foldRanges(weights.parameters, quant.weightRanges())),
+        ...quant.weightFeeds(folded, { ranges: norms.foldRanges(weights.parameters, quant.weightRanges()) }),
         [feedNames.parameters]: Tensor.float32([folded.length], folded),
       });
       // Parameters that are no numbers never come back to be some: the checkpoint before is the last good one.
@@ -244,6 +245,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
     }
   } finally {
     await stepper.dispose();
+    await scan.dispose();
     await scorer.dispose();
   }
   if (!best) throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint has finished all epochs, and holds the result of none');
