@@ -17,6 +17,7 @@ import { lowerToBlocked } from './blocked.js';
 import { quantizeBroadcast } from './channels.js';
 import { orderGradients } from './order.js';
 import { probeBlock } from './probe.js';
+import { cutGraph, PartedSession, type Session } from './segments.js';
 import { ThreadedShards } from './shards.js';
 import { bindVectors, noVectors, type Vectors } from './vectors.js';
 
@@ -65,7 +66,7 @@ function sessionOptions(options: CompileOptions, nodes: number, weights?: Weight
 
 class OrtProgram implements Program {
   constructor(
-    private readonly session: Ort.InferenceSession,
+    private readonly session: Session,
     private readonly ort: typeof Ort,
     private readonly profiling: boolean,
     private readonly vectors: Vectors,
@@ -119,9 +120,30 @@ export class OrtEngine implements Engine {
 
   async compile(graph: Graph, options: CompileOptions): Promise<Program> {
     const weights = this.weightFile(graph);
-    const { bytes, vectors } =
-      options.mode === 'train' ? await this.lowered(graph, weights) : { bytes: writeOnnx(graph, weights), vectors: noVectors };
-    return this.create(bytes, sessionOptions(options, graph.nodes.length, weights), options, vectors);
+    if (options.mode === 'infer')
+      return this.create(writeOnnx(graph, weights), sessionOptions(options, graph.nodes.length, weights), options);
+    const { lowered, vectors } = await this.lowered(graph);
+    const parts = cutGraph(lowered);
+    const session = parts.length > 1 ? await this.parted(lowered, parts, options, weights) : undefined;
+    if (session) return new OrtProgram(session, this.ort, options.profilePrefix !== undefined, vectors);
+    return this.create(writeOnnx(lowered, weights), sessionOptions(options, graph.nodes.length, weights), options, vectors);
+  }
+
+  /** A session for every part; undefined where the type of a value between two is not known, so that the runtime does not take them. */
+  private async parted(graph: Graph, parts: readonly Graph[], options: CompileOptions, weights?: WeightFile): Promise<Session | undefined> {
+    const sessions: Session[] = [];
+    try {
+      for (const part of parts)
+        sessions.push(await this.session(writeOnnx(part, weights), sessionOptions(options, part.nodes.length, weights)));
+    } catch (error) {
+      for (const session of sessions) await session.release();
+      if (error instanceof OctetError && error.code === 'MODEL_RUN_FAILED') return undefined;
+      throw error;
+    }
+    return new PartedSession(
+      sessions,
+      graph.outputs.map(({ name }) => name),
+    );
   }
 
   layFilesIn(directory: string): void {
@@ -137,7 +159,7 @@ export class OrtEngine implements Engine {
   }
 
   /** A training graph in the form that runs fastest here. */
-  private async lowered(graph: Graph, weights?: WeightFile): Promise<{ bytes: Uint8Array; vectors: Vectors }> {
+  private async lowered(graph: Graph): Promise<{ lowered: Graph; vectors: Vectors }> {
     this.block ??= probeBlock(this.ort, sessionOptions({ threads: 1, mode: 'train' }, 1));
     const block = await this.block;
     const copy = graph.clone();
@@ -145,16 +167,16 @@ export class OrtEngine implements Engine {
     quantizeBroadcast(copy);
     orderGradients(copy);
     const vectors = bindVectors(copy);
-    return { bytes: writeOnnx(copy, weights), vectors };
+    return { lowered: copy, vectors };
   }
 
   async compileSharded(graph: Graph, { threads, shards }: { threads: number; shards: number }): Promise<ShardedProgram> {
     const options = { threads: 1, mode: 'train' } as const;
     const workers = Math.min(threads, shards);
-    if (workers < 2) return new SequentialShards(await this.compile(graph, options));
+    if (workers < 2 || graph.nodes.length > mostOptimizedNodes) return new SequentialShards(await this.compile(graph, options));
     const weights = this.weightFile(graph);
-    const { bytes, vectors } = await this.lowered(graph, weights);
-    return ThreadedShards.create(bytes, sessionOptions(options, graph.nodes.length, weights), vectors, workers);
+    const { lowered, vectors } = await this.lowered(graph);
+    return ThreadedShards.create(writeOnnx(lowered, weights), sessionOptions(options, graph.nodes.length, weights), vectors, workers);
   }
 
   load(path: string, options: CompileOptions): Promise<Program> {
@@ -167,11 +189,13 @@ export class OrtEngine implements Engine {
     options: CompileOptions,
     vectors = noVectors,
   ): Promise<Program> {
+    return new OrtProgram(await this.session(source, session), this.ort, options.profilePrefix !== undefined, vectors);
+  }
+
+  private async session(source: Uint8Array | string, options: SessionOptions): Promise<Session> {
     try {
-      const made = await (typeof source === 'string'
-        ? this.ort.InferenceSession.create(source, session)
-        : this.ort.InferenceSession.create(source, session));
-      return new OrtProgram(made, this.ort, options.profilePrefix !== undefined, vectors);
+      const { InferenceSession } = this.ort;
+      return await (typeof source === 'string' ? InferenceSession.create(source, options) : InferenceSession.create(source, options));
     } catch (error) {
       throw new OctetError('MODEL_RUN_FAILED', error instanceof Error ? error.message : String(error), {}, { cause: error });
     }
