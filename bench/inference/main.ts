@@ -1,8 +1,9 @@
 /**
- * Latency of a float model and of its int8 form in ONNX Runtime, batch 1 and 32, taking turns in one run.
+ * Latency of a float model and of its int8 forms in ONNX Runtime, batch 1 and 32, taking turns in one run.
  *
  *     npm run bench -- inference [--threads 1] [--runs 200] [--append]                            ResNet-20, quantized on the spot
  *     npm run bench -- inference --float model.onnx --int8 model.int8.onnx --name "my model"      two files
+ *     … --mixed model.mixed.onnx                                                                  and one of placement "auto"
  *
  * The files must have one float32 input with a symbolic batch.
  */
@@ -12,7 +13,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { toQdq } from '../../packages/quant-core/src/convert/qdq.js';
 import { OrtEngine } from '../../packages/quant-core/src/engine/ort/ort.js';
-import { measureLatency } from '../../packages/quant-core/src/evaluate/latency.js';
+import { race } from '../../packages/quant-core/src/evaluate/race.js';
+import { quantile } from '../../packages/quant-core/src/evaluate/statistics.js';
 import { activationParams } from '../../packages/quant-core/src/fakequant/scales.js';
 import { scalesOfWeights } from '../../packages/quant-core/src/fakequant/simulate.js';
 import { readOnnx } from '../../packages/quant-core/src/formats/onnx/read.js';
@@ -26,6 +28,7 @@ const { values } = parseArgs({
   options: {
     float: { type: 'string' },
     int8: { type: 'string' },
+    mixed: { type: 'string' },
     name: { type: 'string', default: 'ResNet-20' },
     threads: { type: 'string', default: '1' },
     runs: { type: 'string', default: '200' },
@@ -51,50 +54,46 @@ async function quantizedResnet20(directory: string): Promise<[string, string]> {
 
 const directory = mkdtempSync(join(tmpdir(), 'octet-bench-'));
 try {
-  const given: [string, string] | undefined = values.float && values.int8 ? [values.float, values.int8] : undefined;
-  const [floatPath, int8Path] = given ?? (await quantizedResnet20(directory));
+  const [floatPath, int8Path] = values.float && values.int8 ? [values.float, values.int8] : await quantizedResnet20(directory);
   const input = readOnnx(readFileSync(floatPath)).inputs[0];
   const sample = (input?.shape?.slice(1) ?? []).map(Number);
   if (input?.dtype !== 'float32' || sample.some(Number.isNaN)) {
     throw new Error(`${floatPath} must have one float32 input whose dimensions behind the batch are fixed.`);
   }
-  const float = await engine.load(floatPath, { threads, mode: 'infer' });
-  const int8 = await engine.load(int8Path, { threads, mode: 'infer' });
-  const figures = await measureLatency({
-    float,
-    int8,
-    feeds: (batch) => ({ [input.name]: randomTensor([batch, ...sample], batch) }),
-    runs: Number(values.runs),
-    budgetSeconds: 120,
-  });
-  await float.dispose();
-  await int8.dispose();
+  const files = [floatPath, int8Path, ...(values.mixed ? [values.mixed] : [])];
+  const programs = [];
+  for (const file of files) programs.push(await engine.load(file, { threads, mode: 'infer' }));
+  const runs = Number(values.runs);
+  const rows: string[][] = [];
+  for (const batch of [1, 32]) {
+    const times = await race(programs, { feeds: { [input.name]: randomTensor([batch, ...sample], batch) }, runs, budgetMs: 60_000 });
+    const at = (share: number) =>
+      times.map((own) =>
+        quantile(
+          [...own].sort((x, y) => x - y),
+          share,
+        ),
+      );
+    const [p50, p95] = [at(0.5), at(0.95)];
+    const cells = p50.map((ms, index) => `${ms.toFixed(3)} (${(p95[index] as number).toFixed(3)})`);
+    rows.push([`batch ${batch}`, ...cells, ...p50.slice(1).map((ms) => `${((p50[0] as number) / ms).toFixed(2)}×`)]);
+  }
+  for (const program of programs) await program.dispose();
 
-  const row = (name: string, f: { p50Ms: number; p95Ms: number }, q: { p50Ms: number; p95Ms: number }): string[] => [
-    name,
-    `${f.p50Ms.toFixed(3)} (${f.p95Ms.toFixed(3)})`,
-    `${q.p50Ms.toFixed(3)} (${q.p95Ms.toFixed(3)})`,
-    `${(f.p50Ms / q.p50Ms).toFixed(2)}×`,
+  const names = ['float', 'int8', ...(values.mixed ? ['auto'] : [])];
+  const head = [
+    `${values.name}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    ...names.map((name) => `${name} ms, p50 (p95)`),
+    ...names.slice(1).map((name) => `${name} is faster by`),
   ];
-  const body = [
-    table(
-      [
-        `${values.name}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
-        'float ms, p50 (p95)',
-        'int8 ms, p50 (p95)',
-        'int8 is faster by',
-      ],
-      [row('batch 1', figures.float, figures.int8), row('batch 32', figures.float.batch32, figures.int8.batch32)],
-    ),
-    '',
-    `Size: ${statSync(floatPath).size} bytes in float, ${statSync(int8Path).size} in int8.`,
-  ].join('\n');
+  const sizes = files.map((file, index) => `${statSync(file).size} ${names[index]}`).join(', ');
+  const body = [table(head, rows), '', `Bytes: ${sizes}.`].join('\n');
   console.log(body);
   if (values.append) {
-    const files = given ? ' --float … --int8 …' : '';
+    const given = values.float ? ` --float … --int8 …${values.mixed ? ' --mixed …' : ''}` : '';
     appendResults({
       title: `Inference of ${values.name}`,
-      command: `npm run bench -- inference${files} --threads ${threads} --runs ${figures.runs}`,
+      command: `npm run bench -- inference${given} --threads ${threads} --runs ${runs}`,
       machine: machine(),
       versions: [`ONNX Runtime ${engine.version}`],
       body,

@@ -166,9 +166,10 @@ describe('layers left in float', () => {
 
 describe('a choice', () => {
   const times = { float: [2, 2], int8: [3, 1] };
-  it('holds when it is better than all layers in int8', () => {
+  it('holds when it is better than all layers in int8, by more than noise', () => {
     expect(holds({ ...times, mixed: [2, 1] })).toBe(true);
     expect(holds({ ...times, mixed: [3.1, 1] })).toBe(false);
+    expect(holds({ ...times, mixed: [2.97, 1] }), 'within noise').toBe(false);
   });
 
   const placement: Placement = {

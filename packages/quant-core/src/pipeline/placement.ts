@@ -45,6 +45,7 @@ const [layerSeconds, searchSeconds] = [20, 60];
 /** Measured runs at one batch size: of layers, of a mixed model beside another, and of the three that are told. */
 const runsOf = {
   layer: { runs: 200, fewest: 7, budgetMs: 60 },
+  idle: { runs: 200, fewest: 50, budgetMs: 20 },
   trial: { runs: 400, fewest: 12, budgetMs: 400 },
   last: { runs: 600, fewest: 15, budgetMs: 1500 },
 };
@@ -236,7 +237,8 @@ class Course {
     const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
     const points = new Map(plan.activations.map((point) => [point.value, point]));
     const began = performance.now();
-    const idle = await this.idle();
+    const pass = await this.compile(passing());
+    let idle = await this.idle(pass);
     const conversions = new Map<string, number[]>();
     const conversion = async (value: Value, shape: readonly number[]) => {
       const key = shape.join();
@@ -257,20 +259,21 @@ class Course {
       if (timely && from && to) {
         const part = extract(model.graph, [this.values.get(input.name) as Value], [this.values.get(end.name) as Value]);
         const both = await this.alone([part, this.int8(part, context.job.recipe)], from, batches);
+        // The cost of a run falls while the code around it is compiled: it is taken anew for every layer.
+        idle = await this.idle(pass);
         const [float, int8] = both.map((ms) => ms.map((value) => Math.max(0, value - idle))) as [number[], number[]];
         Object.assign(times, { float, int8, input: await conversion(input, from), output: await conversion(end, to) });
       }
       result.push(times);
       context.progress('calibrate', result.length, plan.weights.length, 'layers');
     }
+    await this.close(pass);
     return result;
   }
 
-  /** What a run costs that computes nothing. */
-  private async idle(): Promise<number> {
-    const program = await this.compile(passing());
-    const [times] = await race([program], { feeds: { x: noise([1, 1]) }, ...runsOf.trial, ...this.context.abortable });
-    await this.close(program);
+  /** What a run of this program costs just now; it computes nothing. */
+  private async idle(program: Program): Promise<number> {
+    const [times] = await race([program], { feeds: { x: noise([1, 1]) }, ...runsOf.idle, ...this.context.abortable });
     return typical(times as number[]);
   }
 
