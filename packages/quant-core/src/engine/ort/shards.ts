@@ -17,6 +17,8 @@ interface Answer {
 class SessionThread {
   private readonly worker = new Worker(new URL('./session-worker.js', import.meta.url), { execArgv: [] });
   private readonly waiting = new Map<number, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
+  /** Memory for feeds by their name, of all programs: one of them runs at a time, and the parameters of a network are fed to several. */
+  readonly feeds = new Map<string, ArrayBuffer>();
   private lastId = 0;
   /** Why the thread is gone. */
   private ended: Error | undefined;
@@ -88,13 +90,15 @@ const tensors = (results: Plains) =>
   Object.fromEntries(Object.entries(results).map(([name, { dtype, shape, data }]) => [name, new Tensor(dtype as DType, shape, data)]));
 
 let hosts = 0;
+/** Programs that are not disposed. */
+let living = 0;
 
 /**
  * Shards spread over worker threads, one single-threaded session each. Feeds, and vectors among the results, lie in memory that passes from hand to hand: it is
  * lent to a thread with a run, and comes back with the answer. Neither side copies what the other has written, and the next run uses it again.
  */
 export class ThreadedShards implements ShardedProgram {
-  /** Of each shard, by what lies in it. */
+  /** Memory for the vectors among the results of each shard. */
   private readonly memory: Map<string, ArrayBuffer>[] = [];
   private last: Promise<unknown> = Promise.resolve();
   private disposed = false;
@@ -110,6 +114,7 @@ export class ThreadedShards implements ShardedProgram {
   static async create(bytes: Uint8Array, options: object, vectors: Vectors, threads: number): Promise<ThreadedShards> {
     const host = ++hosts;
     const program = new ThreadedShards(threadsFor(threads), host, vectors);
+    living++;
     const all = await Promise.allSettled(
       program.threads.map((thread) => thread.request({ kind: 'create', host, bytes, options, vectors })),
     );
@@ -138,30 +143,32 @@ export class ThreadedShards implements ShardedProgram {
   }
 
   private async runShard(given: Feeds, shard: number): Promise<Plains> {
-    const { threads, host, vectors } = this;
+    const { host, vectors } = this;
+    const thread = this.threads[shard % this.threads.length] as SessionThread;
     const own = this.memory[shard] ?? new Map<string, ArrayBuffer>();
     this.memory[shard] = own;
     const feeds: Plains = {};
     const memory: Record<string, Float32Array> = {};
     for (const [name, { dtype, shape, data }] of Object.entries(given)) {
-      const lent = new (data.constructor as Float32ArrayConstructor)(take(own, `feed ${name}`, data.byteLength), 0, data.length);
+      const lent = new (data.constructor as Float32ArrayConstructor)(take(thread.feeds, name, data.byteLength), 0, data.length);
       lent.set(data as Float32Array);
       feeds[name] = { dtype, shape, data: lent };
     }
-    for (const [name, { size }] of Object.entries(vectors.results))
-      memory[name] = new Float32Array(take(own, `result ${name}`, 4 * size), 0, size);
+    for (const [name, { size }] of Object.entries(vectors.results)) memory[name] = new Float32Array(take(own, name, 4 * size), 0, size);
     const lent = [...Object.values(feeds).map(({ data }) => data), ...Object.values(memory)].map(({ buffer }) => buffer as ArrayBuffer);
-    const thread = threads[shard % threads.length] as SessionThread;
     const { feeds: back, results } = await thread.request({ kind: 'run', host, feeds, memory }, lent);
-    for (const [name, { data }] of Object.entries(back)) own.set(`feed ${name}`, data.buffer as ArrayBuffer);
-    for (const name of Object.keys(memory)) own.set(`result ${name}`, results[name]?.data.buffer as ArrayBuffer);
+    for (const [name, { data }] of Object.entries(back)) thread.feeds.set(name, data.buffer as ArrayBuffer);
+    for (const name of Object.keys(memory)) own.set(name, results[name]?.data.buffer as ArrayBuffer);
     return results;
   }
 
   async dispose(): Promise<void> {
+    if (this.disposed) return;
     this.disposed = true;
     await this.last;
+    this.memory.length = 0;
     // A thread that is gone has taken its sessions along.
     await Promise.allSettled(this.threads.map((thread) => thread.request({ kind: 'release', host: this.host })));
+    if (--living === 0) for (const thread of pool) thread.feeds.clear();
   }
 }
