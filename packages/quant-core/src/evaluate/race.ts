@@ -29,7 +29,7 @@ export async function race(programs: readonly Program[], options: RaceOptions): 
     if (signal?.aborted) throw new OctetError('CANCELLED', 'the measurement of latency was cancelled');
     if (run >= fewest && performance.now() - began > budgetMs) break;
     for (let turn = 0; turn < programs.length; turn++) {
-      const index = (turn + run + warmUpRuns) % programs.length;
+      const index = (turn + run + warmUpRuns * programs.length) % programs.length;
       const start = performance.now();
       for (let r = 0; r < repeats; r++) await (programs[index] as Program).run(feeds);
       if (run >= 0) (times[index] as number[]).push(performance.now() - start);
