@@ -17,7 +17,7 @@ import { lowerToBlocked } from './blocked.js';
 import { quantizeBroadcast } from './channels.js';
 import { orderGradients } from './order.js';
 import { probeBlock } from './probe.js';
-import { cutGraph, PartedSession, type Session } from './segments.js';
+import { cutGraph, PartedSession, type Session, usualCut } from './segments.js';
 import { ThreadedShards } from './shards.js';
 import { bindVectors, noVectors, type Vectors } from './vectors.js';
 
@@ -102,7 +102,10 @@ export class OrtEngine implements Engine {
   private weights: WeightFile | undefined;
 
   /** Throws ENGINE_UNAVAILABLE where ONNX Runtime has no binary, as on Intel Macs and with musl. */
-  constructor(private readonly mostBytesInside = usualBytesInside) {
+  constructor(
+    private readonly mostBytesInside = usualBytesInside,
+    private readonly cut = usualCut,
+  ) {
     try {
       this.ort = require('onnxruntime-node') as typeof Ort;
     } catch (error) {
@@ -123,7 +126,7 @@ export class OrtEngine implements Engine {
     if (options.mode === 'infer')
       return this.create(writeOnnx(graph, weights), sessionOptions(options, graph.nodes.length, weights), options);
     const { lowered, vectors } = await this.lowered(graph);
-    const parts = cutGraph(lowered);
+    const parts = cutGraph(lowered, this.cut);
     const session = parts.length > 1 ? await this.parted(lowered, parts, options, weights) : undefined;
     if (session) return new OrtProgram(session, this.ort, options.profilePrefix !== undefined, vectors);
     return this.create(writeOnnx(lowered, weights), sessionOptions(options, graph.nodes.length, weights), options, vectors);

@@ -1,10 +1,17 @@
 import * as ort from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
+import { planQuantization } from '../../fakequant/plan.js';
 import { writeOnnx } from '../../formats/onnx/write.js';
 import type { Graph } from '../../ir/graph.js';
 import { verify } from '../../ir/verify.js';
 import { difference, graphOf, randomFeeds, runGraph } from '../../normalise/testing/oracle.js';
-import { Tensor } from '../../tensor/tensor.js';
+import { defaultRecipe } from '../../recipe.js';
+import { allocate } from '../../tensor/dtype.js';
+import { Random } from '../../tensor/random.js';
+import { sizeOf, Tensor } from '../../tensor/tensor.js';
+import { parameterLayout } from '../../train/parameters.js';
+import { buildTrainingStep, stepOutputs } from '../../train/step.js';
+import { smallNet } from '../../train/testing/jobs.js';
 import { OrtEngine } from './ort.js';
 import { cutGraph, PartedSession } from './segments.js';
 
@@ -30,7 +37,7 @@ const sizes = (parts: readonly Graph[]) => parts.map((part) => part.nodes.length
 describe('a large graph in parts', () => {
   it('gives what it does as a whole', async () => {
     const graph = chain(60);
-    const parts = cutGraph(graph, 100, 70);
+    const parts = cutGraph(graph, { whole: 100, part: 70 });
     for (const part of parts) verify(part);
     expect(sizes(parts).reduce((a, b) => a + b)).toBe(graph.nodes.length);
     expect(Math.max(...sizes(parts))).toBeLessThanOrEqual(70);
@@ -70,7 +77,7 @@ describe('a large graph in parts', () => {
     const graph = graphOf(
       `graph g (x: float32[N, 2]) opset 18\n${Array.from({ length: 12 }, (_, i) => block(i).join('\n')).join('\n')}\nreturn n11`,
     );
-    const parts = cutGraph(graph, 20, 21);
+    const parts = cutGraph(graph, { whole: 20, part: 21 });
     expect(parts.length).toBeGreaterThan(4);
     for (const part of parts.slice(1)) expect(part.inputs).toHaveLength(1);
   });
@@ -83,6 +90,41 @@ describe('a large graph in parts', () => {
     const { r8099 } = await program.run({ x: new Tensor('int32', [1, 2], Int32Array.of(3, -4)) });
     expect(Array.from(r8099?.data as Int32Array)).toEqual([-3, -4]);
     await program.dispose();
+  });
+
+  it('a training step gives the same loss and gradient', async () => {
+    const net = smallNet();
+    const { graph } = buildTrainingStep({
+      graph: net,
+      batch: 4,
+      batchSymbol: 'N',
+      layout: parameterLayout(net),
+      plan: planQuantization(net, defaultRecipe()),
+      loss: { kind: 'cross_entropy', distillationWeight: 0, temperature: 1 },
+      observe: true,
+    });
+    const random = new Random(5);
+    const feeds = Object.fromEntries(
+      graph.inputs.map(({ name, dtype = 'float32', shape = [] }) => {
+        const data = allocate(dtype, sizeOf(shape as number[]));
+        const scale = name.includes('cale') ? 0 : 1;
+        if (data instanceof Float32Array)
+          data.forEach((_, i) => {
+            data[i] = 0.05 + scale * random.normal();
+          });
+        return [name, new Tensor(dtype, shape as number[], data)];
+      }),
+    );
+    expect(cutGraph(graph, { whole: 20, part: 25 }).length).toBeGreaterThan(3);
+    const [whole, parted] = [new OrtEngine(), new OrtEngine(2 ** 29, { whole: 20, part: 25 })];
+    const results = [];
+    for (const one of [whole, parted]) {
+      const program = await one.compile(graph, { threads: 1, mode: 'train' });
+      results.push(await program.run(feeds));
+      await program.dispose();
+    }
+    expect(results[1]?.[stepOutputs.gradient]?.data.some((x) => x !== 0)).toBe(true);
+    expect(difference(results[0] ?? {}, results[1] ?? {})).toBeLessThan(1e-5);
   });
 
   it('the engine cuts a graph of more than 8,000 nodes', async () => {
