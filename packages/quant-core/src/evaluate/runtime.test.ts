@@ -6,7 +6,7 @@ import { OrtEngine } from '../engine/ort/ort.js';
 import { writeOnnx } from '../formats/onnx/write.js';
 import { Tensor } from '../tensor/tensor.js';
 import { measureLatency } from './latency.js';
-import { inspectRuntime, kindOfNode, readProfile } from './runtime.js';
+import { inspectRuntime, kindOfNode, readProfile, runsFor } from './runtime.js';
 import { linearGraph, qdqGraph } from './testing/models.js';
 
 const engine = new OrtEngine();
@@ -87,6 +87,10 @@ describe('readProfile', () => {
     node('2', 'QLinearConv', 'uint8', 150, 30),
     run(100),
   ]);
+
+  it('is taken of fewer runs where a model has very many nodes, of one at least', () => {
+    expect([10, 8_000, 40_000, 1_000_000, 0].map(runsFor)).toEqual([20, 20, 2, 1, 20]);
+  });
 
   it('leaves the runs that warm up out of the time', () => {
     expect(readProfile(text, 1)).toEqual({

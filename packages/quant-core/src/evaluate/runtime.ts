@@ -2,6 +2,7 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Engine } from '../engine/engine.js';
 import { OctetError } from '../errors.js';
+import { countNodes } from '../formats/onnx/count.js';
 import type { Report } from '../report/schema.js';
 import type { Tensor } from '../tensor/tensor.js';
 
@@ -91,25 +92,33 @@ export interface InspectOptions {
   feeds: Record<string, Tensor>;
   /** Existing scratch folder; the profile is removed from it again. */
   directory: string;
-  /** Measured runs (20), after three that warm up. */
+  /** Measured runs, after three that warm up; `runsFor` when left out. */
   runs?: number;
 }
 
 const warmUpRuns = 3;
+const measuredRuns = 20;
+/** Events of a profile (half a kilobyte each): what is read as one string must fit one. */
+const mostEvents = 200_000;
+
+/** Measured runs for a model of so many nodes: fewer where the profile would become too long, one at least. */
+export const runsFor = (nodes: number): number =>
+  Math.max(1, Math.min(measuredRuns, Math.floor(mostEvents / Math.max(1, nodes)) - warmUpRuns));
 
 /**
  * Run a model as a user's session would, under the runtime's profiler, and tell which nodes really computed on integers.
  * The profile names each kernel with the types it was given, which says more than the optimized model written out.
  */
-export async function inspectRuntime({ engine, path, threads, feeds, directory, runs = 20 }: InspectOptions): Promise<RuntimeFigures> {
+export async function inspectRuntime({ engine, path, threads, feeds, directory, runs }: InspectOptions): Promise<RuntimeFigures> {
   const prefix = join(directory, `octet-profile-${process.pid}`);
   const remove = async () => {
     for (const file of await profilesOf(prefix)) await rm(file, { force: true });
   };
   await remove();
   const program = await engine.load(path, { threads, mode: 'infer', profilePrefix: prefix });
+  const all = warmUpRuns + (runs ?? runsFor(countNodes(path)));
   try {
-    for (let run = 0; run < runs + warmUpRuns; run++) await program.run(feeds);
+    for (let run = 0; run < all; run++) await program.run(feeds);
   } finally {
     await program.dispose();
   }
