@@ -25,11 +25,11 @@ export interface Measured {
 }
 
 /** Share of what the float model remembers that training forgets (measured: docs/decisions/0006). */
-const forgotten = 0.25;
+const forgotten = 1 / 6;
 
 /**
  * What PTQ may owe to the float model having been trained on the held-out samples: it knows them by heart, and QAT, which does not
- * train on them, forgets some of that without being worse on new ones. A quarter of what the float model has more on the
+ * train on them, forgets some of that without being worse on new ones. A sixth of what the float model has more on the
  * held-out split than on the evaluation set; 0 where chance explains that (two proportions, 99 %).
  */
 export function memoryAllowance(name: MetricName, holdout: Measured, evaluation: Measured): number {

@@ -212,7 +212,7 @@ describe('choice between PTQ and QAT', () => {
 
   it('memory is a quarter of what float has more on the held-out split, unless chance explains it', () => {
     const of = (metric: number, samples: number) => ({ metric, samples });
-    expect(memoryAllowance('top1', of(0.94, 6000), of(0.92, 10000))).toBeCloseTo(0.005, 6);
+    expect(memoryAllowance('top1', of(0.94, 6000), of(0.92, 10000))).toBeCloseTo(0.02 / 6, 6);
     expect(memoryAllowance('top1', of(0.94, 200), of(0.92, 10000))).toBe(0);
     expect(memoryAllowance('top1', of(0.9, 6000), of(0.92, 10000))).toBe(0);
     expect(memoryAllowance('mae', of(9, 6000), of(3, 10000))).toBe(0);
