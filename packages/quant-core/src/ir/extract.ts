@@ -35,7 +35,8 @@ export function extract(graph: Graph, from: readonly Value[], to: readonly Value
   return part;
 }
 
-function copyNode(part: Graph, node: Node, twins: Map<Value, Value>): Node {
+/** A copy of a node for `part`, which does not hold it yet. `twins` has what its inputs are there, and gets its outputs. */
+export function copyNode(part: Graph, node: Node, twins: Map<Value, Value>): Node {
   const copy = new Node(node.op, node.name, { ...node.attrs });
   copy.opaque = node.opaque;
   for (const [port, value] of node.inputs.entries()) copy.setInput(port, value && twins.get(value));

@@ -1,5 +1,6 @@
 import type * as Ort from 'onnxruntime-node';
-import { Graph, Node, Value } from '../../ir/graph.js';
+import { copyNode } from '../../ir/extract.js';
+import { Graph, type Node, type Value } from '../../ir/graph.js';
 
 /**
  * ONNX Runtime loads a graph in a time that grows with the square of its nodes: larger ones are cut into parts that are loaded one by one. (28,000
@@ -77,26 +78,15 @@ function partOf(graph: Graph, nodes: readonly Node[], from: number, to: number):
   const inside = new Set(own);
   const twins = new Map<Value, Value>();
   const kept = new Set(graph.outputs);
-  const twinOf = (value: Value): Value => {
-    const known = twins.get(value);
-    if (known) return known;
-    const twin = value.constant ? piece.constant(value.name, value.constant) : piece.input(value.name, value.type ?? { dtype: 'float32' });
-    twins.set(value, twin);
-    return twin;
-  };
   for (const node of own) {
-    const copy = new Node(node.op, node.name, { ...node.attrs });
-    copy.opaque = node.opaque;
-    for (const [port, value] of node.inputs.entries()) copy.setInput(port, value && twinOf(value));
-    for (const value of node.outputs) {
-      const twin = new Value(piece.freshName(value.name), value.type);
-      twin.producer = copy;
-      twin.port = value.port;
-      copy.outputs.push(twin);
-      twins.set(value, twin);
-      if (kept.has(value) || value.readers.some((reader) => !inside.has(reader))) piece.outputs.push(twin);
+    for (const value of node.inputs) {
+      if (!value || twins.has(value)) continue;
+      const type = value.type ?? { dtype: 'float32' };
+      twins.set(value, value.constant ? piece.constant(value.name, value.constant) : piece.input(value.name, type));
     }
-    piece.nodes.push(copy);
+    piece.nodes.push(copyNode(piece, node, twins));
+    for (const value of node.outputs)
+      if (kept.has(value) || value.readers.some((reader) => !inside.has(reader))) piece.outputs.push(twins.get(value) as Value);
   }
   return piece;
 }
