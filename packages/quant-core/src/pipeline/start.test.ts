@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { graphOf } from '../normalise/testing/oracle.js';
 import type { Recipe } from '../recipe.js';
 import { images, smallNet } from '../train/testing/jobs.js';
 import { quickRecipe, Workshop } from './testing/jobs.js';
@@ -10,14 +11,19 @@ beforeAll(async () => {
 });
 afterAll(() => shop.close());
 
-const run = async (weights: object, training: Partial<Recipe['training']> = {}, calibration: Partial<Recipe['calibration']> = {}) => {
+const run = async (
+  weights: object,
+  training: Partial<Recipe['training']> = {},
+  calibration: Partial<Recipe['calibration']> = {},
+  graph = smallNet(),
+) => {
   const base = quickRecipe({ quantization: { weights } as Recipe['quantization'] });
   const recipe = {
     ...base,
     training: { ...base.training, ...training },
     calibration: { ...base.calibration, roundingIterations: 40, ...calibration },
   };
-  return shop.run(shop.job(await shop.model(smallNet()), await shop.npz(images(120)), recipe));
+  return shop.run(shop.job(await shop.model(graph), await shop.npz(images(120)), recipe));
 };
 
 describe('training begins with', () => {
@@ -43,5 +49,19 @@ describe('training begins with', () => {
     ['scales that cannot be learned', { bits: 4, symmetric: false, perChannel: false }, {}, {}],
   ] as const)('the float model, with %s', async (_what, weights, training, calibration) => {
     expect((await run(weights, training, calibration)).report.training?.start).toBe('float');
+  });
+
+  it('the float model, with batch norm that is kept: the rounding knows it folded', async () => {
+    const graph = graphOf(`graph net (x: float32[N, 1, 8, 8]) opset 18
+      c = Conv(x, w1=float32[4, 1, 3, 3]#) {kernel_shape=[3, 3]} @conv
+      n = BatchNormalization(c, g=float32[4]#, e=float32[4]#, m=float32[4]#, v=float32[4]{2, 2, 2, 2})
+      r = Relu(n)
+      f = Flatten(r)
+      y = Gemm(f, w2=float32[144, 2]#, b2=float32[2]#) @fc
+      return y`);
+    const of = async (batchNorm: 'keep' | 'fold') => (await run({ bits: 4 }, { batchNorm }, {}, graph)).report.training;
+    const [kept, folded] = [await of('keep'), await of('fold')];
+    expect([kept?.batchNorm.kept, kept?.start]).toEqual([1, 'float']);
+    expect([folded?.batchNorm.kept, folded?.start]).toEqual([0, 'rounded']);
   });
 });
