@@ -7,6 +7,7 @@ const rooms = [
   'ir/',
   'formats/',
   'data/',
+  'tasks/',
   'normalise/',
   'engine/',
   'calibrate/',

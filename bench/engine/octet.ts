@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import type { Batch } from '../../packages/quant-core/src/data/dataset.js';
 import type { Engine } from '../../packages/quant-core/src/engine/engine.js';
-import type { LossSpec } from '../../packages/quant-core/src/train/loss.js';
+import type { LossSpec } from '../../packages/quant-core/src/tasks/loss.js';
 import type { OptimizerSpec, Weights } from '../../packages/quant-core/src/train/optimizer.js';
 import { packParameters, parameterLayout } from '../../packages/quant-core/src/train/parameters.js';
 import { QuantState } from '../../packages/quant-core/src/train/state.js';
@@ -14,7 +14,10 @@ import { classes, networkOf } from '../models/networks.js';
 import { defaultRecipe, prepare } from '../models/prepare.js';
 import type { StepFigures, StepOptions } from './options.js';
 
-const loss: LossSpec = { kind: 'cross_entropy', distillationWeight: 0, temperature: 1 };
+const loss: LossSpec = {
+  terms: [{ output: 'logits', kind: 'cross_entropy', axis: 1, distillationWeight: 0, weight: 1 }],
+  temperature: 1,
+};
 const optimizer: OptimizerSpec = { kind: 'sgd', momentum: 0.9, weightDecay: 0 };
 const learningRate = 0.01;
 
@@ -30,7 +33,8 @@ export async function measureSteps(engine: Engine, options: StepOptions): Promis
   // Any ranges do: on few samples, so that the peak of memory is that of training.
   const prepared = quantized ? await prepare(graph, defaultRecipe(), engine, 2) : undefined;
   const spec = { graph, batch, shards: shardsFor(batch), batchSymbol, layout, loss };
-  const feeds = { input: 'x', loss, width: classes, outputShape: [classes] };
+  const heads = [{ name: 'logits', width: classes, layout: { outer: 1, classes, inner: 1 }, row: [classes] }];
+  const feeds = { input: 'x', loss, heads, task: 'classification' as const };
   const stepper = Stepper.create(engine, threads, prepared ? { ...spec, plan: prepared.plan } : spec, optimizer, feeds);
   const quant = prepared && new QuantState(prepared.plan, layout, stepper.observed, prepared.calibrated, new Map());
   const scan = prepared && (await WeightScan.create(engine, prepared.plan, layout, () => true));
@@ -43,7 +47,7 @@ export async function measureSteps(engine: Engine, options: StepOptions): Promis
       const scales = quant
         ? { ...quant.activationFeeds(), ...quant.weightFeeds(weights.parameters, { found: await scan?.ranges(weights.parameters) }) }
         : {};
-      const result = await stepper.step(data, undefined, weights, scales, learningRate, step + 1, {
+      const result = await stepper.step(data, [], weights, scales, learningRate, step + 1, {
         observe: quantized,
         statistics: 'running',
       });

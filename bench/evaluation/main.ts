@@ -11,12 +11,13 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import type * as Ort from 'onnxruntime-node';
+import { batches } from '../../packages/quant-core/src/data/batches.js';
 import { openDataset } from '../../packages/quant-core/src/data/dataset.js';
 import { OrtEngine } from '../../packages/quant-core/src/engine/ort/ort.js';
 import { collectOutputs } from '../../packages/quant-core/src/evaluate/collect.js';
 import { defaultLimits } from '../../packages/quant-core/src/events.js';
 import { writeOnnx } from '../../packages/quant-core/src/formats/onnx/write.js';
-import { evaluationBatches } from '../../packages/quant-core/src/pipeline/data.js';
+import { describeOutputs } from '../../packages/quant-core/src/tasks/output.js';
 import { median } from '../models/inputs.js';
 import { networkNames, networkOf } from '../models/networks.js';
 import { appendResults, machine, table } from '../results.js';
@@ -64,21 +65,21 @@ try {
     );
     const order = Uint32Array.from({ length: dataset.size }, (_, i) => i);
     const inMemory: Ort.Tensor[] = [];
-    for await (const { x } of evaluationBatches(dataset, order, batch, undefined))
+    for await (const { x } of batches(dataset, order, { batchSize: batch }))
       inMemory.push(new ort.Tensor('float32', x.data as Float32Array, x.shape));
     const session = await ort.InferenceSession.create(model, { intraOpNumThreads: threads, interOpNumThreads: 1, logSeverityLevel: 3 });
     const program = await engine.load(model, { threads, mode: 'infer' });
+    const [logits] = describeOutputs(build());
+    if (!logits) throw new Error(`${name} has no output`);
     const contenders = {
       plain: async () => {
         for (const x of inMemory) await session.run({ x });
       },
       octet: () =>
-        collectOutputs(
-          program,
-          evaluationBatches(dataset, order, batch, undefined),
-          { input: 'x', output: 'logits' },
-          { task: 'classification' },
-        ),
+        collectOutputs(program, batches(dataset, order, { batchSize: batch }), {
+          input: 'x',
+          outputs: [{ output: logits, task: 'classification' }],
+        }),
     };
     const rates: { plain: number; octet: number }[] = [];
     for (let round = -1; round < rounds; round++) {

@@ -1,4 +1,4 @@
-import { DatasetConfigSchema, RecipeSchema, stages } from '@octet/quant-core';
+import { DatasetConfigSchema, outputKinds, RecipeSchema, stages, taskNames } from '@octet/quant-core';
 import Type, { type Static, type TSchema } from 'typebox';
 import { catalogue, type Failure } from './errors.js';
 import { JobLimitsSchema } from './job-request.js';
@@ -50,13 +50,30 @@ export function problemOf(failure: Failure, requestId: string): Problem {
   return { type: `/docs/errors#${code}`, code, title, status, detail, place, hint, retryable, errors, requestId };
 }
 
+const ModelOutputSchema = Type.Object(
+  {
+    name: Type.String(),
+    dtype: Type.String({ description: '"unknown" where it is no tensor (a sequence, a map).' }),
+    shape: Nullable(Type.Array(Type.Union([Type.Integer(), Type.String()]), { description: 'Null where the model does not say.' })),
+    kind: Type.Enum([...outputKinds], { description: 'What its numbers are; `outputs` of a job overrides it.' }),
+    axis: Nullable(Type.Integer({ description: 'Classes: the axis that counts them, the batch being axis 0.' })),
+    form: Type.Enum(['logits', 'probabilities', 'log_probabilities']),
+    width: Nullable(Type.Integer({ description: 'Elements of one sample; null where open.' })),
+    judged: Type.Boolean({ description: 'Whether it is compared with the float model; others are kept as they are.' }),
+    of: Type.String({ description: 'The tensor whose values it holds, under whatever shape and softmax.' }),
+    why: Type.String({ description: 'How its kind is known, or why it is not judged.' }),
+    certain: Type.Boolean({ description: 'False where the kind is a guess.' }),
+  },
+  { description: 'An output of the model, and what it is.' },
+);
+
 export const ModelSummarySchema = Type.Object({
   format: Type.Literal('onnx'),
   producer: Type.String(),
   irVersion: Type.Integer(),
   opset: Type.Integer(),
   inputs: Type.Array(Port),
-  outputs: Type.Array(Port),
+  outputs: Type.Array(ModelOutputSchema),
   ops: Type.Record(Type.String(), Count),
   nodes: Count,
   parameters: Count,
@@ -96,11 +113,17 @@ export const DatasetSummarySchema = Type.Object({
       { description: 'Arrays for models with several inputs, each under its name.' },
     ),
   ),
-  task: Type.Enum(['classification', 'regression', 'unlabelled']),
+  task: Type.Enum([...taskNames], { description: 'What the labels are by themselves; with a model it may turn out to be another.' }),
   classes: Type.Optional(Count),
   classNames: Type.Optional(Type.Array(Type.String())),
   classCounts: Type.Optional(Type.Array(Count)),
   targetShape: Type.Optional(Type.Array(Type.Integer())),
+  targetFacts: Type.Optional(
+    Type.Object(
+      { whole: Type.Boolean(), min: Type.Number(), max: Type.Number(), sumsToOne: Type.Boolean() },
+      { description: 'What the numbers of all target rows have in common.' },
+    ),
+  ),
   imageSizes: Type.Optional(Type.Object({ smallest: Type.Tuple([Count, Count]), largest: Type.Tuple([Count, Count]) })),
   assumptions: Type.Optional(Type.Array(Type.String({ description: 'What was taken for granted to read the dataset.' }))),
   range: Type.Object({ min: Type.Number(), max: Type.Number() }),

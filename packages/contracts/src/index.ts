@@ -6,13 +6,15 @@ export * from './queue-payload.js';
 export * from './status.js';
 export { describe as describeSchema, fieldErrors, parseAgainst } from './validate.js';
 export {
+  assignTasks,
   checkAgainstModel,
-  checkSameClasses,
+  checkRecipe,
   defaultLimits,
   type DatasetConfig,
   type DatasetSummary,
   type InputType,
   type Limits,
+  type ModelFacts,
   type ModelSummary,
   OctetError,
   type PipelineEvent,

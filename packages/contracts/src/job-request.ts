@@ -78,6 +78,7 @@ export function parseDatasetConfig(json: unknown): DatasetConfig {
 
 /** The part of a request that quant-core executes. */
 export function recipeOf(settings: JobSettings): Recipe {
-  const { method, target, quantization, calibration, training, evaluation, gate, seed, threads, engine } = settings;
-  return { method, target, quantization, calibration, training, evaluation, gate, seed, threads, engine };
+  const { method, target, quantization, calibration, training, evaluation, gate, output, outputs, seed, threads, engine } = settings;
+  const named = output === undefined ? {} : { output };
+  return { method, target, quantization, calibration, training, evaluation, gate, ...named, outputs, seed, threads, engine };
 }

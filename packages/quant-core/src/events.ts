@@ -1,3 +1,4 @@
+import type { OutputKind, TaskName } from './choices.js';
 import type { SerializedError } from './errors.js';
 
 /** Stages of a running job, in order. `train` and its artifacts are left out for method "ptq". */
@@ -62,7 +63,23 @@ export interface ModelSummary {
   irVersion: number;
   opset: number;
   inputs: { name: string; dtype: string; shape: (number | string)[] }[];
-  outputs: { name: string; dtype: string; shape: (number | string)[] }[];
+  outputs: {
+    name: string;
+    dtype: string;
+    /** Null where the model does not say. */
+    shape: (number | string)[] | null;
+    /** What its numbers are: scores of classes along `axis`, of yes/no answers, values, … */
+    kind: OutputKind;
+    axis: number | null;
+    form: 'logits' | 'probabilities' | 'log_probabilities';
+    width: number | null;
+    /** Whether it is compared with the float model's; others are kept as they are. */
+    judged: boolean;
+    of: string;
+    /** How kind and axis are known, or why the output is not judged. */
+    why: string;
+    certain: boolean;
+  }[];
   /** Operator → count, as in the file. */
   ops: Record<string, number>;
   nodes: number;
@@ -84,13 +101,15 @@ export interface DatasetSummary {
   dtype: string;
   /** Arrays for models with several inputs, each under its name; the first is the one that `sampleShape`, `dtype` and `range` tell of. */
   inputs?: { name: string; sampleShape: number[]; dtype: string; range: { min: number; max: number } }[];
-  task: 'classification' | 'regression' | 'unlabelled';
+  /** What the labels are by themselves; with a model it may turn out to be another. */
+  task: TaskName;
   /** Classification: number of classes seen (largest label + 1). */
   classes?: number;
   classNames?: string[];
   classCounts?: number[];
-  /** Regression: shape of one target. */
+  /** Targets that are rows of numbers: shape of one, and what they have in common. */
   targetShape?: number[];
+  targetFacts?: { whole: boolean; min: number; max: number; sumsToOne: boolean };
   /** Images: smallest and largest [height, width]; absent when the config states the size. */
   imageSizes?: { smallest: [number, number]; largest: [number, number] };
   /** What was taken for granted to read the dataset, in sentences. */

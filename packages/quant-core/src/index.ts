@@ -7,4 +7,7 @@ export * from './report/schema.js';
 export * as reportText from './report/format.js';
 export { metricFacts } from './evaluate/metrics.js';
 export type { InputType } from './data/materialise.js';
-export { checkAgainstModel, checkSameClasses } from './data/model-check.js';
+export { checkAgainstModel } from './data/model-check.js';
+export { checkRecipe, type DataFacts, type FieldError, type ModelFacts } from './tasks/preflight.js';
+export { assignTasks } from './tasks/assign.js';
+export { type TaskName, taskNames, outputKinds } from './choices.js';

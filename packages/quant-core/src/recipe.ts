@@ -1,6 +1,6 @@
 import Type, { type Static } from 'typebox';
 import Value from 'typebox/value';
-import { engineWishes, observers, placements, targets, weightStorages } from './choices.js';
+import { engineWishes, lossNames, metricNames, observers, outputKinds, placements, targets, taskNames, weightStorages } from './choices.js';
 
 /** What a caller may choose: one schema that validates, documents and gives defaults. */
 
@@ -93,9 +93,9 @@ export const RecipeSchema = Type.Object(
         schedule: Type.Union([Type.Literal('cosine'), Type.Literal('step'), Type.Literal('constant')], { default: 'cosine' }),
         stepEpochs: Type.Integer({ minimum: 1, default: 1, description: 'For the step schedule: epochs between steps.' }),
         stepFactor: Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 0.1, description: 'For the step schedule: factor of each step.' }),
-        loss: Type.Union([Type.Literal('auto'), Type.Literal('cross_entropy'), Type.Literal('mse'), Type.Literal('distillation')], {
+        loss: Type.Enum([...lossNames], {
           default: 'auto',
-          description: 'auto: cross_entropy for class labels, mse for values, distillation from the float model without labels.',
+          description: 'auto: cross_entropy for class labels, binary_cross_entropy for 0/1 columns, mse for values (huber is possible too), distillation from the float model without labels.',
         }),
         distillation: Type.Object(
           {
@@ -132,7 +132,7 @@ export const RecipeSchema = Type.Object(
     ),
     evaluation: Type.Object(
       {
-        metric: Type.Union([Type.Literal('auto'), Type.Literal('top1'), Type.Literal('top5'), Type.Literal('mae'), Type.Literal('rmse'), Type.Literal('r2'), Type.Literal('agreement')], { default: 'auto' }),
+        metric: Type.Enum(['auto', ...metricNames], { default: 'auto', description: 'What the models are compared by. auto: the first metric of the task (docs/configuration.md has the table).' }),
         split: Type.Number({ exclusiveMinimum: 0, maximum: 0.9, default: 0.2, description: 'Share of the dataset kept for evaluation when no evaluation dataset is given.' }),
         batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64 }),
         latencyRuns: Type.Integer({ minimum: 5, maximum: 1000, default: 50 }),
@@ -140,6 +140,18 @@ export const RecipeSchema = Type.Object(
       { additionalProperties: false, default: {} },
     ),
     gate: Type.Object({ maxDrop: Type.Optional(Type.Number({ minimum: 0, description: 'Points of the metric that may be lost.' })) }, { additionalProperties: false, default: {} }),
+    output: Type.Optional(Type.String({ minLength: 1, description: 'Name of the output that the labels belong to. Left out: the only one they fit.' })),
+    outputs: Type.Array(
+      Type.Object(
+        {
+          name: Type.String({ minLength: 1, description: 'Name of the output.' }),
+          kind: Type.Enum([...outputKinds], { description: 'classes: scores or probabilities of which one is right; binary: scores of independent yes/no answers; values; embedding; other.' }),
+          axis: Type.Optional(Type.Integer({ minimum: -16, maximum: 16, description: 'classes: which axis of the output counts the classes, the batch being axis 0; 1 when left out.' })),
+        },
+        { additionalProperties: false },
+      ),
+      { default: [], maxItems: 1000, description: 'What outputs are, where the model does not tell or tells it wrongly.' },
+    ),
     seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 0 }),
     threads: Type.Integer({ minimum: 0, maximum: 256, default: 0, description: 'Threads of the job; 0 takes the cores of the machine. The result does not depend on it.' }),
     engine: Type.Enum([...engineWishes], { default: 'auto', description: 'What calibration and training run in: ONNX Runtime or TF.js. auto: what OCTET_ENGINE says on the machine, else ONNX Runtime, and TF.js where that has no binary.' }),
@@ -160,7 +172,9 @@ const Numbers = Type.Union([Type.Number(), Type.Array(Type.Number(), { minItems:
 export const DatasetConfigSchema = Type.Object(
   {
     format: Type.Optional(Type.Enum(['npz', 'npy', 'idx', 'images', 'csv'], { description: 'Recognised from the file when left out.' })),
-    task: Type.Optional(Type.Union([Type.Literal('classification'), Type.Literal('regression'), Type.Literal('unlabelled')])),
+    task: Type.Optional(Type.Enum([...taskNames], { description: 'What the labels are; told from the labels and the model when left out.' })),
+    output: Type.Optional(Type.String({ minLength: 1, description: 'Name of the model output that the labels belong to.' })),
+    ignoreIndex: Type.Optional(Type.Integer({ description: 'A label a position: positions with this label count for nothing. Left out: 255 where the model has fewer classes, and negative labels.' })),
     x: Type.Optional(Type.String({ description: 'Name of the array (npz) or file in the zip (idx) that holds the samples.' })),
     y: Type.Optional(Type.String({ description: 'Name of the array or file that holds the labels.' })),
     layout: Type.Optional(Type.Union([Type.Literal('NCHW'), Type.Literal('NHWC')], { description: 'Layout of the stored samples.' })),

@@ -1,17 +1,15 @@
 import {
+  assignTasks,
   ConfigError,
   checkAgainstModel,
-  checkSameClasses,
+  checkRecipe,
   type Dataset,
-  type DatasetConfig,
-  type DatasetSummary,
-  type FieldError,
   failureOf,
   type InputType,
   type Model,
+  type ModelFacts,
   type ModelSummary,
   type Recipe,
-  ServiceError,
 } from '@octet/contracts';
 
 /** Whether a dataset can be fed to a model, what is taken for granted, and if it cannot, why. */
@@ -25,10 +23,13 @@ export interface Fit {
 /** A dataset that has been inspected. */
 export type Data = Pick<Dataset, 'config' | 'summary'>;
 
-/** Compare what is known of a dataset with what is known of a model: shape of a sample, number of classes or targets. */
-export function fitOf(data: Data, model: Pick<Model, 'id' | 'summary'>): Fit {
+/** Compare what is known of a dataset with what is known of a model: shape of a sample, labels and outputs. */
+export function fitOf({ config, summary }: Data, model: Pick<Model, 'id' | 'summary'>): Fit {
   try {
-    return { model: model.id, fits: true, assumptions: check(data, model.summary) };
+    const { inputs, outputs } = factsOf(model.summary);
+    const assumptions = checkAgainstModel(summary, config, inputs);
+    const assignment = assignTasks(outputs, summary, { output: config.output, task: config.task });
+    return { model: model.id, fits: true, assumptions: [...assumptions, ...assignment.assumptions] };
   } catch (error) {
     const { code, detail, hint } = failureOf(error);
     if (code === 'INTERNAL') throw error;
@@ -38,66 +39,26 @@ export function fitOf(data: Data, model: Pick<Model, 'id' | 'summary'>): Fit {
 
 /**
  * Refuse at once what a job could not do.
- * @throws OctetError DATASET_SHAPE, DATASET_AMBIGUOUS, DATASET_CLASSES; ServiceError MODEL_NOT_TRAINABLE; ConfigError CONFIG_IMPOSSIBLE
+ * @throws ConfigError with everything that stands against it, under the code of the first
  */
 export function requireSense(recipe: Recipe, model: ModelSummary, dataset: Data, evaluation: Data | undefined): void {
-  check(dataset, model);
-  if (evaluation !== undefined) {
-    check(evaluation, model);
-    checkSameClasses(dataset.summary, evaluation.summary);
-  }
-  if (recipe.method === 'qat' && !model.trainable) {
-    throw new ServiceError('MODEL_NOT_TRAINABLE', 'No quantized layer of this model can be reached by the gradient of the loss.', {
-      place: { pointer: '/method' },
-    });
-  }
-  const errors = impossible(recipe, dataset.summary, evaluation?.summary);
-  if (errors.length > 0) throw new ConfigError('CONFIG_IMPOSSIBLE', errors);
+  const errors = checkRecipe(recipe, factsOf(model), dataset, evaluation);
+  const [first] = errors;
+  if (first)
+    throw new ConfigError(
+      first.code,
+      errors.map(({ pointer, detail, hint }) => ({ pointer, detail, ...(hint === undefined ? {} : { hint }) })),
+    );
 }
 
-function check({ config, summary }: { config: DatasetConfig; summary: DatasetSummary }, model: ModelSummary): string[] {
-  const sizes = (shape: readonly (number | string)[]) => shape.slice(1).map((size) => (typeof size === 'number' ? size : undefined));
-  const row = sizes(model.outputs[0]?.shape ?? ['N', 'open']);
-  const outputs = row.reduce<number | undefined>(
-    (product, size) => (product === undefined || size === undefined ? undefined : product * size),
-    1,
-  );
-  return checkAgainstModel(
-    summary,
-    config,
-    model.inputs.map(({ name, shape, dtype }) => ({ name, shape: sizes(shape), dtype: dtype as InputType })),
+function factsOf({ inputs, outputs, trainable }: ModelSummary): ModelFacts {
+  return {
+    inputs: inputs.map(({ name, shape, dtype }) => ({
+      name,
+      shape: shape.slice(1).map((size) => (typeof size === 'number' ? size : undefined)),
+      dtype: dtype as InputType,
+    })),
     outputs,
-  );
-}
-
-function impossible(recipe: Recipe, dataset: DatasetSummary, evaluation: DatasetSummary | undefined): FieldError[] {
-  const errors: FieldError[] = [];
-  const { metric } = recipe.evaluation;
-  const metrics = {
-    classification: ['top1', 'top5', 'agreement'],
-    regression: ['mae', 'rmse', 'r2'],
-    unlabelled: ['agreement', 'mae', 'rmse', 'r2'],
-  }[dataset.task];
-  if (metric !== 'auto' && !metrics.includes(metric)) {
-    errors.push({
-      pointer: '/evaluation/metric',
-      detail: `"${metric}" does not fit a dataset for ${dataset.task}`,
-      hint: `Use auto, ${metrics.join(', ')}.`,
-    });
-  }
-  const { loss } = recipe.training;
-  if (dataset.task === 'unlabelled' && (loss === 'cross_entropy' || loss === 'mse')) {
-    errors.push({
-      pointer: '/training/loss',
-      detail: `"${loss}" needs labels, and the dataset has none`,
-      hint: 'Use auto or distillation.',
-    });
-  }
-  if (dataset.task === 'regression' && loss === 'cross_entropy') {
-    errors.push({ pointer: '/training/loss', detail: '"cross_entropy" needs class labels', hint: 'Use auto, mse or distillation.' });
-  }
-  if (evaluation !== undefined && evaluation.task !== dataset.task && dataset.task !== 'unlabelled') {
-    errors.push({ pointer: '/evaluationDataset', detail: `is for ${evaluation.task}, and the dataset is for ${dataset.task}` });
-  }
-  return errors;
+    notTrainable: trainable ? undefined : 'No quantized layer of this model can be reached by the gradient of the loss.',
+  };
 }

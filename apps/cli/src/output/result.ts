@@ -52,8 +52,8 @@ export function renderResult(report: Report): string {
     ],
     [
       'Parity',
-      report.task === 'regression'
-        ? `simulation and saved model differ by at most ${parity.maxAbsDifference.toPrecision(3)} on ${count(parity.samples)} samples`
+      parity.top1Agreement === null
+        ? `simulation and saved model differ by at most ${parity.maxAbsDifference.toPrecision(3)} (${parity.maxSteps.toPrecision(2)} steps) on ${count(parity.samples)} samples`
         : `${percent(parity.top1Agreement)} of ${count(parity.samples)} samples: simulation and saved model name the same class`,
     ],
     [

@@ -15,7 +15,7 @@ import type { Reading } from './reading.js';
 import { recognise } from './recognise.js';
 import { checkValues } from './values.js';
 
-/** One batch. `x` is [n, …sample]; labels for classification, values [n, …target] for regression. */
+/** One batch. `x` is [n, …sample]; labels for one class a sample, values [n, …target] for every other kind of target. */
 export interface Batch {
   /** For the first input of the model. */
   x: Tensor;
@@ -79,7 +79,7 @@ export class Dataset implements Samples {
   ) {
     this.x = new Column(data.x, readings[0] as Reading);
     this.others = (data.several?.others ?? []).map(({ name, x }, i) => [name, new Column(x, readings[i + 1] as Reading)] as const);
-    this.values = data.targets?.task === 'regression' ? new FlatReader(data.targets.values) : undefined;
+    this.values = data.targets && data.targets.task !== 'classification' ? new FlatReader(data.targets.values) : undefined;
   }
 
   get size(): number {
@@ -101,6 +101,17 @@ export class Dataset implements Samples {
 
   get labels(): Int32Array | undefined {
     return this.data.targets?.task === 'classification' ? this.data.targets.labels : undefined;
+  }
+
+  /** Count class labels from 0 where the upload counts them from `offset`: once, before samples are read. */
+  countLabelsFrom(offset: 0 | 1): void {
+    const { targets } = this.data;
+    if (!offset || targets?.task !== 'classification') return;
+    for (let i = 0; i < targets.labels.length; i++) targets.labels[i]! -= offset;
+    targets.classes -= offset;
+    targets.counts.splice(0, offset);
+    this.summary.classes = targets.classes;
+    this.summary.classCounts = targets.counts;
   }
 
   /** What was taken for granted to read the dataset, in sentences for the report. */
@@ -275,7 +286,7 @@ function summarise(data: Inspected & Pick<Partial<Materialised>, 'several'>, byt
       classCounts: targets.counts,
       ...(targets.names && { classNames: targets.names }),
     }),
-    ...(targets?.task === 'regression' && { targetShape: targets.shape }),
+    ...(targets && targets.task !== 'classification' && { targetShape: targets.shape, targetFacts: targets.facts }),
     ...(imageSizes && { imageSizes }),
     range,
     bytes,

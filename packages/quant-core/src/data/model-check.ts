@@ -1,7 +1,6 @@
 import { OctetError } from '../errors.js';
 import type { DatasetSummary } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
-import { sizeOf } from '../tensor/tensor.js';
 import { fitSamples } from './fit.js';
 import { checkOneSize, wishOf } from './images.js';
 import type { SampleSpec } from './materialise.js';
@@ -10,31 +9,15 @@ import type { Stored } from './reading.js';
 /**
  * Whether a dataset can be used with a model, from its summary alone.
  * @param inputs what the model takes, in its order
- * @param outputs elements of one output row (classes or targets); `undefined` when the model leaves it open
  * @returns what would be taken for granted
- * @throws OctetError DATASET_INPUTS, DATASET_SHAPE, DATASET_AMBIGUOUS, DATASET_CLASSES, DATASET_CONFIG
+ * @throws OctetError DATASET_INPUTS, DATASET_SHAPE, DATASET_AMBIGUOUS, DATASET_CONFIG
  */
-export function checkAgainstModel(
-  summary: DatasetSummary,
-  config: DatasetConfig,
-  inputs: readonly SampleSpec[],
-  outputs: number | undefined,
-): string[] {
-  const assumptions = matchArrays(summary, inputs).flatMap(
+export function checkAgainstModel(summary: DatasetSummary, config: DatasetConfig, inputs: readonly SampleSpec[]): string[] {
+  return matchArrays(summary, inputs).flatMap(
     ([stored, input]) =>
       fitSamples({ ...stored, sampleShape: shapeFor(summary, stored.sampleShape, config, input) }, config, input, inputs.length > 1)
         .assumptions,
   );
-  if (outputs !== undefined && summary.classes !== undefined && summary.classes > outputs) {
-    throw new OctetError(
-      'DATASET_CLASSES',
-      `The dataset has ${summary.classes} classes (labels 0 to ${summary.classes - 1}), the model has ${outputs} outputs.`,
-    );
-  }
-  if (outputs !== undefined && summary.targetShape && sizeOf(summary.targetShape) !== outputs) {
-    throw new OctetError('DATASET_SHAPE', `The dataset has targets of shape [${summary.targetShape}], the model has ${outputs} outputs.`);
-  }
-  return assumptions;
 }
 
 /**

@@ -142,9 +142,9 @@ describe('which array is which', () => {
       { name: 'attention_mask', sampleShape: [2] },
     ]);
     const input = (name: string) => ({ name, shape: [2], dtype: 'int64' as const });
-    expect(checkAgainstModel(dataset.summary, {}, [input('attention_mask'), input('input_ids')], 4)).toEqual([]);
-    expect(checkAgainstModel(dataset.summary, {}, [input('input_ids')], 4)).toEqual([]);
-    const error = await failure('DATASET_INPUTS', () => checkAgainstModel(dataset.summary, {}, [input('input_ids'), input('types')], 4));
+    expect(checkAgainstModel(dataset.summary, {}, [input('attention_mask'), input('input_ids')])).toEqual([]);
+    expect(checkAgainstModel(dataset.summary, {}, [input('input_ids')])).toEqual([]);
+    const error = await failure('DATASET_INPUTS', () => checkAgainstModel(dataset.summary, {}, [input('input_ids'), input('types')]));
     expect(error.message).toContain('nothing for "types"');
     await failure('DATASET_AMBIGUOUS', () => npz({ input_ids: ids, attention_mask: other4, labels: y3 }));
   });
@@ -191,7 +191,7 @@ describe('targets', () => {
     ['negative', npy('<i4', [3], bytesOf(Int32Array.of(0, 1, -1))), {}, 2],
     ['fraction', f4([3], [0, 1.5, 1]), { task: 'classification' as const }, 1],
     ['huge', npy('<i8', [3], bytesOf(BigInt64Array.of(0n, 9007199254740993n, 1n))), {}, 1],
-    ['not one-hot', npy('|u1', [3, 2], Buffer.of(0, 1, 1, 1, 0, 1)), {}, 1],
+    ['not one-hot', npy('|u1', [3, 2], Buffer.of(0, 1, 1, 1, 0, 1)), { task: 'classification' as const }, 1],
   ])('%s label is refused with its sample', async (_, y, config, sample) => {
     const error = await failure('DATASET_LABELS', () => npz({ x: x3, y }, config));
     expect(error.place.sample).toBe(sample);

@@ -1,3 +1,4 @@
+import type { TaskName } from '../choices.js';
 import { OctetError } from '../errors.js';
 import type { DatasetConfig } from '../recipe.js';
 import { sizeOf } from '../tensor/tensor.js';
@@ -15,14 +16,29 @@ interface ClassTargets {
   names?: string[];
 }
 
-interface ValueTargets {
-  task: 'regression';
+interface RowTargets {
+  /** What the rows look like; the model decides in the end. */
+  task: RowTask;
   /** float32, one row for each sample. */
   values: FlatFile;
   shape: number[];
+  facts: RowFacts;
 }
 
-export type Targets = ClassTargets | ValueTargets;
+/** Tasks whose targets are rows of numbers. */
+type RowTask = Exclude<TaskName, 'classification' | 'unlabelled'>;
+
+/** What the numbers of all target rows have in common. */
+export interface RowFacts {
+  /** Every number is whole. */
+  whole: boolean;
+  min: number;
+  max: number;
+  /** Every row is a distribution: shares of 0 to 1 that add up to 1 (to 0.001). */
+  sumsToOne: boolean;
+}
+
+export type Targets = ClassTargets | RowTargets;
 
 /** A growing list of whole numbers. */
 export class IntList {
@@ -64,8 +80,8 @@ interface TargetSource {
 }
 
 /**
- * Takes targets as they stream by and decides at the end what they are: whole numbers from 0 are class labels
- * (rows with a single 1 among zeros are one-hot labels), other numbers are values to regress.
+ * Takes targets as they stream by and decides at the end what they are: whole numbers from 0 are class labels (rows with a single 1 among zeros are
+ * one-hot labels); other rows are shares of classes, 0/1 answers, a class a position, or values to predict.
  */
 export class TargetCollector {
   private readonly width: number;
@@ -77,6 +93,8 @@ export class TargetCollector {
   private count = 0;
   private hot = -1;
   private rowIsHot = true;
+  private rowSum = 0;
+  private readonly facts: RowFacts = { whole: true, min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY, sumsToOne: true };
 
   private constructor(
     private readonly source: TargetSource,
@@ -102,6 +120,7 @@ export class TargetCollector {
         const sample = Math.floor(this.count / this.width);
         throw new OctetError('DATASET_NOT_FINITE', `The target of sample ${sample} in "${this.source.name}" is ${value}.`, { sample });
       }
+      this.addFacts(value);
       if (this.width === 1) this.addLabel(value);
       else this.addHot(value);
       this.count++;
@@ -111,16 +130,14 @@ export class TargetCollector {
 
   /** @throws OctetError DATASET_LABELS */
   async finish(): Promise<Targets> {
-    const { task, name, integer } = this.source;
+    const { task, name, shape } = this.source;
     const values = await this.writer?.finish();
-    if (task !== 'regression' && !this.refused) {
+    if ((task === undefined || task === 'classification') && !this.refused) {
       return classTargets(this.labels.toArray(), this.width === 1 ? this.largest + 1 : this.width);
     }
-    if (values && (task === 'regression' || this.looksLikeValues(integer))) {
-      const shape = this.source.shape.length === 0 ? [1] : [...this.source.shape];
-      return { task: 'regression', values, shape };
-    }
-    const { sample, why } = this.refused ?? { sample: 0, why: 'is not a label' };
+    const rows = values && this.rowTask();
+    if (values && rows) return { task: rows, values, shape: shape.length === 0 ? [1] : [...shape], facts: this.facts };
+    const { sample, why } = this.refused ?? { sample: 0, why: `is not what "task": "${task}" wants (${wanted[task as RowTask]})` };
     throw new OctetError(
       'DATASET_LABELS',
       `The target of sample ${sample} in "${name}" ${why}.`,
@@ -131,12 +148,35 @@ export class TargetCollector {
     );
   }
 
+  /** What the rows are: as the config says, where they can be that. */
+  private rowTask(): RowTask | undefined {
+    const { task, integer } = this.source;
+    const { whole, min, max, sumsToOne } = this.facts;
+    const binary = whole && min >= 0 && max <= 1;
+    if (task === 'regression') return task;
+    if (task === 'soft_classification') return sumsToOne ? task : undefined;
+    if (task === 'multi_label') return binary ? task : undefined;
+    if (task === 'dense_classification') return whole ? task : undefined;
+    if (task !== undefined) return undefined;
+    if (this.width === 1) return !integer && this.fractional ? 'regression' : undefined;
+    if (sumsToOne) return 'soft_classification';
+    if (binary) return 'multi_label';
+    return whole ? 'dense_classification' : 'regression';
+  }
+
   async abandon(): Promise<void> {
     await this.writer?.abandon();
   }
 
-  private looksLikeValues(integer: boolean): boolean {
-    return !integer && (this.width > 1 || this.fractional);
+  private addFacts(value: number): void {
+    const { facts } = this;
+    if (value < facts.min) facts.min = value;
+    if (value > facts.max) facts.max = value;
+    if (facts.whole && !Number.isInteger(value)) facts.whole = false;
+    this.rowSum += value;
+    if ((this.count + 1) % this.width !== 0) return;
+    if (Math.abs(this.rowSum - 1) > 1e-3 || facts.min < 0 || this.width === 1) facts.sumsToOne = false;
+    this.rowSum = 0;
   }
 
   private addLabel(value: number): void {
@@ -168,3 +208,10 @@ export class TargetCollector {
     this.refused ??= { sample: Math.floor(this.count / this.width), why };
   }
 }
+
+const wanted: { readonly [T in RowTask]: string } = {
+  soft_classification: 'rows of shares that add up to 1',
+  multi_label: 'numbers that are all 0 or 1',
+  dense_classification: 'whole numbers, one a position',
+  regression: 'numbers',
+};

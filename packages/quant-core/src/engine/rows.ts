@@ -54,17 +54,18 @@ export function chunksOf(feeds: Feeds, fixedBatch?: number): Feeds[] {
 
 /**
  * Run a batch of any size through a program, through one that takes `fixedBatch` samples at a time as well.
- * Returns `names`d outputs as [n, elements] float arrays. Throws MODEL_SHAPE when an output has no row for each sample.
+ * Returns `names`d outputs as float32 tensors [n, …]. Throws MODEL_SHAPE when an output has no row for each sample.
  */
 export async function runRows(
   program: Program,
   feeds: Feeds,
   names: readonly string[],
   fixedBatch?: number,
-): Promise<Record<string, Float32Array>> {
+): Promise<Record<string, Tensor<'float32'>>> {
   const n = samplesIn(feeds);
   const rows = fixedBatch ?? n;
   const parts: Record<string, Float32Array[]> = Object.fromEntries(names.map((name) => [name, []]));
+  const shapes: Record<string, readonly number[]> = {};
   for (let from = 0; from < n; from += rows) {
     const to = Math.min(n, from + rows);
     const whole = from === 0 && to === n && rows === n;
@@ -80,12 +81,13 @@ export async function runRows(
           { hint: 'The first dimension of the output must be the batch.' },
         );
       }
+      shapes[name] = result.shape.slice(1);
       const numbers = toNumbers(result);
       const floats = numbers instanceof Float32Array ? numbers : Float32Array.from(numbers);
       parts[name]!.push(to - from === rows ? floats : floats.slice(0, ((to - from) * floats.length) / rows));
     }
   }
-  return Object.fromEntries(names.map((name) => [name, joined(parts[name]!)]));
+  return Object.fromEntries(names.map((name) => [name, Tensor.float32([n, ...(shapes[name] ?? [])], joined(parts[name]!))]));
 }
 
 function joined(parts: readonly Float32Array[]): Float32Array {

@@ -1,5 +1,6 @@
-import { combineTerms, type MetricName, metricFacts, sampleTerms } from './metrics.js';
-import { meanLoss, type Outputs } from './outputs.js';
+import type { MetricName } from '../choices.js';
+import { measureOf, metricFacts } from './metrics.js';
+import { type ModelOutputs, meanLoss } from './outputs.js';
 
 /** A candidate's figures on the held-out split of the training data. */
 export interface HoldoutFigures {
@@ -13,9 +14,15 @@ export interface Choice {
   why: string;
 }
 
-/** Figures of `candidate` on the holdout; `float` are the float model's outputs on the same samples. */
-export function holdoutFigures(name: MetricName, candidate: Outputs, float: Outputs): HoldoutFigures {
-  return { metric: combineTerms(name, sampleTerms(name, candidate, float)), loss: meanLoss(candidate) };
+/**
+ * Figures of a candidate on the holdout. The loss is that of the labels; without labels it is how far its outputs are from the float model's, in
+ * squares of their spread, all outputs weighing the same.
+ */
+export function holdoutFigures(name: MetricName, candidate: ModelOutputs): HoldoutFigures {
+  const [first] = candidate;
+  const distances = candidate.map((outputs) => measureOf('relative_error', outputs).value() ** 2);
+  const loss = first.losses ? meanLoss(first) : distances.reduce((a, b) => a + b, 0) / distances.length;
+  return { metric: measureOf(name, first).value(), loss };
 }
 
 /** A proportion and the number of samples it was measured on. */
@@ -33,7 +40,7 @@ const forgotten = 1 / 6;
  * held-out split than on the evaluation set; 0 where chance explains that (two proportions, 99 %).
  */
 export function memoryAllowance(name: MetricName, holdout: Measured, evaluation: Measured): number {
-  if (metricFacts[name].unit !== 'fraction' || name === 'agreement') return 0;
+  if (name !== 'top1' && name !== 'top5') return 0;
   const variance = ({ metric, samples }: Measured) => (metric * (1 - metric)) / samples;
   const gap = holdout.metric - evaluation.metric;
   return gap > 2.576 * Math.sqrt(variance(holdout) + variance(evaluation)) ? forgotten * gap : 0;

@@ -4,26 +4,24 @@ import { confidenceIn, type Outputs, topLabel } from './outputs.js';
 /** Above this many classes the confusion matrix is left out: it would hold more numbers than anybody reads. */
 const mostConfusionLabels = 200;
 
-/** Accuracy of each class that has samples, float against candidate, worst change first. Null without labels. */
+/** Of one class: how many samples (or positions) have it, and how many of them each model names. */
+interface ClassCounts {
+  samples: Float64Array;
+  float: Float64Array;
+  int8: Float64Array;
+}
+
+/** Accuracy of each class that has samples (positions, where there are several a sample), float against candidate, worst change first. Null without labels. */
 export function perClass(float: Outputs, candidate: Outputs, names?: readonly string[]): Report['classes'] {
-  const { labels, classes } = float;
-  if (!labels || classes === 0) return null;
-  const samples = new Uint32Array(classes);
-  const before = new Uint32Array(classes);
-  const after = new Uint32Array(classes);
-  for (let i = 0; i < float.samples; i++) {
-    const truth = labels[i] as number;
-    samples[truth]!++;
-    if (topLabel(float, i) === truth) before[truth]!++;
-    if (topLabel(candidate, i) === truth) after[truth]!++;
-  }
+  const counts = float.positions ? countPositions(float, candidate) : countSamples(float, candidate);
+  if (!counts) return null;
   const rows = [];
-  for (let label = 0; label < classes; label++) {
-    const n = samples[label] as number;
+  for (let label = 0; label < float.classes; label++) {
+    const n = counts.samples[label] as number;
     if (n === 0) continue;
     const name = names?.[label];
-    const right = before[label] as number;
-    const kept = after[label] as number;
+    const right = counts.float[label] as number;
+    const kept = counts.int8[label] as number;
     rows.push({
       label,
       ...(name === undefined ? {} : { name }),
@@ -34,6 +32,30 @@ export function perClass(float: Outputs, candidate: Outputs, names?: readonly st
     });
   }
   return rows.sort((a, b) => a.changePoints - b.changePoints || a.label - b.label);
+}
+
+function countSamples(float: Outputs, candidate: Outputs): ClassCounts | null {
+  const { labels, classes } = float;
+  if (!labels || classes === 0) return null;
+  const counts = { samples: new Float64Array(classes), float: new Float64Array(classes), int8: new Float64Array(classes) };
+  for (let i = 0; i < float.samples; i++) {
+    const truth = labels[i] as number;
+    counts.samples[truth]!++;
+    if (topLabel(float, i) === truth) counts.float[truth]!++;
+    if (topLabel(candidate, i) === truth) counts.int8[truth]!++;
+  }
+  return counts;
+}
+
+function countPositions(float: Outputs, candidate: Outputs): ClassCounts | null {
+  const [before, after] = [float.positions?.byClass, candidate.positions?.byClass];
+  if (!before || !after) return null;
+  const sum = (of: Uint32Array) => {
+    const all = new Float64Array(float.classes);
+    for (let i = 0; i < of.length; i++) all[i % float.classes]! += of[i]!;
+    return all;
+  };
+  return { samples: sum(before.truth), float: sum(before.both), int8: sum(after.both) };
 }
 
 /** Rows are true classes, columns named classes. Null without labels or with more than 200 classes. */
@@ -51,14 +73,6 @@ function confusionOf(outputs: Outputs, labels: Int32Array): number[][] {
     if (named >= 0) table[labels[i] as number]![named]!++;
   }
   return table;
-}
-
-/** Share of samples on which two models name the same class; null where outputs are not classes. */
-export function agreement(a: Outputs, b: Outputs): number | null {
-  if (!a.top || !b.top || a.samples === 0) return null;
-  let same = 0;
-  for (let i = 0; i < a.samples; i++) if (topLabel(a, i) === topLabel(b, i) && topLabel(a, i) >= 0) same++;
-  return same / a.samples;
 }
 
 /**

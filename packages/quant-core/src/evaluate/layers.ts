@@ -1,10 +1,9 @@
-import { feedsOf } from '../data/dataset.js';
+import { type Batch, feedsOf } from '../data/dataset.js';
 import type { Program } from '../engine/engine.js';
 import { chunksOf } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
 import { type AffineParams, dequantizeValue, quantizeValue } from '../tensor/affine.js';
 import type { Tensor } from '../tensor/tensor.js';
-import type { EvaluationBatch } from './collect.js';
 
 /** A layer run alone: its inputs, weights and output are quantized, and it is fed with the float model's tensors. */
 export interface LocalLayer {
@@ -30,7 +29,7 @@ export interface LayerErrorsInput {
   /** Name of the first input of both programs. */
   input: string;
   layers: readonly LayerTap[];
-  batches: AsyncIterable<EvaluationBatch> | Iterable<EvaluationBatch>;
+  batches: AsyncIterable<Batch> | Iterable<Batch>;
   fixedBatch?: number;
   onProgress?: (samples: number) => void;
   signal?: AbortSignal;

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { modelOutput } from '../tasks/testing/specs.js';
 import { metricValue, resolveMetric } from './metrics.js';
-import { confidenceIn, confidencesOf, kindOf, meanLoss, OutputCollector, topLabel } from './outputs.js';
-import { classOutputs, naming, valueOutputs } from './testing/outputs.js';
+import { confidenceIn, confidencesOf, kindOf, meanLoss, topLabel } from './outputs.js';
+import { classOutputs, collected, naming, valueOutputs } from './testing/outputs.js';
 
 const seed = 1;
 
@@ -51,8 +52,8 @@ describe('classification', () => {
     expect([0, 1, 2].map((i) => topLabel(outputs, i))).toEqual([0, 6, 0]);
     expect([...outputs.top!.labels.slice(0, 5)]).toEqual([0, 4, 3, 2, 1]);
     expect([...outputs.top!.labels.slice(10)]).toEqual([0, 1, 2, 3, 4]);
-    expect(metricValue('top1', outputs, { seed }).value).toBeCloseTo(1 / 3, 15);
-    expect(metricValue('top5', outputs, { seed }).value).toBeCloseTo(2 / 3, 15);
+    expect(metricValue('top1', outputs, seed).value).toBeCloseTo(1 / 3, 15);
+    expect(metricValue('top5', outputs, seed).value).toBeCloseTo(2 / 3, 15);
   });
 
   it('mean loss is the cross-entropy', () => {
@@ -81,16 +82,17 @@ describe('classification', () => {
     );
     expect(outputs.notFinite).toBe(1);
     expect(topLabel(outputs, 0)).toBe(-1);
-    expect(metricValue('top1', outputs, { seed }).value).toBe(0.5);
+    expect(metricValue('top1', outputs, seed).value).toBe(0.5);
   });
 
   it('one output is a binary model: logits by sign, probabilities by one half', () => {
     const logits = classOutputs([[-3], [0.2], [4]], [0, 1, 0]);
     expect([0, 1, 2].map((i) => topLabel(logits, i))).toEqual([0, 1, 1]);
     expect(logits.classes).toBe(2);
-    expect(metricValue('top1', logits, { seed }).value).toBeCloseTo(2 / 3, 15);
+    expect(metricValue('top1', logits, seed).value).toBeCloseTo(2 / 3, 15);
     expect(logits.losses![0]).toBeCloseTo(Math.log1p(Math.exp(-3)), 6);
-    const shares = classOutputs([[0.1], [0.2], [0.9]], [0, 1, 1]);
+    const sigmoid = modelOutput('y', 'binary', [1], { form: 'probabilities' });
+    const shares = collected(sigmoid, 'classification', [[0.1], [0.2], [0.9]], { labels: [0, 1, 1] });
     expect(shares.kind).toBe('probabilities');
     expect([0, 1, 2].map((i) => topLabel(shares, i))).toEqual([0, 0, 1]);
     expect(confidenceIn(shares, 0, 1)).toBeCloseTo(0.1, 6);
@@ -102,19 +104,16 @@ describe('classification', () => {
   });
 
   it('with too many scores only the top classes are kept, and say the same', () => {
-    const wide = new OutputCollector('classification', { keepElements: 10 });
-    wide.add(Float32Array.from(rows.flat()), 3, { indices: [7, 8, 9], labels: [4, 6, 5] });
-    const outputs = wide.finish(1);
+    const outputs = collected(modelOutput('y', 'classes', [7]), 'classification', rows, { labels: [4, 6, 5] }, { keepElements: 10 });
     expect(outputs.scores).toBeNull();
     expect(outputs.top).toEqual(classOutputs(rows, [4, 6, 5]).top);
-    expect([...outputs.indices]).toEqual([7, 8, 9]);
   });
 
   it('agreement compares with the reference', () => {
     const float = naming([0, 1, 2, 1], [0, 0, 0, 0], 3);
-    const int8 = naming([0, 1, 1, 1], [0, 0, 0, 0], 3);
-    expect(metricValue('agreement', int8, { reference: float, seed }).value).toBe(0.75);
-    expect(metricValue('agreement', float, { reference: float, seed }).value).toBe(1);
+    const int8 = naming([0, 1, 1, 1], [0, 0, 0, 0], 3, float);
+    expect(metricValue('agreement', int8, seed).value).toBe(0.75);
+    expect(metricValue('agreement', float, seed).value).toBe(1);
   });
 });
 
@@ -139,7 +138,7 @@ describe('regression', () => {
     ['rmse', 0.5153882032022076],
     ['r2', 0.9435918705931149],
   ] as const)('%s', (name, wanted) => {
-    const { value, ci95 } = metricValue(name, outputs, { seed });
+    const { value, ci95 } = metricValue(name, outputs, seed);
     expect(value).toBeCloseTo(wanted, 12);
     expect(ci95[0]).toBeLessThanOrEqual(value);
     expect(ci95[1]).toBeGreaterThanOrEqual(value);
@@ -147,15 +146,15 @@ describe('regression', () => {
 
   it('without targets the float model stands in for the truth', () => {
     const float = valueOutputs(targets);
-    expect(metricValue('mae', valueOutputs(predictions), { reference: float, seed }).value).toBeCloseTo(0.4375, 12);
-    expect(metricValue('mae', float, { reference: float, seed }).value).toBe(0);
+    expect(metricValue('mae', valueOutputs(predictions, undefined, float), seed).value).toBeCloseTo(0.4375, 12);
+    expect(metricValue('mae', float, seed).value).toBe(0);
   });
 
   it('outputs that are not numbers are as wrong as can be', () => {
     const broken = valueOutputs([[Number.NaN], [1]], [[1], [1]]);
     expect(broken.notFinite).toBe(1);
-    expect(metricValue('mae', broken, { seed }).value).toBe(5e17);
-    expect(metricValue('r2', valueOutputs([[Number.NaN], [1]], [[1], [2]]), { seed }).value).toBeLessThan(-1e30);
+    expect(metricValue('mae', broken, seed).value).toBe(5e17);
+    expect(metricValue('r2', valueOutputs([[Number.NaN], [1]], [[1], [2]]), seed).value).toBeLessThan(-1e30);
   });
 
   it('targets of another width are refused', () => {
@@ -164,19 +163,21 @@ describe('regression', () => {
 });
 
 describe('choice of metric', () => {
-  it('auto follows the task', () => {
-    const classes = classOutputs([[1, 2]]);
-    expect(resolveMetric('auto', 'classification', classes)).toBe('top1');
-    expect(resolveMetric('auto', 'regression', classes)).toBe('mae');
-    expect(resolveMetric('auto', 'unlabelled', classes)).toBe('agreement');
-    expect(resolveMetric('auto', 'unlabelled', classOutputs([[1]]))).toBe('mae');
-    expect(resolveMetric('top5', 'classification', classes)).toBe('top5');
+  it('auto follows the task, and what the output is', () => {
+    const [classes, values] = [modelOutput('y', 'classes', [2]), modelOutput('y', 'values', [2])];
+    expect(resolveMetric('auto', { task: 'classification', output: classes })).toBe('top1');
+    expect(resolveMetric('auto', { task: 'regression', output: values })).toBe('mae');
+    expect(resolveMetric('auto', { task: 'unlabelled', output: classes })).toBe('agreement');
+    expect(resolveMetric('auto', { task: 'unlabelled', output: values })).toBe('relative_error');
+    expect(resolveMetric('auto', { task: 'multi_label', output: classes })).toBe('auc');
+    expect(resolveMetric('auto', { task: 'dense_classification', output: classes })).toBe('mean_iou');
+    expect(resolveMetric('top5', { task: 'classification', output: classes })).toBe('top5');
   });
 
   it('a metric that the data cannot give is refused, and the setting is named', () => {
     const refusal = expect.objectContaining({ code: 'CONFIG_IMPOSSIBLE', place: { pointer: '/evaluation/metric' } });
-    expect(() => metricValue('top1', classOutputs([[1, 2]]), { seed })).toThrow(refusal);
-    expect(() => metricValue('mae', classOutputs([[1, 2]], [0]), { seed })).toThrow(refusal);
-    expect(() => metricValue('agreement', valueOutputs([[1]]), { seed })).toThrow(refusal);
+    expect(() => metricValue('top1', classOutputs([[1, 2]]), seed)).toThrow(refusal);
+    expect(() => metricValue('mean_iou', classOutputs([[1, 2]], [0]), seed)).toThrow(refusal);
+    expect(() => metricValue('agreement', valueOutputs([[1]]), seed)).toThrow(refusal);
   });
 });

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { Random } from '../tensor/random.js';
 import { chooseBetter, holdoutFigures, memoryAllowance } from './choose.js';
-import { agreement, confusion, flips, perClass } from './classes.js';
+import { confusion, flips, perClass } from './classes.js';
+import type { Outputs } from './outputs.js';
 import { isReal, pairedChange, recoveredShare } from './paired.js';
 import { parityIsBroken, parityOf } from './parity.js';
-import { classOutputs, naming, valueOutputs } from './testing/outputs.js';
+import { classOutputs, naming, only, valueOutputs } from './testing/outputs.js';
 
 /** Float right for the first `right`, int8 right except `lost` of those, and `won` of the others. */
 function pair(n: number, right: number, lost: number, won: number) {
@@ -113,11 +114,6 @@ describe('classes', () => {
       ],
     });
   });
-
-  it('agreement counts what both name', () => {
-    expect(agreement(float, int8)).toBeCloseTo(0.6, 12);
-    expect(agreement(valueOutputs([[1]]), valueOutputs([[1]]))).toBeNull();
-  });
 });
 
 it('flips stand by margin lost, with the top three of both', () => {
@@ -142,30 +138,46 @@ it('flips stand by margin lost, with the top three of both', () => {
 });
 
 describe('parity', () => {
+  const parity = (simulate: (artifact: Outputs) => Outputs, artifact: Outputs, step: number | null = null) =>
+    parityOf(only(simulate(artifact)), only(artifact), [step]);
+  const classes = (rows: number[][]) => (artifact: Outputs) => classOutputs(rows, undefined, artifact);
+  const values = (rows: number[][]) => (artifact: Outputs) => valueOutputs(rows, undefined, artifact);
+
   it('counts equal classes and the largest difference', () => {
-    const parity = parityOf(
-      classOutputs([
+    const artifact = classOutputs([
+      [1, 0.25],
+      [0.5, 0.25],
+    ]);
+    const found = parity(
+      classes([
         [1, 0],
         [0, 1],
       ]),
-      classOutputs([
-        [1, 0.25],
-        [0.5, 0.25],
-      ]),
+      artifact,
     );
-    expect(parity).toEqual({ top1Agreement: 0.5, maxAbsDifference: 0.75, samples: 2 });
+    expect(found).toMatchObject({ agreement: 0.5, top1Agreement: 0.5, maxAbsDifference: 0.75, samples: 2 });
   });
 
-  it('values agree within one hundredth of their range', () => {
-    const parity = parityOf(valueOutputs([[0], [10], [5]]), valueOutputs([[0.05], [10.2], [5]]));
-    expect(parity.top1Agreement).toBeCloseTo(2 / 3, 12);
-    expect(parity.maxAbsDifference).toBeCloseTo(0.2, 5);
+  it('a change of the class by one step is a tie that fell the other way', () => {
+    const artifact = classOutputs([[0.5, 0.25]]);
+    expect(parity(classes([[0.25, 0.5]]), artifact, 0.25)).toMatchObject({ agreement: 1, top1Agreement: 0, maxSteps: 1 });
+    expect(parity(classes([[0.25, 0.5]]), artifact, 0.125)).toMatchObject({ agreement: 0, maxSteps: 2 });
+  });
+
+  it('values agree within two and a half steps, those of outputs that are not quantized within one hundredth of their range', () => {
+    const artifact = valueOutputs([[0], [10], [5]]);
+    const found = parity(values([[0.05], [10.2], [5]]), artifact);
+    expect(found.agreement).toBeCloseTo(2 / 3, 12);
+    expect(found.top1Agreement).toBeNull();
+    expect(found.maxAbsDifference).toBeCloseTo(0.2, 5);
+    expect(parity(values([[0.05], [10.2], [5]]), artifact, 0.1).agreement).toBe(1);
   });
 
   it('an artifact that gives no numbers differs without limit', () => {
-    expect(parityOf(classOutputs([[1, 0]]), classOutputs([[Number.NaN, 0]]))).toMatchObject({
+    expect(parity(classes([[1, 0]]), classOutputs([[Number.NaN, 0]]))).toMatchObject({
+      agreement: 0,
       top1Agreement: 0,
-      maxAbsDifference: Number.POSITIVE_INFINITY,
+      maxAbsDifference: 1e18,
     });
   });
 });
@@ -179,7 +191,7 @@ describe('broken parity', () => {
     [25, 10_000, true],
     [0, 0, false],
   ])('%d flips in %d samples: %s', (flips, samples, broken) => {
-    expect(parityIsBroken({ top1Agreement: samples ? 1 - flips / samples : 1, maxAbsDifference: 0, samples })).toBe(broken);
+    expect(parityIsBroken({ agreement: samples ? 1 - flips / samples : 1, samples })).toBe(broken);
   });
 });
 
@@ -220,7 +232,7 @@ describe('choice between PTQ and QAT', () => {
 
   it('figures come from the outputs', () => {
     const outputs = naming([0, 1], [0, 0], 2);
-    expect(holdoutFigures('top1', outputs, outputs)).toEqual({
+    expect(holdoutFigures('top1', only(outputs))).toEqual({
       metric: 0.5,
       loss: expect.closeTo((Math.log1p(Math.exp(-2)) + Math.log1p(Math.exp(2))) / 2, 6),
     });

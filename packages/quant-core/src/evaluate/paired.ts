@@ -1,6 +1,7 @@
+import type { MetricName } from '../choices.js';
 import { OctetError } from '../errors.js';
 import type { PairedChange } from '../report/schema.js';
-import { combineTerms, type MetricName, metricFacts, sampleTerms } from './metrics.js';
+import { measureOf, metricFacts } from './metrics.js';
 import type { Outputs } from './outputs.js';
 import { bootstrapInterval, mcnemarExact, pairedProportionInterval } from './statistics.js';
 
@@ -12,14 +13,15 @@ import { bootstrapInterval, mcnemarExact, pairedProportionInterval } from './sta
 export function pairedChange(name: MetricName, float: Outputs, candidate: Outputs, seed: number): PairedChange {
   const n = float.samples;
   if (candidate.samples !== n) throw new OctetError('INTERNAL', `${n} float samples cannot be paired with ${candidate.samples}`);
-  const before = sampleTerms(name, float, float);
-  const after = sampleTerms(name, candidate, float);
-  if (!metricFacts[name].proportion) {
-    const sign = metricFacts[name].higherIsBetter ? 1 : -1;
-    const change = (weights?: Uint16Array) => sign * (combineTerms(name, after, weights) - combineTerms(name, before, weights)) + 0;
+  const before = measureOf(name, float);
+  const after = measureOf(name, candidate);
+  const { unit, higherIsBetter } = metricFacts[name];
+  if (!before.right || !after.right) {
+    const scale = (higherIsBetter ? 1 : -1) * (unit === 'fraction' ? 100 : 1);
+    const change = (weights?: Uint16Array) => scale * (after.value(weights) - before.value(weights)) + 0;
     return {
       points: change(),
-      ci95: bootstrapInterval(n, change, seed),
+      ci95: bootstrapInterval(n, change, seed, after.cost),
       mcnemarP: null,
       bothRight: 0,
       onlyFloat: 0,
@@ -31,8 +33,8 @@ export function pairedChange(name: MetricName, float: Outputs, candidate: Output
   let onlyFloat = 0;
   let onlyInt8 = 0;
   for (let i = 0; i < n; i++) {
-    const first = before.numerator[i] === 1;
-    const second = after.numerator[i] === 1;
+    const first = before.right[i] === 1;
+    const second = after.right[i] === 1;
     if (first && second) bothRight++;
     else if (first) onlyFloat++;
     else if (second) onlyInt8++;

@@ -81,12 +81,13 @@ export function pairedProportionInterval(b: number, c: number, n: number): Inter
 
 /**
  * 95 % percentile bootstrap interval of a statistic over `n` samples. `statistic` receives how often each sample was
- * drawn. Seeded: the same seed gives the same interval. Fewer resamples (never under 200) are drawn when n is large.
+ * drawn. Seeded: the same seed gives the same interval. Fewer resamples (never under 200) are drawn when n is large, or a statistic reads `cost`
+ * numbers for a sample.
  * Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
  */
-export function bootstrapInterval(n: number, statistic: (weights: Uint16Array) => number, seed: number): Interval {
+export function bootstrapInterval(n: number, statistic: (weights: Uint16Array) => number, seed: number, cost = 1): Interval {
   if (n <= 0) return [Number.NaN, Number.NaN];
-  const resamples = Math.max(200, Math.min(2000, Math.floor(2e7 / n)));
+  const resamples = Math.max(200, Math.min(2000, Math.floor(2e7 / n / cost)));
   const random = Random.for(seed, 'bootstrap');
   const weights = new Uint16Array(n);
   const values = new Float64Array(resamples);

@@ -3,7 +3,7 @@ import type { QuantPlan } from '../fakequant/plan.js';
 import { type FoldedNorm, stillFolded } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
 import { shardsFor } from '../train/stepper.js';
-import type { PreparedModel } from './model.js';
+import { graphBatch, type PreparedModel } from './model.js';
 
 /** What becomes of the batch norms of a model while it is trained, and why. */
 export interface NormChoice {
@@ -44,7 +44,7 @@ export function keptNorms(model: PreparedModel, plan: QuantPlan, { training }: R
   const narrow = plan.weights.some(({ bits }) => bits < keptBelow);
   if (wish === 'fold' || (wish === 'auto' && !narrow))
     return { kept: [], note: `${norms.length} folded into their layers before training.` };
-  const batch = model.locked ? (model.fixedBatch as number) : training.batchSize;
+  const batch = graphBatch(model) ?? training.batchSize;
   const each = batch / shardsFor(batch);
   if (each < fewestSamples)
     return refuse(

@@ -14,7 +14,7 @@ import type { Range } from '../tensor/affine.js';
 import { sizeOf } from '../tensor/tensor.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
-import { type PreparedModel, restoreBatch } from './model.js';
+import { graphBatch, type PreparedModel, restoreBatch } from './model.js';
 
 /** One int8 model: its file, the graph it was made from, and the simulation that it has to equal. */
 export interface Candidate {
@@ -49,10 +49,10 @@ export function calibrationOrder(
     (sum, tap) => sum + sizeOf((values.get(tap.value)?.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))),
     0,
   );
-  const batchSize = model.locked ? (model.fixedBatch as number) : calibrationBatch(recipe.calibration.batchSize, perSample);
-  const order = model.locked
-    ? data.calibration.subarray(0, data.calibration.length - (data.calibration.length % batchSize))
-    : data.calibration;
+  const fixed = graphBatch(model);
+  const batchSize = fixed ?? calibrationBatch(recipe.calibration.batchSize, perSample);
+  const order =
+    fixed === undefined ? data.calibration : data.calibration.subarray(0, data.calibration.length - (data.calibration.length % fixed));
   if (!order.length)
     throw new OctetError(
       'CONFIG_IMPOSSIBLE',
@@ -77,7 +77,7 @@ export async function calibrateModel(
     engine,
     threads,
     samples: order.length,
-    whole: model.locked,
+    whole: model.batch.kind === 'locked',
     onProgress: (done) => context.progress('calibrate', done, order.length, 'samples'),
   });
 }

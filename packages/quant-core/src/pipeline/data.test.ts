@@ -1,7 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { TaskName } from '../choices.js';
 import { failure } from '../data/testing/files.js';
 import type { QuantizeJob } from '../events.js';
 import { defaultRecipe, type Recipe } from '../recipe.js';
+import type { Assignment } from '../tasks/assign.js';
+import type { ModelOutput } from '../tasks/output.js';
+import { modelOutput } from '../tasks/testing/specs.js';
 import { images, smallNet } from '../train/testing/jobs.js';
 import { Context } from './context.js';
 import { type JobData, loadData } from './data.js';
@@ -79,49 +83,49 @@ describe('what samples are for', () => {
 });
 
 describe('the loss a recipe asks for', () => {
-  const of = (
-    loss: Recipe['training']['loss'],
-    task: JobData['task'],
-    width: number,
-    form: Parameters<typeof lossFor>[3] = 'logits',
-    weight: number | 'auto' = 0.25,
-    samples = 20_000,
-  ) => {
+  const scores = (width: number, more: Partial<ModelOutput> = {}) => modelOutput('y', width === 1 ? 'binary' : 'classes', [width], more);
+  const values = (width: number) => modelOutput('y', 'values', [width]);
+  const of = (loss: Recipe['training']['loss'], task: TaskName, output: ModelOutput, weight: number | 'auto' = 0.25, samples = 20_000) => {
     const base = defaultRecipe();
     const recipe = { ...base, training: { ...base.training, loss, distillation: { weight, temperature: 3 } } };
-    const { kind, distillationWeight } = lossFor(recipe, task, width, form, samples);
-    return [kind, distillationWeight];
+    const assignment = { task, outputs: [{ output, task }] as Assignment['outputs'], labelOffset: 0 as const, assumptions: [] };
+    const [{ kind, distillationWeight, weight: factor }] = lossFor(recipe, assignment, samples, [4]).terms;
+    return [kind, distillationWeight, factor];
   };
 
   it.each([
-    ['auto', 'classification', 10, 'logits', ['cross_entropy', 0.25]],
-    ['auto', 'classification', 1, 'logits', ['binary_cross_entropy', 0.25]],
-    ['auto', 'regression', 3, 'logits', ['mse', 0.25]],
-    ['auto', 'unlabelled', 10, 'logits', ['distillation', 1]],
-    ['auto', 'unlabelled', 1, 'probabilities', ['binary_cross_entropy', 1]],
-    ['auto', 'unlabelled', 1, 'logits', ['mse', 1]],
-    ['distillation', 'classification', 10, 'logits', ['distillation', 1]],
-    ['distillation', 'classification', 1, 'logits', ['binary_cross_entropy', 1]],
-    ['distillation', 'regression', 1, 'logits', ['mse', 1]],
-    ['mse', 'regression', 1, 'probabilities', ['mse', 0.25]],
-    ['cross_entropy', 'classification', 10, 'probabilities', ['cross_entropy', 0.25]],
-  ] as const)('%s for %s of width %s (%s)', (loss, task, width, form, wanted) => {
-    expect(of(loss, task, width, form)).toEqual(wanted);
+    ['auto', 'classification', scores(10), ['cross_entropy', 0.25, 1]],
+    ['auto', 'classification', scores(1), ['binary_cross_entropy', 0.25, 1]],
+    ['auto', 'regression', values(3), ['mse', 0.25, 1]],
+    ['huber', 'regression', values(3), ['huber', 0.25, 1]],
+    ['auto', 'unlabelled', scores(10), ['cross_entropy', 1, 1]],
+    ['auto', 'unlabelled', scores(1), ['binary_cross_entropy', 1, 1]],
+    ['auto', 'unlabelled', values(10), ['mse', 1, 0.25]],
+    ['distillation', 'classification', scores(10), ['cross_entropy', 1, 1]],
+    ['distillation', 'classification', scores(1), ['binary_cross_entropy', 1, 1]],
+    ['distillation', 'regression', values(1), ['mse', 1, 0.25]],
+    ['auto', 'multi_label', modelOutput('y', 'binary', [5]), ['binary_cross_entropy', 0.25, 1]],
+    ['auto', 'dense_classification', modelOutput('y', 'classes', [5, 4, 4]), ['cross_entropy', 0.25, 1]],
+  ] as const)('%s for %s', (loss, task, output, wanted) => {
+    expect(of(loss, task, output)).toEqual(wanted);
   });
 
   it('takes the float model as a teacher where labels are few', () => {
-    expect(of('auto', 'classification', 10, 'logits', 'auto', 9_999)).toEqual(['cross_entropy', 0.5]);
-    expect(of('auto', 'classification', 10, 'logits', 'auto', 10_000)).toEqual(['cross_entropy', 0]);
-    expect(of('auto', 'regression', 3, 'logits', 'auto', 10)).toEqual(['mse', 0.5]);
-    expect(of('auto', 'classification', 10, 'logits', 0, 10)).toEqual(['cross_entropy', 0]);
+    expect(of('auto', 'classification', scores(10), 'auto', 9_999)).toEqual(['cross_entropy', 0.5, 1]);
+    expect(of('auto', 'classification', scores(10), 'auto', 10_000)).toEqual(['cross_entropy', 0, 1]);
+    expect(of('auto', 'regression', values(3), 'auto', 10)).toEqual(['mse', 0.5, 1]);
+    expect(of('auto', 'classification', scores(10), 0, 10)).toEqual(['cross_entropy', 0, 1]);
   });
 
-  it.each([
-    ['mse', 'classification'],
-    ['cross_entropy', 'regression'],
-    ['cross_entropy', 'unlabelled'],
-  ] as const)('%s for %s is refused', async (loss, task) => {
-    const error = await failure('CONFIG_IMPOSSIBLE', () => of(loss, task, 2));
-    expect(error.place.pointer).toBe('/training/loss');
+  it('outputs without labels are taught by the float model, and weigh the same', () => {
+    const outputs = [
+      { output: scores(10), task: 'classification' },
+      { output: values(4), task: 'unlabelled' },
+    ] as Assignment['outputs'];
+    const { terms } = lossFor(defaultRecipe(), { task: 'classification', outputs, labelOffset: 0, assumptions: [] }, 20_000, [2, 4]);
+    expect(terms.map(({ kind, distillationWeight, weight }) => [kind, distillationWeight, weight])).toEqual([
+      ['cross_entropy', 0, 0.5],
+      ['mse', 1, 0.125],
+    ]);
   });
 });

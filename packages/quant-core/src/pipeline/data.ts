@@ -1,10 +1,9 @@
-import { batches, type IndexedBatch } from '../data/batches.js';
 import { type Dataset, openDataset, type Samples } from '../data/dataset.js';
 import type { InputSpec } from '../data/materialise.js';
-import { checkAgainstModel, checkSameClasses } from '../data/model-check.js';
 import { split } from '../data/split.js';
 import { OctetError } from '../errors.js';
-import type { EvaluationBatch } from '../evaluate/collect.js';
+import type { Assignment } from '../tasks/assign.js';
+import { assignFor, checkRecipe } from '../tasks/preflight.js';
 import { Random } from '../tensor/random.js';
 import type { Context } from './context.js';
 import type { PreparedModel } from './model.js';
@@ -17,7 +16,10 @@ export interface JobData {
   train: Uint32Array;
   holdout: Uint32Array;
   calibration: Uint32Array;
-  task: Dataset['task'];
+  /** Which output the labels belong to, and what is asked of each. */
+  assignment: Assignment;
+  /** A label a position that counts for nothing. */
+  ignoreIndex: number | undefined;
   assumptions: string[];
   close(): Promise<void>;
 }
@@ -28,7 +30,7 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
   const { recipe } = job;
   const [fit, ...others] = model.inputs as [InputSpec, ...InputSpec[]];
   const open = async (source: { path: string; config: typeof job.dataset.config }) => {
-    const dataset = await openDataset(source.path, source.config, {
+    return openDataset(source.path, source.config, {
       workDirectory: job.workDirectory,
       limits: job.limits,
       fit,
@@ -36,28 +38,13 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
       ...context.abortable,
       onProgress: (done, total) => context.progress('load', done, total, 'samples'),
     });
-    checkAgainstModel(
-      dataset.summary,
-      source.config,
-      model.inputs,
-      dataset.task === 'classification' && model.width === 1 ? 2 : model.width,
-    );
-    return dataset;
   };
   const dataset = await open(job.dataset);
   let evaluation: Dataset | undefined;
   try {
     evaluation = job.evaluationDataset ? await open(job.evaluationDataset) : undefined;
-    if (evaluation) {
-      checkSameClasses(dataset.summary, evaluation.summary);
-      if (evaluation.task !== dataset.task)
-        throw new OctetError(
-          'DATASET_LABELS',
-          `The dataset is for ${dataset.task}, the evaluation dataset for ${evaluation.task}`,
-          {},
-          { hint: 'Give both datasets the same kind of labels.' },
-        );
-    }
+    const assignment = agree(context, model, dataset, evaluation);
+    for (const each of [dataset, evaluation]) each?.countLabelsFrom(assignment.labelOffset);
     const { labels } = dataset;
     const all = Uint32Array.from({ length: dataset.size }, (_, i) => i);
     const outer = evaluation ? { rest: all, held: new Uint32Array() } : split(dataset.size, recipe.evaluation.split, recipe.seed, labels);
@@ -83,8 +70,9 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
       train,
       holdout: of(inner.held),
       calibration: chosen.map((i) => train[i] as number),
-      task: dataset.task,
-      assumptions: [...dataset.assumptions],
+      assignment,
+      ignoreIndex: job.dataset.config.ignoreIndex,
+      assumptions: [...dataset.assumptions, ...assignment.assumptions],
       close: async () => {
         await dataset.close();
         await evaluation?.close();
@@ -97,16 +85,12 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
   }
 }
 
-/** Batches as the evaluation wants them. */
-export async function* evaluationBatches(
-  samples: Samples,
-  indices: Uint32Array,
-  batchSize: number,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<EvaluationBatch> {
-  for await (const batch of batches(samples, indices, { batchSize, ...(signal ? { signal } : {}) })) yield forEvaluation(batch);
-}
-
-function forEvaluation({ x, others, labels, values, indices }: IndexedBatch): EvaluationBatch {
-  return { x, ...(others ? { others } : {}), indices, ...(labels ? { labels } : {}), ...(values ? { values: values.data } : {}) };
+/** What the labels are asked to be, once nothing stands against the job. Throws the first thing that does. */
+function agree({ job }: Context, model: PreparedModel, dataset: Dataset, evaluation: Dataset | undefined): Assignment {
+  const facts = { config: job.dataset.config, summary: dataset.summary };
+  const other = evaluation && job.evaluationDataset && { config: job.evaluationDataset.config, summary: evaluation.summary };
+  const [error] = checkRecipe(job.recipe, model, facts, other);
+  if (error)
+    throw new OctetError(error.code, error.detail, { pointer: error.pointer }, error.hint === undefined ? {} : { hint: error.hint });
+  return assignFor(job.recipe, model, facts);
 }

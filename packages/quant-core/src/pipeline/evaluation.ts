@@ -1,12 +1,14 @@
+import type { MetricName } from '../choices.js';
+import { batches } from '../data/batches.js';
 import { feedsOf, type Samples } from '../data/dataset.js';
 import { mostOptimizedNodes, type Program } from '../engine/engine.js';
 import { type Choice, chooseBetter, type HoldoutFigures, holdoutFigures, memoryAllowance } from '../evaluate/choose.js';
-import { collectOutputs } from '../evaluate/collect.js';
+import { type CollectOptions, collectOutputs } from '../evaluate/collect.js';
 import { hasInt8Dot, readCpu } from '../evaluate/cpu.js';
 import { measureLatency } from '../evaluate/latency.js';
-import { type MetricName, metricValue, resolveMetric } from '../evaluate/metrics.js';
-import type { Outputs } from '../evaluate/outputs.js';
-import { leastParity, parityOf } from '../evaluate/parity.js';
+import { measureOf } from '../evaluate/metrics.js';
+import type { ModelOutputs, Outputs } from '../evaluate/outputs.js';
+import { parityIsBroken, parityOf } from '../evaluate/parity.js';
 import { inspectRuntime } from '../evaluate/runtime.js';
 import type { Stage } from '../events.js';
 import { exactArithmetic } from '../fakequant/exact.js';
@@ -15,186 +17,233 @@ import { countNodes } from '../formats/onnx/count.js';
 import type { LatencyFigures, Report } from '../report/schema.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
-import { evaluationBatches, type JobData } from './data.js';
+import type { JobData } from './data.js';
 import { inputName } from './inputs.js';
-import type { PreparedModel } from './model.js';
+import { fileBatch, graphBatch, type PreparedModel } from './model.js';
+
+/** What every model of a job is run over, and how. */
+export interface Evaluation {
+  context: Context;
+  model: PreparedModel;
+  data: JobData;
+}
+
+/** Which samples a model is run over, and what is done with what it says. */
+interface Asked {
+  samples: Samples;
+  indices: Uint32Array;
+  stage: Stage;
+  /** What another model said to the same samples, to compare with. */
+  reference?: ModelOutputs | undefined;
+  /** Keep everything that is said, to compare others with. */
+  keep?: boolean;
+  /** Batch size that the program insists on. */
+  fixedBatch: number | undefined;
+}
 
 const int16Max = 2 ** 15 - 1;
 
 /** Threads that latency is measured with: what a small device has to spare. */
 const latencyThreads = 1;
 
-/** Runs models of one job over its samples. */
-export class Evaluator {
-  private kind: Outputs['kind'] | undefined;
+async function collect({ context, model, data }: Evaluation, program: Program, asked: Asked): Promise<ModelOutputs> {
+  const { job, signal } = context;
+  const { samples, indices, stage, reference, keep, fixedBatch } = asked;
+  const options: CollectOptions = {
+    ...(reference ? { reference } : {}),
+    ...(keep ? { keepRowsIn: job.workDirectory } : {}),
+    ignoreIndex: data.ignoreIndex,
+    ...(fixedBatch === undefined ? {} : { fixedBatch }),
+    onProgress: (done) => context.progress(stage, done, indices.length, 'samples'),
+    ...context.abortable,
+  };
+  const order = batches(samples, indices, { batchSize: job.recipe.evaluation.batchSize, ...(signal ? { signal } : {}) });
+  return collectOutputs(program, order, { input: inputName(model), outputs: data.assignment.outputs }, options);
+}
 
-  constructor(
-    private readonly context: Context,
-    private readonly model: PreparedModel,
-    private readonly data: JobData,
-  ) {}
+/** What a model file says to some samples, in the form a user's session has. */
+async function collectFile(
+  on: Evaluation,
+  path: string,
+  asked: Omit<Asked, 'fixedBatch'>,
+  threads = on.context.threads,
+): Promise<ModelOutputs> {
+  const program = await on.context.engine.load(path, { threads, mode: 'infer' });
+  try {
+    return await collect(on, program, { ...asked, fixedBatch: fileBatch(on.model) });
+  } finally {
+    await program.dispose();
+  }
+}
 
-  /** What a program says about some samples. */
-  async collect(program: Program, samples: Samples, indices: Uint32Array, stage: Stage): Promise<Outputs> {
-    const { context, model, data } = this;
-    const outputs = await collectOutputs(
-      program,
-      evaluationBatches(samples, indices, context.job.recipe.evaluation.batchSize, context.signal),
-      { input: inputName(model), output: model.output },
-      {
-        task: data.task,
-        ...(this.kind ? { kind: this.kind } : {}),
-        ...(model.fixedBatch === undefined ? {} : { fixedBatch: model.fixedBatch }),
-        onProgress: (done) => context.progress(stage, done, indices.length, 'samples'),
-        ...context.abortable,
-      },
+/** What a model file says to the evaluation samples; its rows are kept. */
+export function evaluateFile(on: Evaluation, path: string, stage: Stage, reference?: ModelOutputs): Promise<ModelOutputs> {
+  const { evaluationSamples: samples, evaluationIndices: indices } = on.data;
+  return collectFile(on, path, { samples, indices, stage, reference, keep: true });
+}
+
+/** Free what was kept of outputs. */
+export function release(outputs: ModelOutputs | null | undefined): void {
+  for (const one of outputs ?? []) one.rows?.close();
+}
+
+/**
+ * Where this processor's default int8 kernels saturate and the model's grids let them, tell what they make of it: other
+ * sessions here run with exact sums, as every other processor computes them.
+ */
+export async function warnOfSaturation(
+  on: Evaluation,
+  candidate: Candidate,
+  plan: QuantPlan,
+  exact: ModelOutputs,
+  metric: MetricName,
+): Promise<void> {
+  const { context, data } = on;
+  const { engine, threads } = context;
+  const cpu = readCpu();
+  const full = plan.weights.filter(
+    (point) => 2 * Math.max(point.grid.qmax, -point.grid.qmin) * Math.max(...plan.groups.map((group) => group.grid.qmax)) > int16Max,
+  );
+  const measurable = process.arch === 'x64' && hasInt8Dot(cpu) === false && 'onnxruntime' in engine.versions;
+  if (!full.length || !measurable) return;
+  const program = await engine.load(candidate.path, { threads, mode: 'infer', saturatingIntegers: true });
+  try {
+    const { evaluationSamples: samples, evaluationIndices: indices } = data;
+    const [there] = exact;
+    const [here] = await collect(on, program, { samples, indices, stage: 'evaluate', reference: exact, fixedBatch: fileBatch(on.model) });
+    const distance = measureOf('relative_error', here).value();
+    const figures = there.comparison.positions
+      ? `${(100 * measureOf('agreement', here).value()).toFixed(2)} % agreement`
+      : `${(100 * distance).toFixed(2)} % relative error`;
+    if (distance === 0) return;
+    const labelled = metric !== 'agreement' && here.losses !== null;
+    const values = labelled
+      ? `${metric} ${measureOf(metric, here).value().toFixed(4)} instead of ${measureOf(metric, there).value().toFixed(4)} (${figures})`
+      : `other outputs (${figures})`;
+    context.warn(
+      'SATURATES_WITHOUT_VNNI',
+      `On an x86 processor without VNNI, as this one, a session with default options gives ${values}: its 8-bit kernel saturates. Use the target "onnxruntime" or weights.reduceRange for such processors, or set the session option session.x64quantprecision to 1. The figures of this report are those of exact sums.`,
     );
-    this.kind = outputs.kind;
-    return outputs;
+  } finally {
+    await program.dispose();
   }
+}
 
-  /** The same for a model file, in the form a user's session has. */
-  async collectFile(path: string, samples: Samples, indices: Uint32Array, stage: Stage, threads = this.context.threads): Promise<Outputs> {
-    const { engine } = this.context;
-    const program = await engine.load(path, { threads, mode: 'infer' });
-    try {
-      return await this.collect(program, samples, indices, stage);
-    } finally {
-      await program.dispose();
-    }
-  }
+/** PTQ or QAT, and the figures that decided. */
+export interface Chosen extends Choice {
+  samples: number;
+  ptq: number;
+  qat: number | null;
+}
 
-  /**
-   * Where this processor's default int8 kernels saturate and the model's grids let them, tell what they make of it: other
-   * sessions here run with exact sums, as every other processor computes them.
-   */
-  async warnOfSaturation(candidate: Candidate, plan: QuantPlan, exact: Outputs, metric: MetricName): Promise<void> {
-    const cpu = readCpu();
-    const full = plan.weights.filter(
-      (point) => 2 * Math.max(point.grid.qmax, -point.grid.qmin) * Math.max(...plan.groups.map((group) => group.grid.qmax)) > int16Max,
-    );
-    const { engine, threads } = this.context;
-    const measurable = process.arch === 'x64' && hasInt8Dot(cpu) === false && 'onnxruntime' in engine.versions;
-    if (!full.length || !measurable) return;
-    const program = await engine.load(candidate.path, { threads, mode: 'infer', saturatingIntegers: true });
-    try {
-      const outputs = await this.collect(program, this.data.evaluationSamples, this.data.evaluationIndices, 'evaluate');
-      const agreed = parityOf(exact, outputs).top1Agreement;
-      const [here, there] = [outputs, exact].map((one) => metricValue(metric, one, { reference: exact, seed: 0 }).value);
-      this.context.warn(
-        'SATURATES_WITHOUT_VNNI',
-        `On an x86 processor without VNNI, as this one, a session with default options gives ${metric} ${here?.toFixed(4)} instead of ${there?.toFixed(4)} (${(100 * agreed).toFixed(2)} % agreement): its 8-bit kernel saturates. Use the target "onnxruntime" or weights.reduceRange for such processors, or set the session option session.x64quantprecision to 1. The figures of this report are those of exact sums.`,
-      );
-    } finally {
-      await program.dispose();
-    }
-  }
-
-  metric(float: Outputs): MetricName {
-    return resolveMetric(this.context.job.recipe.evaluation.metric, this.data.task, float);
-  }
-
-  /** PTQ or QAT, by what each does on the held-out split of the training data. */
-  async choose(
-    metric: MetricName,
-    float: { path: string; outputs: Outputs },
-    ptq: Candidate,
-    qat: Candidate | undefined,
-  ): Promise<Choice & { samples: number; ptq: number; qat: number | null }> {
-    const { dataset, holdout } = this.data;
-    // On one thread: the choice must not hang on the last bit of a float sum.
-    const outputs = (path: string) => this.collectFile(path, dataset, holdout, 'evaluate', 1);
-    const known = await outputs(float.path);
-    const figures = async (candidate: Candidate): Promise<HoldoutFigures> => holdoutFigures(metric, await outputs(candidate.path), known);
+/** PTQ or QAT, by what each does on the held-out split of the training data. */
+export async function chooseCandidate(
+  on: Evaluation,
+  metric: MetricName,
+  float: { path: string; outputs: ModelOutputs },
+  ptq: Candidate,
+  qat: Candidate | undefined,
+): Promise<Chosen> {
+  const { dataset, holdout } = on.data;
+  const asked = { samples: dataset, indices: holdout, stage: 'evaluate' as const };
+  // On one thread: the choice must not hang on the last bit of a float sum.
+  const known = await collectFile(on, float.path, { ...asked, keep: true }, 1);
+  try {
+    const figures = async ({ path }: Candidate): Promise<HoldoutFigures> =>
+      holdoutFigures(metric, await collectFile(on, path, { ...asked, reference: known }, 1));
     const of = { ptq: await figures(ptq), qat: qat ? await figures(qat) : null };
-    const measured = (own: Outputs) => ({ metric: holdoutFigures(metric, own, own).metric, samples: own.samples });
+    const measured = ([own]: ModelOutputs) => ({ metric: measureOf(metric, own).value(), samples: own.samples });
     const allowance = memoryAllowance(metric, measured(known), measured(float.outputs));
     return { ...chooseBetter(metric, of.ptq, of.qat, allowance), samples: holdout.length, ptq: of.ptq.metric, qat: of.qat?.metric ?? null };
+  } finally {
+    release(known);
   }
+}
 
-  /** Simulation against artifact on the evaluation samples. */
-  async parity(candidate: Candidate, artifact: Outputs): Promise<Report['parity']> {
-    const { engine, threads } = this.context;
-    const program = await engine.compile(exactArithmetic(candidate.simulation), { threads, mode: 'train' });
-    const { model } = this;
-    try {
-      const simulated = await collectOutputs(
-        program,
-        evaluationBatches(
-          this.data.evaluationSamples,
-          this.data.evaluationIndices,
-          this.context.job.recipe.evaluation.batchSize,
-          this.context.signal,
-        ),
-        { input: inputName(model), output: model.output },
-        {
-          task: this.data.task,
-          kind: artifact.kind,
-          ...(model.locked ? { fixedBatch: model.fixedBatch as number } : {}),
-          ...this.context.abortable,
-        },
-      );
-      const parity = parityOf(simulated, artifact);
-      if (parity.top1Agreement < leastParity)
-        this.context.warn(
-          'PARITY_LOW',
-          `Simulation and artifact agree on ${(100 * parity.top1Agreement).toFixed(2)} % of the samples only.`,
-        );
-      return parity;
-    } finally {
-      await program.dispose();
-    }
+/** Simulation against artifact on the evaluation samples. */
+export async function checkParity(
+  on: Evaluation,
+  candidate: Candidate,
+  plan: QuantPlan,
+  artifact: ModelOutputs,
+): Promise<Report['parity']> {
+  const { context, data, model } = on;
+  const program = await context.engine.compile(exactArithmetic(candidate.simulation), { threads: context.threads, mode: 'train' });
+  try {
+    const { evaluationSamples: samples, evaluationIndices: indices } = data;
+    const simulated = await collect(on, program, {
+      samples,
+      indices,
+      stage: 'evaluate',
+      reference: artifact,
+      fixedBatch: graphBatch(model),
+    });
+    const parity = parityOf(simulated, artifact, outputSteps(candidate, plan, artifact));
+    if (parityIsBroken(parity))
+      context.warn('PARITY_LOW', `Simulation and artifact agree on ${(100 * parity.agreement).toFixed(2)} % of the samples only.`);
+    return parity;
+  } finally {
+    await program.dispose();
   }
+}
 
-  /** Latency of both models and what the runtime makes of the int8 one. */
-  async speed(
-    floatPath: string,
-    int8Path: string,
-  ): Promise<{ latency: { float: LatencyFigures; int8: LatencyFigures; threads: number }; runtime: Report['runtime'] }> {
-    const { context, model } = this;
-    const { engine, job } = context;
-    const { evaluationSamples, evaluationIndices } = this.data;
-    // Samples and no random numbers: token ids and masks must make sense.
-    const feeds = async (batch: number) =>
-      feedsOf(
-        inputName(model),
-        await evaluationSamples.batch(
-          Uint32Array.from({ length: batch }, (_, i) => evaluationIndices[i % evaluationIndices.length] as number),
-        ),
-      );
-    const nodes = countNodes(int8Path);
-    if (nodes > mostOptimizedNodes)
-      context.warn(
-        'NOT_OPTIMIZED',
-        `The int8 model has ${nodes} nodes. Above ${mostOptimizedNodes} it is run without the optimizer of the runtime, which would take minutes: it was measured in float kernels between Q/DQ pairs, and latency says nothing of int8 speed.`,
-      );
-    const options = { threads: latencyThreads, mode: 'infer' } as const;
-    const [float, int8] = [await engine.load(floatPath, options), await engine.load(int8Path, options)];
-    try {
-      const { float: floatFigures, int8: int8Figures } = await measureLatency({
-        float,
-        int8,
-        feeds,
-        runs: job.recipe.evaluation.latencyRuns,
-        ...(model.fixedBatch === undefined ? {} : { fixedBatch: model.fixedBatch }),
-        budgetSeconds: 10,
-        onProgress: (done, total) => context.progress('evaluate', done, total, 'runs'),
-        ...context.abortable,
-      });
-      const runtime = await inspectRuntime({
-        engine,
-        path: int8Path,
-        threads: latencyThreads,
-        feeds: await feeds(model.fixedBatch ?? 1),
-        directory: job.workDirectory,
-      });
-      return {
-        latency: { float: floatFigures, int8: int8Figures, threads: latencyThreads },
-        runtime: { name: engine.name, version: engine.version, ...runtime },
-      };
-    } finally {
-      await float.dispose();
-      await int8.dispose();
-    }
+/** The scale that each output is quantized with; null where it is computed in float. */
+function outputSteps({ table }: Candidate, plan: QuantPlan, outputs: ModelOutputs): (number | null)[] {
+  return outputs.map(({ output }: Outputs) => {
+    const point = plan.activations.find((one) => one.value === output.name);
+    return point ? (table.activations[point.group]?.scale ?? null) : null;
+  });
+}
+
+/** Latency of both models and what the runtime makes of the int8 one. */
+export async function measureSpeed(
+  { context, model, data }: Evaluation,
+  floatPath: string,
+  int8Path: string,
+): Promise<{ latency: { float: LatencyFigures; int8: LatencyFigures; threads: number }; runtime: Report['runtime'] }> {
+  const { engine, job } = context;
+  const { evaluationSamples, evaluationIndices } = data;
+  const fixedBatch = fileBatch(model);
+  // Samples and no random numbers: token ids and masks must make sense.
+  const feeds = async (batch: number) =>
+    feedsOf(
+      inputName(model),
+      await evaluationSamples.batch(
+        Uint32Array.from({ length: batch }, (_, i) => evaluationIndices[i % evaluationIndices.length] as number),
+      ),
+    );
+  const nodes = countNodes(int8Path);
+  if (nodes > mostOptimizedNodes)
+    context.warn(
+      'NOT_OPTIMIZED',
+      `The int8 model has ${nodes} nodes. Above ${mostOptimizedNodes} it is run without the optimizer of the runtime, which would take minutes: it was measured in float kernels between Q/DQ pairs, and latency says nothing of int8 speed.`,
+    );
+  const options = { threads: latencyThreads, mode: 'infer' } as const;
+  const [float, int8] = [await engine.load(floatPath, options), await engine.load(int8Path, options)];
+  try {
+    const { float: floatFigures, int8: int8Figures } = await measureLatency({
+      float,
+      int8,
+      feeds,
+      runs: job.recipe.evaluation.latencyRuns,
+      ...(fixedBatch === undefined ? {} : { fixedBatch }),
+      budgetSeconds: 10,
+      onProgress: (done, total) => context.progress('evaluate', done, total, 'runs'),
+      ...context.abortable,
+    });
+    const runtime = await inspectRuntime({
+      engine,
+      path: int8Path,
+      threads: latencyThreads,
+      feeds: await feeds(fixedBatch ?? 1),
+      directory: job.workDirectory,
+    });
+    return {
+      latency: { float: floatFigures, int8: int8Figures, threads: latencyThreads },
+      runtime: { name: engine.name, version: engine.version, ...runtime },
+    };
+  } finally {
+    await float.dispose();
+    await int8.dispose();
   }
 }

@@ -1,4 +1,5 @@
 import { withTaps } from '../calibrate/calibrate.js';
+import { batches } from '../data/batches.js';
 import type { Program } from '../engine/engine.js';
 import { type LayerTap, layerErrors } from '../evaluate/layers.js';
 import { layerBytes } from '../evaluate/sizes.js';
@@ -9,9 +10,11 @@ import { spec } from '../ir/ops.js';
 import type { LayerReport } from '../report/schema.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
-import { evaluationBatches, type JobData } from './data.js';
+import type { JobData } from './data.js';
 import { inputName } from './inputs.js';
-import type { PreparedModel } from './model.js';
+import { graphBatch, type PreparedModel } from './model.js';
+
+const fixedTo = (fixedBatch: number | undefined) => (fixedBatch === undefined ? {} : { fixedBatch });
 
 /** Samples on which layers are compared. */
 const layerSamples = 256;
@@ -87,13 +90,11 @@ export async function layerRows(
       quantized,
       input: inputName(model),
       layers: taps,
-      batches: evaluationBatches(
-        data.evaluationSamples,
-        data.evaluationIndices.subarray(0, layerSamples),
-        context.job.recipe.evaluation.batchSize,
-        context.signal,
-      ),
-      ...(model.locked ? { fixedBatch: model.fixedBatch as number } : {}),
+      batches: batches(data.evaluationSamples, data.evaluationIndices.subarray(0, layerSamples), {
+        batchSize: context.job.recipe.evaluation.batchSize,
+        ...context.abortable,
+      }),
+      ...fixedTo(graphBatch(model)),
       ...context.abortable,
     });
     const [floatBytes, int8Bytes] = [layerBytes(candidate.float), layerBytes(candidate.artifact)];

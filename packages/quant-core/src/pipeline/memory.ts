@@ -10,7 +10,7 @@ import { shardsFor } from '../train/stepper.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { openSizes } from './inputs.js';
-import type { PreparedModel } from './model.js';
+import { graphBatch, type PreparedModel, trialLoss } from './model.js';
 
 /** What a job process holds before its first step: Node.js, the runtime, the model. */
 const idleBytes = 160 * 2 ** 20;
@@ -44,17 +44,17 @@ function estimateTraining(
   batch: number,
 ): MemoryEstimate {
   const { training } = context.job.recipe;
-  const shards = model.locked ? 1 : shardsFor(batch);
+  const shards = graphBatch(model) === undefined ? shardsFor(batch) : 1;
   const kept = new Norms(model.graph, parameterLayout(model.graph), plan, norms);
   const { layout } = kept;
   const { graph } = buildTrainingStep({
     graph: model.graph,
     batch: batch / shards,
-    batchSymbol: model.batchSymbol,
+    batchSymbol: model.batch.symbol,
     sizes: openSizes(model, samples),
     layout,
     plan,
-    loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
+    loss: trialLoss(model),
     observe: true,
     learned: learnedScales(plan, training.scales),
     norms: { points: kept.points, statistics: 'batch' },
@@ -86,11 +86,11 @@ export function checkMemory(
 ): MemoryEstimate {
   const { job } = context;
   const at = (batch: number) => estimateTraining(model, plan, norms, context, data.dataset.sampleShapes, batch);
-  const batch = model.locked ? (model.fixedBatch as number) : Math.min(job.recipe.training.batchSize, data.train.length);
+  const batch = graphBatch(model) ?? Math.min(job.recipe.training.batchSize, data.train.length);
   const estimate = at(batch);
   const limit = job.memoryBytes ?? Number.POSITIVE_INFINITY;
   if (estimate.leastBytes <= limit) return estimate;
-  let fitting = model.locked ? 0 : Math.floor(batch / 2);
+  let fitting = model.batch.kind === 'locked' ? 0 : Math.floor(batch / 2);
   while (fitting >= 1 && at(fitting).leastBytes > limit) fitting = Math.floor(fitting / 2);
   throw new OctetError(
     'TRAIN_TOO_LARGE',

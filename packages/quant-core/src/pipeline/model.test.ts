@@ -63,14 +63,23 @@ describe('what a model is', () => {
     expect(summary.trainable).toBe(false);
   });
 
+  it('of several outputs, and what each is', async () => {
+    const { outputs, trainable } = await inspect('h = Gemm(x, w=float32[4, 3]#)\ns = Softmax(h)\nl = ArgMax(s) {axis=1}\nreturn h, s, l');
+    expect(outputs.map(({ name, kind, axis, form, judged, of }) => [name, kind, axis, form, judged, of])).toEqual([
+      ['h', 'classes', 1, 'logits', true, 'h'],
+      ['s', 'classes', 1, 'probabilities', true, 'h'],
+      ['l', 'other', null, 'logits', false, 'l'],
+    ]);
+    expect(trainable).toBe(true);
+  });
+
   it.each([
     [
       'already quantized',
       'MODEL_ALREADY_QUANTIZED',
       'q = QuantizeLinear(x, s=float32[]{1}, z=uint8[]{0})\ny = DequantizeLinear(q, s, z)\nreturn y',
     ],
-    ['of two outputs', 'MODEL_INPUTS_UNSUPPORTED', 'y = Gemm(x, w=float32[4, 2]#)\nz = Relu(y)\nreturn y, z'],
-    ['of integers', 'MODEL_INPUTS_UNSUPPORTED', 'y = ArgMax(x) {axis=1}\nreturn y'],
+    ['of integers alone', 'MODEL_INPUTS_UNSUPPORTED', 'h = Gemm(x, w=float32[4, 2]#)\ny = ArgMax(h) {axis=1}\nreturn y'],
     ['with nothing to quantize', 'MODEL_NOTHING_TO_QUANTIZE', 'y = Relu(x)\nreturn y'],
   ] as const)('%s is refused', async (_what, code, text) => {
     await failure(code, () => inspect(text));
@@ -83,8 +92,8 @@ it('a fixed batch is opened, and put back', async () => {
     if (value.type?.shape) value.type = { ...value.type, shape: value.type.shape.map((dim) => (dim === 'N' ? 3 : dim)) };
   }
   const model = await prepareModel(await shop.model(graph), defaultLimits, engine);
-  expect(model).toMatchObject({ fixedBatch: 3, locked: false });
-  expect(model.graph.inputs[0]?.shape).toEqual([model.batchSymbol, 1, 8, 8]);
+  expect(model.batch).toMatchObject({ kind: 'opened', size: 3 });
+  expect(model.graph.inputs[0]?.shape).toEqual([model.batch.symbol, 1, 8, 8]);
   expect(model.original.inputs[0]?.shape).toEqual([3, 1, 8, 8]);
   const copy = restoreBatch(model.graph.clone(), model);
   expect([...copy.inputs, ...copy.outputs].map((value) => value.shape?.[0])).toEqual([3, 3]);

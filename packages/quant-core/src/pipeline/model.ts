@@ -13,8 +13,10 @@ import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { normalise } from '../normalise/index.js';
 import { openBatch } from '../normalise/openBatch.js';
 import type { Recipe } from '../recipe.js';
+import { assignTasks, type OutputTask } from '../tasks/assign.js';
+import type { LossSpec, LossTerm } from '../tasks/loss.js';
+import { describeOutputs, type ModelOutput } from '../tasks/output.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { logitsOf } from '../train/loss.js';
 import { parameterLayout } from '../train/parameters.js';
 import { buildTrainingStep, type TrainingStep } from '../train/step.js';
 import { inputsOf, openSizes } from './inputs.js';
@@ -30,26 +32,35 @@ export interface PreparedModel {
   norms: readonly FoldedNorm[];
   /** In the order of the file; the first names the samples where one is meant. */
   inputs: readonly InputSpec[];
-  output: string;
-  /** Elements of one output row; undefined when the model leaves it open. */
-  width: number | undefined;
-  /** Name of the batch dimension in `graph`. */
-  batchSymbol: string;
-  /** The batch size the file insists on: `restore` puts it back, and `locked` says that the graph could not be freed of it. */
-  fixedBatch: number | undefined;
-  locked: boolean;
-  /** Why it could not. */
-  obstacle: string | undefined;
+  /** In the order of the file. */
+  outputs: readonly ModelOutput[];
+  batch: ModelBatch;
 }
+
+/** How many samples a model takes at a time; `symbol` names the batch dimension in its graph. */
+export type ModelBatch =
+  | { kind: 'open'; symbol: string }
+  /** The file takes `size` at a time, and the graph was freed of it; `restoreBatch` puts it back. */
+  | { kind: 'opened'; symbol: string; size: number }
+  /** The graph could not be freed of it, because of the obstacle. */
+  | { kind: 'locked'; symbol: string; size: number; obstacle: string };
+
+/** The batch size that the file insists on. */
+export const fileBatch = ({ batch }: Pick<PreparedModel, 'batch'>): number | undefined => (batch.kind === 'open' ? undefined : batch.size);
+
+/** The batch size that the graph insists on. */
+export const graphBatch = ({ batch }: Pick<PreparedModel, 'batch'>): number | undefined =>
+  batch.kind === 'locked' ? batch.size : undefined;
 
 const quantizedOp =
   /^(QuantizeLinear|DequantizeLinear|DynamicQuantize.*|QLinear.*|.*Integer.*|QGemm|QAttention|QMoE|QEmbed.*|QOrdered.*|MatMulNBits|MatMulBnb4|GatherBlockQuantized)$/;
 
 /**
  * Read a model and bring it to normal form. Throws MODEL_* errors for files that are no model, are quantized already, or do
- * not have inputs and one float output with the batch in front.
+ * not have inputs with the batch in front.
+ * @param wishes what the job says about outputs
  */
-export async function prepareModel(path: string, limits: Limits, engine: Engine): Promise<PreparedModel> {
+export async function prepareModel(path: string, limits: Limits, engine: Engine, wishes: Recipe['outputs'] = []): Promise<PreparedModel> {
   const { graph: original, source } = await readModel(path, limits);
   const quantized = original.nodes.find((node) => quantizedOp.test(node.opName));
   if (quantized)
@@ -58,29 +69,20 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
       op: quantized.opName,
     });
   inferShapes(original);
-  const output = onlyOutput(original);
   const graph = original.clone();
   const inputs = inputsOf(graph);
   const evaluate = async (constants: Graph) => (await runEach(constants, [{}], engine))[0] ?? {};
   const { fixedBatch, obstacle } = await openBatch(graph, inputs, { evaluate, run: (some, feeds) => runEach(some, feeds, engine) });
   const norms = await normalise(graph, { evaluate });
-  const batch = graph.inputs[0]?.shape?.[0];
-  const { logits } = logitsOf(graph.outputs[0] as Value);
-  const row = logits.shape?.slice(1);
-  const width = row?.every((dim) => typeof dim === 'number') ? (row as number[]).reduce((a, b) => a * b, 1) : undefined;
-  return {
-    original,
-    source,
-    graph,
-    norms,
-    inputs,
-    output: output.name,
-    width,
-    batchSymbol: typeof batch === 'string' ? batch : 'N',
-    fixedBatch,
-    locked: typeof batch === 'number',
-    obstacle,
-  };
+  const outputs = describeOutputs(graph, wishes);
+  return { original, source, graph, norms, inputs, outputs, batch: batchOf(graph, fixedBatch, obstacle) };
+}
+
+function batchOf(graph: Graph, size: number | undefined, obstacle: string | undefined): ModelBatch {
+  const dim = graph.inputs[0]?.shape?.[0];
+  const symbol = typeof dim === 'string' ? dim : 'N';
+  if (typeof dim === 'number') return { kind: 'locked', symbol, size: size ?? dim, obstacle: obstacle ?? 'its graph holds on to it' };
+  return size === undefined ? { kind: 'open', symbol } : { kind: 'opened', symbol, size };
 }
 
 /** Results of a graph for each of several feeds. */
@@ -95,38 +97,17 @@ async function runEach(graph: Graph, feeds: readonly Feeds[], engine: Engine): P
   }
 }
 
-function onlyOutput(graph: Graph): Value {
-  const [output, ...more] = graph.outputs;
-  if (!output || more.length) {
-    throw new OctetError(
-      'MODEL_INPUTS_UNSUPPORTED',
-      `The model has ${graph.outputs.length} outputs (${graph.outputs.map((value) => value.name).join(', ')}); one is wanted`,
-      more[0] ? { tensor: more[0].name } : {},
-      {
-        hint: 'Export the model with the one output that the labels are for.',
-      },
-    );
-  }
-  if (output.dtype !== undefined && output.dtype !== 'float32')
-    throw new OctetError('MODEL_INPUTS_UNSUPPORTED', `Output ${output.name} is ${output.dtype}, float32 is wanted`, {
-      tensor: output.name,
-    });
-  return output;
-}
-
-/** What it means for a job that the batch of the file could not be opened. */
-export const lockedBatch = ({ fixedBatch, obstacle }: PreparedModel): string =>
-  `The model was exported for a batch of ${fixedBatch} and is calibrated and trained with no other: ${obstacle}. Export it with an open batch (in PyTorch: dynamic_axes) for training.batchSize to count.`;
+/** What it means for a job that the batch of the file could not be opened; undefined where it could. */
+export const lockedBatch = ({ batch }: PreparedModel): string | undefined =>
+  batch.kind === 'locked'
+    ? `The model was exported for a batch of ${batch.size} and is calibrated and trained with no other: ${batch.obstacle}. Export it with an open batch (in PyTorch: dynamic_axes) for training.batchSize to count.`
+    : undefined;
 
 /** Put the batch size of the file back into the interface of a graph made from it. */
-export function restoreBatch(graph: Graph, model: Pick<PreparedModel, 'fixedBatch' | 'locked' | 'batchSymbol'>): Graph {
-  if (model.fixedBatch === undefined || model.locked) return graph;
+export function restoreBatch(graph: Graph, { batch }: Pick<PreparedModel, 'batch'>): Graph {
+  if (batch.kind !== 'opened') return graph;
   for (const value of [...graph.inputs, ...graph.outputs]) {
-    if (value.type?.shape)
-      value.type = {
-        ...value.type,
-        shape: value.type.shape.map((dim) => (dim === model.batchSymbol ? (model.fixedBatch as number) : dim)),
-      };
+    if (value.type?.shape) value.type = { ...value.type, shape: value.type.shape.map((dim) => (dim === batch.symbol ? batch.size : dim)) };
   }
   return graph;
 }
@@ -177,24 +158,33 @@ export function checkTrainable(model: PreparedModel, plan: QuantPlan): readonly 
   return [];
 }
 
+/** A loss that every judged output adds to: what can be trained is what it depends on. Throws as `assignTasks` where no output is judged. */
+export function trialLoss({ outputs }: Pick<PreparedModel, 'outputs'>): LossSpec {
+  const { outputs: judged } = assignTasks(outputs, { task: 'unlabelled' });
+  const term = ({ output }: OutputTask): LossTerm => ({ output: output.name, kind: 'mse', axis: null, distillationWeight: 1, weight: 1 });
+  return { terms: [term(judged[0]), ...judged.slice(1).map(term)], temperature: 1 };
+}
+
 function buildTrialStep(model: PreparedModel, plan: QuantPlan, sizes: Record<string, number>): TrainingStep {
   return buildTrainingStep({
     graph: model.graph,
-    batch: model.locked ? (model.fixedBatch as number) : 1,
-    batchSymbol: model.batchSymbol,
+    batch: graphBatch(model) ?? 1,
+    batchSymbol: model.batch.symbol,
     sizes,
     layout: parameterLayout(model.graph),
     plan,
-    loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
+    loss: trialLoss(model),
     observe: false,
   });
 }
+
+const shapeOf = (value: Value | undefined) => (value?.shape ? [...value.shape] : null);
 
 const dims = (value: Value) => ({ name: value.name, dtype: value.dtype ?? 'unknown', shape: [...(value.shape ?? [])] });
 
 /** What a model is, and what of it can be int8 by the recipe. Throws as `prepareModel` and the planner do. */
 export async function summarise(path: string, limits: Limits, recipe: Recipe, engine: Engine): Promise<ModelSummary> {
-  const model = await prepareModel(path, limits, engine);
+  const model = await prepareModel(path, limits, engine, recipe.outputs);
   await checkRuns(model, engine);
   const plan = planFor(model, recipe);
   const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
@@ -212,7 +202,7 @@ export async function summarise(path: string, limits: Limits, recipe: Recipe, en
     irVersion: source.irVersion,
     opset: source.opset,
     inputs: original.inputs.map(dims),
-    outputs: original.outputs.map(dims),
+    outputs: model.outputs.map((output, at) => ({ ...output, shape: shapeOf(original.outputs[at]) })),
     ops: source.ops,
     nodes: source.nodes,
     parameters: original.constants().reduce((sum, value) => sum + (value.dtype === 'float32' ? (value.constant?.size ?? 0) : 0), 0),

@@ -21,7 +21,7 @@ import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { inputName, openSizes } from './inputs.js';
 import { endOf } from './layers.js';
-import type { PreparedModel } from './model.js';
+import { fileBatch, graphBatch, type PreparedModel } from './model.js';
 
 /** Threads that models are measured with: those of latency in the report. */
 export const threads = 1;
@@ -92,7 +92,7 @@ export class Course {
 
   /** One sample, and as many as still run in little time; the batch of the file where it insists on one. */
   async batchSizes(program: Program): Promise<number[]> {
-    const { fixedBatch } = this.model;
+    const fixedBatch = fileBatch(this.model);
     if (fixedBatch !== undefined) return [fixedBatch];
     const [times] = await race([program], { feeds: await this.samples(1), ...runsOf.layer });
     const many = Math.min(largestBatch, Math.floor(longestRunMs / typical(times as number[])));
@@ -180,7 +180,7 @@ export class Course {
   private sampleShape(value: Value): number[] | undefined {
     const sizes = openSizes(this.model, this.data.dataset.sampleShapes);
     const [batch, ...rest] = (value.shape ?? []).map((dim) => (typeof dim === 'number' ? dim : (sizes[dim] ?? dim)));
-    const whole = batch === (this.model.locked ? this.model.fixedBatch : this.model.batchSymbol);
+    const whole = batch === (graphBatch(this.model) ?? this.model.batch.symbol);
     return whole && value.dtype === 'float32' && rest.every((dim) => typeof dim === 'number') ? (rest as number[]) : undefined;
   }
 }

@@ -1,54 +1,81 @@
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { OctetError } from '../errors.js';
+import { batches } from '../data/batches.js';
+import { collectOutputs } from '../evaluate/collect.js';
 import type { Placement } from '../fakequant/placementRecord.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import type { Graph, Value } from '../ir/graph.js';
+import type { Graph } from '../ir/graph.js';
+import { bindDims, inferShapes } from '../ir/infer.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
+import type { Assignment } from '../tasks/assign.js';
+import { tasks } from '../tasks/index.js';
+import { distilled, type LossHead, type LossSpec, type LossTerm, lossHeads } from '../tasks/loss.js';
 import { type Checkpoint, encodeCheckpoint } from '../train/checkpoint.js';
-import { type LossSpec, logitsOf, type OutputForm } from '../train/loss.js';
 import { packParameters, parameterLayout, unpackParameters } from '../train/parameters.js';
 import { type TrainResult, train } from '../train/train.js';
 import { octetVersion } from '../version.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
-import { openSizes } from './inputs.js';
-import type { PreparedModel } from './model.js';
+import { inputName, openSizes } from './inputs.js';
+import { graphBatch, type PreparedModel } from './model.js';
 import type { TrainingStart } from './start.js';
 
 /** Training sets smaller than this are taught by the float model as well. */
 const enoughLabels = 10_000;
 
 /**
- * The loss a recipe and a dataset ask for; `form` is what the model's output of `width` numbers a sample holds, `samples` how many are trained on.
- * Throws CONFIG_IMPOSSIBLE where they contradict each other.
+ * The loss that a recipe asks for. Values that have no labels are compared in units of their spread, outputs weigh the same.
+ * @param samples how many are trained on
+ * @param spreads variance of each output of the float model
  */
-export function lossFor(recipe: Recipe, task: JobData['task'], width: number | undefined, form: OutputForm, samples: number): LossSpec {
-  const { loss, distillation } = recipe.training;
-  const { temperature } = distillation;
-  const weight = distillation.weight === 'auto' ? (samples < enoughLabels ? 0.5 : 0) : distillation.weight;
-  const refuse = (why: string) =>
-    new OctetError(
-      'CONFIG_IMPOSSIBLE',
-      `training.loss "${loss}" is impossible: ${why}`,
-      { pointer: '/training/loss' },
-      { hint: 'Leave training.loss at "auto", or send a dataset with the labels it needs.' },
+export function lossFor({ training }: Recipe, { outputs }: Assignment, samples: number, spreads: readonly number[]): LossSpec {
+  const { loss, distillation } = training;
+  const share = distillation.weight === 'auto' ? (samples < enoughLabels ? 0.5 : 0) : distillation.weight;
+  const terms = outputs.map(({ output, task }, at): LossTerm => {
+    const [usual] = tasks[task].losses(output);
+    const taught = loss === 'distillation' || usual === undefined;
+    const kind = taught ? distilled(output) : loss === 'auto' ? usual : loss;
+    const valued = kind === 'mse' || kind === 'huber';
+    const unit = valued && (taught || outputs.length > 1) ? (spreads[at] as number) : 1;
+    return { output: output.name, kind, axis: output.axis, distillationWeight: taught ? 1 : share, weight: 1 / unit / outputs.length };
+  });
+  return { terms: terms as [LossTerm, ...LossTerm[]], temperature: distillation.temperature };
+}
+
+/** Variance of each output of the float model over the calibration samples; 1 where it does not vary. */
+async function spreadsOf(context: Context, model: PreparedModel, data: JobData): Promise<number[]> {
+  // On one thread: the loss must not hang on the last bit of a float sum.
+  const program = await context.engine.compile(model.graph, { threads: 1, mode: 'train' });
+  const outputs = data.assignment.outputs.map(({ output }) => ({ output, task: 'unlabelled' as const }));
+  const batchSize = graphBatch(model) ?? context.job.recipe.training.batchSize;
+  try {
+    const samples = batches(data.dataset, data.calibration, { batchSize, ...context.abortable });
+    const fixed = graphBatch(model);
+    const collected = await collectOutputs(
+      program,
+      samples,
+      { input: inputName(model), outputs },
+      { ...(fixed === undefined ? {} : { fixedBatch: fixed }), ...context.abortable },
     );
-  // A single output is the logit of a yes, where anything says so; else a value.
-  const binary = width === 1 && (task === 'classification' || form === 'probabilities');
-  if (loss === 'distillation' || (loss === 'auto' && task === 'unlabelled')) {
-    const kind = binary ? 'binary_cross_entropy' : task === 'regression' || width === 1 ? 'mse' : 'distillation';
-    return { kind, distillationWeight: 1, temperature };
+    return collected.map(({ comparison: { total, signal, width } }) => {
+      const count = total.length * width;
+      const sum = (of: Float64Array) => of.reduce((a, b) => a + b, 0);
+      const variance = sum(signal) / count - (sum(total) / count) ** 2;
+      return variance > 0 ? variance : 1;
+    });
+  } finally {
+    await program.dispose();
   }
-  if (loss === 'mse' || (loss === 'auto' && task === 'regression')) {
-    if (task !== 'regression') throw refuse('the dataset has no target values');
-    return { kind: 'mse', distillationWeight: weight, temperature };
-  }
-  if (task !== 'classification') throw refuse('the dataset has no class labels');
-  if (binary) return { kind: 'binary_cross_entropy', distillationWeight: weight, temperature };
-  return { kind: 'cross_entropy', distillationWeight: weight, temperature };
+}
+
+/** What each term of a loss is taken of, for samples of these shapes. */
+function headsOf(model: PreparedModel, loss: LossSpec, data: JobData): LossHead[] {
+  const graph = model.graph.clone();
+  bindDims(graph, { ...openSizes(model, data.dataset.sampleShapes), [model.batch.symbol]: 1 });
+  inferShapes(graph);
+  return lossHeads(graph, loss);
 }
 
 /** What a checkpoint must match to be gone on from. */
@@ -83,24 +110,20 @@ export async function trainModel(
   placement: Placement | null,
 ): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
   const { job, engine, threads } = context;
-  const { logits, form } = logitsOf(model.graph.outputs[0] as Value);
-  const loss = lossFor(job.recipe, data.task, model.width, form, data.train.length);
-  if (model.width === undefined)
-    throw new OctetError(
-      'MODEL_NOT_TRAINABLE',
-      `Output ${model.output} has no fixed width: [${logits.shape}]`,
-      { tensor: model.output },
-      { hint: 'Export the model with a fixed number of outputs.' },
-    );
+  const { assignment, ignoreIndex } = data;
+  const loss = lossFor(job.recipe, assignment, data.train.length, await spreadsOf(context, model, data));
+  const fixedBatch = graphBatch(model);
   const steps = train({
     graph: model.graph,
-    batchSymbol: model.batchSymbol,
+    batchSymbol: model.batch.symbol,
     sizes: openSizes(model, data.dataset.sampleShapes),
-    ...(model.locked ? { fixedBatch: model.fixedBatch as number } : {}),
+    ...(fixedBatch === undefined ? {} : { fixedBatch }),
     plan,
     recipe: job.recipe,
     loss,
-    width: model.width,
+    heads: headsOf(model, loss, data),
+    task: assignment.task,
+    ignoreIndex,
     samples: data.dataset,
     trainIndices: data.train,
     holdoutIndices: data.holdout,

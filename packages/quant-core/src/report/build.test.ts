@@ -1,10 +1,10 @@
 import { Value } from 'typebox/value';
 import { describe, expect, it } from 'vitest';
-import { classOutputs, valueOutputs } from '../evaluate/testing/outputs.js';
+import { classOutputs, only, valueOutputs } from '../evaluate/testing/outputs.js';
 import { buildReport } from './build.js';
 import { renderMarkdown } from './markdown.js';
 import { ReportSchema } from './schema.js';
-import { layer, range, reportInput, wrongOn } from './testing/input.js';
+import { layer, outputsOf, range, reportInput, wrongOn } from './testing/input.js';
 
 const n = 1000;
 const codes = (input: Parameters<typeof buildReport>[0]) => buildReport(input).warnings.map(({ code }) => code);
@@ -46,7 +46,10 @@ describe('buildReport', () => {
       }),
     ];
     const built = buildReport(
-      reportInput({ layers, parity: { top1Agreement: 0, maxAbsDifference: Number.POSITIVE_INFINITY, samples: n } }),
+      reportInput({
+        layers,
+        parity: { ...reportInput().parity, agreement: 0, top1Agreement: 0, maxAbsDifference: Number.POSITIVE_INFINITY },
+      }),
     );
     expect(built.layers[0]).not.toHaveProperty('sqnrAccumulatedDb');
     expect(built.layers[0]).not.toHaveProperty('range');
@@ -76,9 +79,7 @@ describe('buildReport', () => {
         targets.map(([t], i) => [t! + by * Math.cos(7 * i)]),
         targets,
       );
-    const built = buildReport(
-      reportInput({ task: 'regression', metric: 'mae', outputs: { float: off(0.1), ptq: off(0.2), qat: off(0.15) }, maxDrop: null }),
-    );
+    const built = buildReport(reportInput({ metric: 'mae', outputs: outputsOf(off(0.1), off(0.2), off(0.15)), maxDrop: null }));
     expect(built).toMatchObject({
       metric: { unit: 'value', higherIsBetter: false },
       classes: null,
@@ -97,8 +98,9 @@ describe('buildReport', () => {
 
   it('without labels, agreement with float is the metric', () => {
     const rows = (shift: number) => range(0, 100).map((i) => [i % 7, 3 + shift]);
-    const outputs = { float: classOutputs(rows(0)), ptq: classOutputs(rows(0.5)), qat: classOutputs(rows(0)) };
-    const built = buildReport(reportInput({ task: 'unlabelled', metric: 'agreement', outputs, maxDrop: null }));
+    const float = classOutputs(rows(0));
+    const outputs = outputsOf(float, classOutputs(rows(0.5), undefined, float), classOutputs(rows(0), undefined, float));
+    const built = buildReport(reportInput({ metric: 'agreement', outputs, maxDrop: null }));
     expect(built).toMatchObject({ float: { value: 1 }, int8: { value: 1 }, classes: null, confusion: null });
     expect(renderMarkdown(built)).toContain('There are no class labels.');
   });
@@ -114,7 +116,7 @@ describe('verdict', () => {
   });
 
   it('a missed gate refuses', () => {
-    const outputs = { ...reportInput().outputs, qat: wrongOn(n, range(0, 90)) };
+    const outputs = { ...reportInput().outputs, qat: only(wrongOn(n, range(0, 90))) };
     const built = buildReport(reportInput({ outputs }));
     expect(built.gate.passed).toBe(false);
     expect(built.verdict.decision).toBe('do_not_ship');
@@ -123,7 +125,7 @@ describe('verdict', () => {
   });
 
   it('parity below 99.9 % refuses, and on x86 without VNNI the saturation is named', () => {
-    const parity = { top1Agreement: 0.98, maxAbsDifference: 2, samples: n };
+    const parity = { ...reportInput().parity, agreement: 0.98, maxAbsDifference: 2 };
     expect(verdict({ parity })).toMatchObject({ decision: 'do_not_ship', nextStep: expect.stringContaining('defect of Octet') });
     const cpu = { model: 'Old', features: ['avx2'] };
     expect(verdict({ parity, cpu }).nextStep).toContain('Use target "x86"');
@@ -134,7 +136,7 @@ describe('verdict', () => {
     const losing = (lost: number, of = n) =>
       verdict({
         maxDrop: null,
-        outputs: { float: wrongOn(of, range(0, 80)), ptq: wrongOn(of, range(0, 80 + lost)), qat: null },
+        outputs: outputsOf(wrongOn(of, range(0, 80)), wrongOn(of, range(0, 80 + lost)), null),
         choice: { ...reportInput().choice, from: 'ptq', qat: null },
       });
     expect(losing(30).decision).toBe('do_not_ship');
@@ -144,7 +146,7 @@ describe('verdict', () => {
   });
 
   it('too few samples to tell is said', () => {
-    const outputs = { float: wrongOn(60, range(0, 5)), ptq: wrongOn(60, range(0, 6)), qat: null };
+    const outputs = outputsOf(wrongOn(60, range(0, 5)), wrongOn(60, range(0, 6)), null);
     const { decision, text, nextStep } = verdict({ maxDrop: null, outputs, choice: { ...reportInput().choice, from: 'ptq', qat: null } });
     expect(decision).toBe('inspect');
     expect(text).toContain('With 60 samples a loss of');
@@ -153,14 +155,14 @@ describe('verdict', () => {
 
   it('a class that alone loses is found', () => {
     const float = wrongOn(n, []);
-    const outputs = {
+    const outputs = outputsOf(
       float,
-      ptq: float,
-      qat: wrongOn(
+      float,
+      wrongOn(
         n,
         range(0, 60).map((i) => 3 * i),
       ),
-    };
+    );
     const { decision, text } = verdict({ outputs, maxDrop: 50 });
     expect(decision).toBe('inspect');
     expect(text).toContain('1 class loses more than chance explains: shirt (−18.0 points)');
@@ -168,7 +170,7 @@ describe('verdict', () => {
 
   it('a class whose loss is chance is not named', () => {
     const float = wrongOn(150, [0, 3]);
-    const outputs = { float, ptq: float, qat: wrongOn(150, [6, 9, 12, 15]) };
+    const outputs = outputsOf(float, float, wrongOn(150, [6, 9, 12, 15]));
     const built = buildReport(reportInput({ outputs, maxDrop: 50 }));
     expect(built.classes![0]).toMatchObject({ label: 0, changePoints: -4 });
     expect(built.verdict.decision).toBe('ship');
@@ -176,7 +178,7 @@ describe('verdict', () => {
 
   it('a float model near chance points at preprocessing', () => {
     const chance = wrongOn(n, range(0, 680));
-    expect(verdict({ outputs: { float: chance, ptq: chance, qat: chance } })).toMatchObject({
+    expect(verdict({ outputs: outputsOf(chance, chance, chance) })).toMatchObject({
       decision: 'inspect',
       nextStep: expect.stringContaining('preprocessing'),
     });
@@ -218,14 +220,14 @@ describe('verdict', () => {
       rows.map(([a, b], i) => [i === 3 ? Number.NaN : a!, b!]),
       labels,
     );
-    expect(verdict({ outputs: { float, ptq: broken, qat: broken }, maxDrop: 50 })).toMatchObject({
+    expect(verdict({ outputs: outputsOf(float, broken, broken), maxDrop: 50 })).toMatchObject({
       decision: 'do_not_ship',
       text: expect.stringContaining('gives no numbers for 1 sample.'),
     });
   });
 
   describe('advice on accuracy: the first thing the data supports', () => {
-    const lost = { outputs: { ...reportInput().outputs, qat: wrongOn(n, range(0, 120)) } };
+    const lost = { outputs: { ...reportInput().outputs, qat: only(wrongOn(n, range(0, 120))) } };
 
     it('a layer that loses much', () => {
       const layers = [
@@ -258,7 +260,7 @@ describe('verdict', () => {
 
 describe('warnings', () => {
   it('training that harms, and a choice that the evaluation set would not make', () => {
-    const outputs = { ...reportInput().outputs, qat: wrongOn(n, range(0, 160)) };
+    const outputs = { ...reportInput().outputs, qat: only(wrongOn(n, range(0, 160))) };
     expect(codes(reportInput({ outputs }))).toEqual(['QAT_WORSE_THAN_PTQ', 'CHOICE_NOT_BEST']);
     expect(codes(reportInput())).toEqual([]);
   });

@@ -1,11 +1,16 @@
+import type { MetricName } from '../choices.js';
 import type { Choice } from '../evaluate/choose.js';
-import { agreement, confusion, flips, perClass } from '../evaluate/classes.js';
+import { confusion, flips, perClass } from '../evaluate/classes.js';
 import type { Cpu } from '../evaluate/cpu.js';
-import { type MetricName, metricFacts, metricValue } from '../evaluate/metrics.js';
-import { type Outputs, topLabel } from '../evaluate/outputs.js';
+import { measureOf, metricFacts, metricValue } from '../evaluate/metrics.js';
+import { type ModelOutputs, type Outputs, topLabel } from '../evaluate/outputs.js';
 import { isReal, pairedChange, recoveredShare } from '../evaluate/paired.js';
+import { tasks } from '../tasks/index.js';
+import type { ModelOutput } from '../tasks/output.js';
+import type { ReportBlock } from '../tasks/task.js';
 import { isSlowByItself, isSlower, latencyNote, slownessAdvice } from './advice.js';
 import { plural } from './format.js';
+import { outputRows } from './outputs.js';
 import type { LatencyFigures, LayerReport, PairedChange, Report } from './schema.js';
 import { gatePasses, judge } from './verdict.js';
 
@@ -14,10 +19,11 @@ const reportVersion = '1.0';
 
 /** What the pipeline gathers; the report is computed from this alone. */
 export interface ReportInput {
-  task: Report['task'];
   metric: MetricName;
   /** What each model said about the evaluation samples, in one order. `qat` is null for method "ptq". */
-  outputs: { float: Outputs; ptq: Outputs; qat: Outputs | null };
+  outputs: { float: ModelOutputs; ptq: ModelOutputs; qat: ModelOutputs | null };
+  /** Every output of the model, in the order of the file. */
+  outputList: readonly ModelOutput[];
   /** The candidate returned, and its figures on the held-out split. */
   choice: Choice & { samples: number; ptq: number; qat: number | null };
   maxDrop: number | null;
@@ -37,10 +43,15 @@ export interface ReportInput {
 
 /** The accuracy report from what the pipeline gathered. Pure: the same input gives the same report. */
 export function buildReport(input: ReportInput): Report {
-  const { metric, outputs, choice, provenance } = input;
+  const { metric, choice, provenance } = input;
+  const all = input.outputs;
+  const outputs = { float: all.float[0], ptq: all.ptq[0], qat: all.qat?.[0] ?? null };
   const { float } = outputs;
-  const chosen = choice.from === 'qat' && outputs.qat ? outputs.qat : outputs.ptq;
-  const value = (candidate: Outputs) => metricValue(metric, candidate, { reference: float, seed: provenance.seed });
+  const returned = choice.from === 'qat' && all.qat ? all.qat : all.ptq;
+  const [chosen] = returned;
+  const blocks = tasks[float.task].blocks;
+  const has = <T>(block: ReportBlock, make: () => T, none: T): T => (blocks.includes(block) ? make() : none);
+  const value = (candidate: Outputs) => metricValue(metric, candidate, provenance.seed);
   const change = (candidate: Outputs) => pairedChange(metric, float, candidate, provenance.seed);
   const values = { float: value(float), ptq: value(outputs.ptq), qat: outputs.qat && value(outputs.qat) };
   const changes = { ptq: change(outputs.ptq), qat: outputs.qat && change(outputs.qat) };
@@ -49,7 +60,7 @@ export function buildReport(input: ReportInput): Report {
   const { floatBytes, int8Bytes } = input.size;
   const report: Omit<Report, 'verdict'> = {
     schemaVersion: reportVersion,
-    task: input.task,
+    task: float.task,
     metric: { name: metric, unit, higherIsBetter },
     ...values,
     int8: {
@@ -63,7 +74,8 @@ export function buildReport(input: ReportInput): Report {
     changes,
     gate: { maxDrop: input.maxDrop, passed: gatePasses(own.change, input.maxDrop) },
     parity: { ...input.parity, maxAbsDifference: Math.min(Number.MAX_VALUE, input.parity.maxAbsDifference) },
-    agreement: agreement(float, chosen),
+    agreement: chosen.comparison.positions ? measureOf('agreement', chosen).value() : null,
+    outputs: outputRows(input.outputList, all.float, returned),
     size: { floatBytes, int8Bytes, ratio: int8Bytes > 0 ? floatBytes / int8Bytes : 0 },
     latency: {
       float: input.latency.float,
@@ -75,9 +87,9 @@ export function buildReport(input: ReportInput): Report {
     },
     runtime: input.runtime,
     samples: { ...input.samples, evaluation: float.samples },
-    classes: perClass(float, chosen, provenance.dataset.classNames),
-    confusion: confusion(float, chosen),
-    flips: flips(float, chosen),
+    classes: has('classes', () => perClass(float, chosen, provenance.dataset.classNames), null),
+    confusion: has('confusion', () => confusion(float, chosen), null),
+    flips: has('flips', () => flips(float, chosen), []),
     layers: input.layers.map(finiteOnly),
     calibration: input.calibration,
     placement: input.placement,
@@ -86,7 +98,12 @@ export function buildReport(input: ReportInput): Report {
     provenance,
   };
   report.warnings.push(...warningsOf(report, pairedBetween(input)));
-  return { ...orderedTop(report, judge({ report, notFinite: chosen.notFinite, classDiscordance: discordance(float, chosen) })) };
+  return {
+    ...orderedTop(
+      report,
+      judge({ report, notFinite: Math.max(...returned.map((one) => one.notFinite)), classDiscordance: discordance(float, chosen) }),
+    ),
+  };
 }
 
 /** Verdict behind the version, as people read it. */
@@ -107,9 +124,9 @@ function finiteOnly(layer: LayerReport): LayerReport {
 }
 
 /** QAT against PTQ on the evaluation samples, where both exist and there is a truth to judge both by. */
-function pairedBetween({ task, metric, outputs, provenance }: ReportInput): PairedChange | null {
-  if (!outputs.qat || task === 'unlabelled' || metric === 'agreement') return null;
-  return pairedChange(metric, outputs.ptq, outputs.qat, provenance.seed);
+function pairedBetween({ metric, outputs: { ptq, qat }, provenance }: ReportInput): PairedChange | null {
+  if (!qat || ptq[0].task === 'unlabelled' || metric === 'agreement') return null;
+  return pairedChange(metric, ptq[0], qat[0], provenance.seed);
 }
 
 function warningsOf(report: Omit<Report, 'verdict'>, qatOverPtq: PairedChange | null): Report['warnings'] {

@@ -195,7 +195,7 @@ const bitsText = ({ weightBits, activationBits, perChannel }: LayerReport) =>
 export function trainingSection({ training, task }: Report): string {
   const title = '## 6. Training';
   // Of values only the loss is told, of which the metric of an epoch is the negative.
-  const classes = task !== 'regression';
+  const classes = task !== 'regression' && training?.terms[0]?.kind !== 'mse';
   if (!training) return `${title}\n\nNothing was trained (method "ptq").`;
   const shown = cut(training.epochs, 30, 'epochs');
   const rows = shown.rows.map((epoch) => [

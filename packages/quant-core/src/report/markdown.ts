@@ -1,4 +1,5 @@
-import { type MetricName, metricFacts } from '../evaluate/metrics.js';
+import type { MetricName } from '../choices.js';
+import { metricFacts } from '../evaluate/metrics.js';
 import { isReal } from '../evaluate/paired.js';
 import { leastParity, parityIsBroken } from '../evaluate/parity.js';
 import { bytes, changeText, count, fixed, intervalText, metricText, milliseconds, percent, plural, pValue, speed } from './format.js';
@@ -132,7 +133,7 @@ function pairedSection({ change, metric, samples }: Report): string {
 
 function paritySection({ parity, runtime }: Report): string {
   const good = !parityIsBroken(parity);
-  const text = `The simulation trained against and the saved file in ${runtime.name} ${runtime.version} agree on ${percent(parity.top1Agreement)} of ${plural(parity.samples, 'sample')}; the largest difference of an output is ${parity.maxAbsDifference.toPrecision(3)}.`;
+  const text = `The simulation trained against and the saved file in ${runtime.name} ${runtime.version} agree on ${percent(parity.agreement)} of ${plural(parity.samples, 'sample')}; the largest difference of an output is ${parity.maxAbsDifference.toPrecision(3)}.`;
   return `## 7. Parity of simulation and artifact\n\n${good ? text : `🔴 **${text} Below ${percent(leastParity, 1)} is a defect.**`}`;
 }
 

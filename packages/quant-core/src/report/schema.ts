@@ -1,4 +1,5 @@
 import Type, { type Static } from 'typebox';
+import { outputKinds, taskNames } from '../choices.js';
 import type { ErrorPlace } from '../errors.js';
 import type { DatasetSummary } from '../events.js';
 import { PlacementSchema } from '../fakequant/placementRecord.js';
@@ -111,7 +112,10 @@ const TrainingSchema = Type.Object({
   stepsPerEpoch: Type.Integer(),
   samplesPerSecond: Type.Number(),
   learningRate: Type.Number(),
-  loss: Type.String(),
+  loss: Type.String({ description: 'Of the first term; "distillation" where the float model alone teaches.' }),
+  terms: Type.Array(Type.Object({ output: Type.String(), kind: Type.String(), distillationShare: Type.Number(), weight: Type.Number() }), {
+    description: 'What each output adds to the loss.',
+  }),
 });
 
 const CalibrationSchema = Type.Object(
@@ -128,6 +132,36 @@ const CalibrationSchema = Type.Object(
   },
   { description: 'What was done for the PTQ model, beside choosing ranges.' },
 );
+
+const OutputReportSchema = Type.Object(
+  {
+    name: Type.String(),
+    dtype: Type.String(),
+    kind: Type.Enum([...outputKinds]),
+    axis: nullable(Type.Integer({ description: 'Class axis, the batch being axis 0.' })),
+    judged: Type.Boolean({ description: 'Whether it is compared; others are kept as they are and computed as before.' }),
+    why: Type.String({ description: 'How its kind is known, or why it is not judged.' }),
+    labelled: Type.Boolean({ description: 'Whether the labels belong to it.' }),
+    fidelity: nullable(
+      Type.Object(
+        {
+          sqnrDb: nullable(Type.Number({ description: 'Signal to quantization noise, dB; null where nothing differs.' })),
+          relativeError: Type.Number({ description: 'RMS error over the standard deviation of the float output.' }),
+          cosine: Type.Number({ description: 'Mean cosine similarity of a sample.' }),
+          agreement: nullable(
+            Type.Number({ description: 'Share of samples or positions with the same class; null where there is no class axis.' }),
+          ),
+        },
+        { description: 'int8 against the float model; null where not judged.' },
+      ),
+    ),
+    metrics: Type.Array(Type.Object({ name: Type.String(), float: Type.Number(), int8: Type.Number() }), {
+      description: 'Against the labels, where they belong to it.',
+    }),
+  },
+  { title: 'OutputReport' },
+);
+export type OutputReport = Static<typeof OutputReportSchema>;
 
 const RuntimeSchema = Type.Object({
   name: Type.String(),
@@ -165,7 +199,9 @@ export const ReportSchema = Type.Object(
   {
     schemaVersion: Type.String(),
     verdict: VerdictSchema,
-    task: Type.Union([Type.Literal('classification'), Type.Literal('regression'), Type.Literal('unlabelled')]),
+    task: Type.Enum([...taskNames], {
+      description: 'What the labels are for the model; unlabelled: the float model is what int8 has to equal.',
+    }),
     metric: Type.Object({
       name: Type.String(),
       unit: Type.Union([Type.Literal('fraction'), Type.Literal('value')]),
@@ -196,13 +232,28 @@ export const ReportSchema = Type.Object(
     gate: Type.Object({ maxDrop: nullable(Type.Number()), passed: Type.Boolean() }),
     parity: Type.Object(
       {
-        top1Agreement: Type.Number({ description: 'Share of samples on which simulation and artifact name the same top-1.' }),
+        output: Type.String({ description: 'The output with the least agreement.' }),
+        agreement: Type.Number({
+          description:
+            'Share of samples on which they agree: every value within 2.55 steps of the scale of the output, or, where one class is named for a sample, the same class or values within one step.',
+        }),
+        top1Agreement: nullable(
+          Type.Number({
+            description: 'Share of samples on which simulation and artifact name the same top-1; null where no single class is named.',
+          }),
+        ),
         maxAbsDifference: Type.Number(),
+        maxSteps: Type.Number({ description: 'The largest difference in steps of the scale of its output.' }),
         samples: Type.Integer(),
       },
       { description: 'Fake-quant simulation against the artifact in its runtime.' },
     ),
-    agreement: nullable(Type.Number({ description: 'Share of samples on which float and int8 name the same top-1; null for regression.' })),
+    agreement: nullable(
+      Type.Number({
+        description: 'Share of samples (or positions) on which float and int8 name the same class; null where outputs are no classes.',
+      }),
+    ),
+    outputs: Type.Array(OutputReportSchema, { description: 'Every output of the model, in the order of the file.' }),
     size: Type.Object({ floatBytes: Type.Integer(), int8Bytes: Type.Integer(), ratio: Type.Number() }),
     latency: Type.Object({
       float: LatencyFiguresSchema,

@@ -1,4 +1,5 @@
-import { type MetricName, metricFacts } from '../evaluate/metrics.js';
+import type { MetricName } from '../choices.js';
+import { metricFacts } from '../evaluate/metrics.js';
 import { isReal } from '../evaluate/paired.js';
 import { leastParity, parityIsBroken } from '../evaluate/parity.js';
 import { mcnemarExact } from '../evaluate/statistics.js';
@@ -86,7 +87,7 @@ function problemsOf(evidence: Evidence): Problem[] {
   if (parityIsBroken(report.parity)) {
     problems.push({
       severity: 'do_not_ship',
-      text: `Simulation and artifact agree on only ${percent(report.parity.top1Agreement)} of ${plural(report.parity.samples, 'sample')}; at least ${percent(leastParity, 1)} is wanted.`,
+      text: `Simulation and artifact agree on only ${percent(report.parity.agreement)} of ${plural(report.parity.samples, 'sample')}; at least ${percent(leastParity, 1)} is wanted.`,
       nextStep: parityAdvice(report),
     });
   }

@@ -1,29 +1,40 @@
+import type { TaskName } from '../choices.js';
 import { type Batch, feedsOf } from '../data/dataset.js';
 import type { ShardedProgram } from '../engine/engine.js';
-import { cutRows, type Feeds, viewRows } from '../engine/rows.js';
+import { cutRows, type Feeds } from '../engine/rows.js';
+import { tasks } from '../tasks/index.js';
+import { type LossHead, type LossSpec, lossFeeds, targetShape } from '../tasks/loss.js';
 import { Tensor } from '../tensor/tensor.js';
-import { type LossSpec, lossFeeds } from './loss.js';
 
 /** What the feeds of a batch depend on besides the batch. */
 export interface BatchFeedSpec {
   /** Name of the first input. */
   input: string;
   loss: LossSpec;
-  /** Elements of one output row, and the shape of the output behind the batch. */
-  width: number;
-  outputShape: readonly number[];
+  /** What each term of the loss is taken of. */
+  heads: readonly LossHead[];
+  /** What the labels are. */
+  task: TaskName;
+  /** A label a position that counts for nothing. */
+  ignoreIndex?: number | undefined;
 }
 
-/** Run a program over the parts of a batch and put the rows of one result together again; `feeds` go to every part. */
+/** What the float model says to a batch: rows for each term of the loss that distils. */
+export type Teaching = readonly (Float32Array | undefined)[];
+
+/** Run a program over the parts of a batch and put the rows of each result together again; `feeds` go to every part. */
 export async function runShards(
   program: ShardedProgram,
   batch: Feeds,
-  output: string,
+  outputs: readonly string[],
   shards: number,
   feeds: Feeds = {},
-): Promise<Float32Array> {
+): Promise<Float32Array[]> {
   const results = await program.run(cutRows(batch, shards).map((part) => ({ ...feeds, ...part.feeds })));
-  const parts = results.map((result) => result[output]?.as('float32').data as Float32Array);
+  return outputs.map((output) => joinRows(results.map((result) => result[output]?.as('float32').data as Float32Array)));
+}
+
+function joinRows(parts: readonly Float32Array[]): Float32Array {
   if (parts.length === 1) return parts[0] as Float32Array;
   const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
@@ -34,31 +45,20 @@ export async function runShards(
   return whole;
 }
 
-/** The feeds of each shard of a training batch: samples, one-hot labels or values, the teacher's outputs. */
-export function shardFeeds(spec: BatchFeedSpec, batch: Batch, teacher: Float32Array | undefined, shards: number): Record<string, Tensor>[] {
-  const { loss, width } = spec;
-  const { labels, values } = batch;
-  const shapeOf = (count: number) => (loss.kind === 'mse' ? [count, ...spec.outputShape] : [count, width]);
+/** The feeds of each shard of a training batch: samples, targets, what the float model says. */
+export function shardFeeds(spec: BatchFeedSpec, batch: Batch, teaching: Teaching, shards: number): Record<string, Tensor>[] {
+  const { loss, heads, task, ignoreIndex } = spec;
   return cutRows(feedsOf(spec.input, batch), shards).map(({ feeds: part, from, to }) => {
     const feeds: Record<string, Tensor> = { ...part };
-    if (loss.distillationWeight < 1) {
-      feeds[lossFeeds.target] =
-        loss.kind === 'mse'
-          ? viewRows(values as Tensor<'float32'>, from, to).reshape(shapeOf(to - from))
-          : oneHot(labels as Int32Array, from, to, width);
-    }
-    if (teacher) feeds[lossFeeds.teacher] = Tensor.float32(shapeOf(to - from), teacher.subarray(from * width, to * width));
+    loss.terms.forEach((term, at) => {
+      const head = heads[at] as LossHead;
+      const { width, layout } = head;
+      const shape = targetShape(head, to - from);
+      if (term.distillationWeight < 1)
+        feeds[lossFeeds.target] = Tensor.float32(shape, tasks[task].targets(batch, { width, layout, ignoreIndex }, from, to));
+      const teacher = teaching[at];
+      if (teacher) feeds[lossFeeds.teacher(at)] = Tensor.float32(shape, teacher.subarray(from * width, to * width));
+    });
     return feeds;
   });
-}
-
-/** [n, width] one-hot rows; for a single output the label itself. */
-function oneHot(labels: Int32Array, from: number, to: number, width: number): Tensor<'float32'> {
-  const target = new Float32Array((to - from) * width);
-  for (let row = from; row < to; row++) {
-    const label = labels[row] as number;
-    if (width === 1) target[row - from] = label;
-    else target[(row - from) * width + label] = 1;
-  }
-  return Tensor.float32([to - from, width], target);
 }

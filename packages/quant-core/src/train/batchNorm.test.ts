@@ -7,12 +7,13 @@ import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { normalise } from '../normalise/index.js';
 import { graphOf, runGraph } from '../normalise/testing/oracle.js';
 import { defaultRecipe, type Recipe } from '../recipe.js';
+import { lossFeeds } from '../tasks/loss.js';
+import { lossSpec } from '../tasks/testing/specs.js';
 import { Random } from '../tensor/random.js';
 import { Tensor } from '../tensor/tensor.js';
 import { Norms, normNames, type Statistics } from './batchNorm.js';
 import { encodeCheckpoint } from './checkpoint.js';
 import { feedNames } from './forward.js';
-import { lossFeeds } from './loss.js';
 import { estimateStatistics } from './normEstimator.js';
 import { packParameters, parameterLayout, viewOf } from './parameters.js';
 import { decodeCheckpoint } from './readCheckpoint.js';
@@ -65,7 +66,7 @@ async function floatStep({ graph, norms }: Case, statistics: Statistics | undefi
     batch: 4,
     batchSymbol: 'N',
     layout,
-    loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
+    loss: lossSpec('y', 'mse'),
     observe: false,
     ...(statistics ? { norms: { points: norms.points, statistics } } : {}),
   });
@@ -203,7 +204,7 @@ describe('a network without batch norm', () => {
       batchSymbol: 'N',
       layout,
       plan,
-      loss: { kind: 'cross_entropy', distillationWeight: 0, temperature: 2 },
+      loss: lossSpec(graph.outputs[0]?.name as string),
       observe: true,
     } as const;
     const plain = print(buildTrainingStep(spec).graph);

@@ -7,11 +7,12 @@ import type { Graph } from '../ir/graph.js';
 import { normalise } from '../normalise/index.js';
 import { graphOf, runGraph } from '../normalise/testing/oracle.js';
 import { defaultRecipe } from '../recipe.js';
+import { lossFeeds } from '../tasks/loss.js';
+import { lossSpec } from '../tasks/testing/specs.js';
 import type { AffineParams, QuantGrid } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
 import { Norms, normNames } from './batchNorm.js';
 import { feedNames } from './forward.js';
-import { lossFeeds } from './loss.js';
 import { packParameters, parameterLayout, viewOf } from './parameters.js';
 import { buildTrainingStep, stepOutputs } from './step.js';
 
@@ -94,7 +95,7 @@ it.each(recorded.cases)(`$name: a step of PyTorch ${recorded.torch}`, async (one
     batchSymbol: 'N',
     layout,
     plan,
-    loss: { kind: 'mse', distillationWeight: 0, temperature: 1 },
+    loss: lossSpec(graph.outputs[0]?.name as string, 'mse'),
     observe: false,
     norms: { points: norms.points, statistics },
   });

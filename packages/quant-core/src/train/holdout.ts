@@ -1,97 +1,162 @@
-import type { LossSpec } from './loss.js';
+import type { TaskName } from '../choices.js';
+import { tasks } from '../tasks/index.js';
+import type { LossHead, LossSpec, LossTerm } from '../tasks/loss.js';
+import { isIgnored, type LossKind, type Truth } from '../tasks/task.js';
+import type { Teaching } from './batch.js';
 
-/** Targets of a batch as the dataset gives them. */
-export interface BatchTargets {
-  labels?: Int32Array;
-  values?: { data: Float32Array };
-  teacher?: Float32Array;
+/** What a held-out score is taken of. */
+export interface HoldoutSpec {
+  loss: LossSpec;
+  heads: readonly LossHead[];
+  task: TaskName;
+  ignoreIndex?: number | undefined;
 }
 
-/** Running held-out loss and metric over batches of logits (or values) of width `width`. */
+/**
+ * Running held-out loss and metric over batches. The metric is that of the first term: the share of samples (or positions) with the right top class,
+ * or the float model's where there are no labels; for values the negative loss.
+ */
 export class HoldoutScore {
   private lossSum = 0;
   private right = 0;
+  private counted = 0;
   private samples = 0;
 
-  constructor(
-    private readonly spec: LossSpec,
-    private readonly width: number,
-  ) {}
+  constructor(private readonly spec: HoldoutSpec) {}
 
-  add(outputs: Float32Array, targets: BatchTargets): void {
-    const count = outputs.length / this.width;
-    for (let row = 0; row < count; row++) {
-      const z = outputs.subarray(row * this.width, (row + 1) * this.width);
-      const teacher = targets.teacher?.subarray(row * this.width, (row + 1) * this.width);
-      this.lossSum += this.rowLoss(z, row, targets, teacher);
-      this.right += this.rowRight(z, row, targets, teacher);
-    }
+  /** @param outputs rows of what each term is taken of */
+  add(outputs: readonly Float32Array[], truth: Truth, teaching: Teaching): void {
+    const { loss, heads, task, ignoreIndex } = this.spec;
+    const count = (outputs[0] as Float32Array).length / (heads[0] as LossHead).width;
+    loss.terms.forEach((term, at) => {
+      const { width, layout } = heads[at] as LossHead;
+      const [z, teacher] = [outputs[at] as Float32Array, teaching[at]];
+      const target = term.distillationWeight < 1 ? tasks[task].targets(truth, { width, layout, ignoreIndex }, 0, count) : undefined;
+      const distance = distances[term.kind];
+      const own = target ? (1 - term.distillationWeight) * distance(z, target, heads[at] as LossHead, 1) : 0;
+      const soft =
+        teacher && term.distillationWeight > 0 ? term.distillationWeight * this.taught(term, z, teacher, heads[at] as LossHead) : 0;
+      this.lossSum += count * term.weight * (own + soft);
+      if (at === 0) this.countRight(z, truth, target, teacher, heads[0] as LossHead);
+    });
     this.samples += count;
+  }
+
+  private taught(term: LossTerm, z: Float32Array, teacher: Float32Array, head: LossHead): number {
+    if (term.kind === 'mse' || term.kind === 'huber') return distances[term.kind](z, teacher, head, 1);
+    const t = this.spec.loss.temperature;
+    const soft = term.kind === 'binary_cross_entropy' ? teacher.map((v) => 1 / (1 + Math.exp(-v / t))) : softmax(teacher, head, t);
+    return t * t * distances[term.kind](z, soft, head, t);
   }
 
   get loss(): number {
     return this.lossSum / this.samples;
   }
 
-  /** Share of samples with the right (or the float model's) top-1 for classifiers; for values the negative loss. */
   get metric(): number {
-    return this.spec.kind === 'mse' ? -this.loss : this.right / this.samples;
+    const [{ kind }] = this.spec.loss.terms;
+    return kind === 'mse' || kind === 'huber' ? -this.loss : this.right / this.counted;
   }
 
-  private rowLoss(z: Float32Array, row: number, targets: BatchTargets, teacher: Float32Array | undefined): number {
-    const share = this.spec.distillationWeight;
-    if (this.spec.kind === 'mse') {
-      const own = targets.values ? meanSquare(z, targets.values.data.subarray(row * this.width, (row + 1) * this.width)) : 0;
-      return (1 - share) * own + (share && teacher ? share * meanSquare(z, teacher) : 0);
+  private countRight(
+    z: Float32Array,
+    truth: Truth,
+    target: Float32Array | undefined,
+    teacher: Float32Array | undefined,
+    head: LossHead,
+  ): void {
+    const [{ kind }] = this.spec.loss.terms;
+    if (kind === 'mse' || kind === 'huber') return;
+    if (kind === 'binary_cross_entropy') {
+      const wanted = (i: number) => (target ? (target[i] as number) > 0.5 : ((teacher as Float32Array)[i] as number) > 0);
+      for (let i = 0; i < z.length; i++) if ((z[i] as number) > 0 === wanted(i)) this.right++;
+      this.counted += z.length;
+      return;
     }
-    const t = this.spec.temperature;
-    if (this.spec.kind === 'binary_cross_entropy') {
-      const v = z[0] as number;
-      const own = targets.labels && share < 1 ? binaryCrossEntropy(v, (targets.labels[row] as number) > 0 ? 1 : 0) : 0;
-      const soft = teacher && share > 0 ? binaryCrossEntropy(v / t, 1 / (1 + Math.exp(-(teacher[0] as number) / t))) : 0;
-      return (1 - share) * own + share * t * t * soft;
+    const named = largestClasses(z, head);
+    const known = target ?? teacher;
+    if (!known) return;
+    const wanted = largestClasses(known, head);
+    const { classes } = head.layout;
+    const dense = this.spec.task === 'dense_classification' && target ? truth.values?.data : undefined;
+    for (let i = 0; i < named.length; i++) {
+      if (dense && isIgnored(dense[i] as number, classes, this.spec.ignoreIndex)) continue;
+      this.counted++;
+      if (named[i] === wanted[i]) this.right++;
     }
-    let loss = 0;
-    if (targets.labels && share < 1) loss += (1 - share) * -logSoftmax(z, 1)[targets.labels[row] as number]!;
-    if (teacher && share > 0) {
-      const own = logSoftmax(z, t);
-      logSoftmax(teacher, t).forEach((logP, i) => {
-        loss -= share * t * t * Math.exp(logP) * (own[i] as number);
-      });
-    }
-    return loss;
-  }
-
-  private rowRight(z: Float32Array, row: number, targets: BatchTargets, teacher: Float32Array | undefined): number {
-    if (this.spec.kind === 'mse') return 0;
-    if (this.spec.kind === 'binary_cross_entropy') {
-      const truth = targets.labels ? targets.labels[row] : teacher?.[0];
-      return (z[0] as number) > 0 === (truth as number) > 0 ? 1 : 0;
-    }
-    const truth = targets.labels ? (targets.labels[row] as number) : teacher ? largest(teacher) : -1;
-    return largest(z) === truth ? 1 : 0;
   }
 }
 
-/** Index of the largest element, the first one on a tie. */
-function largest(z: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < z.length; i++) if ((z[i] as number) > (z[best] as number)) best = i;
-  return best;
-}
+type Distance = (z: Float32Array, target: Float32Array, head: LossHead, temperature: number) => number;
 
-/** Of a logit, against the probability `y` of class 1. */
-const binaryCrossEntropy = (z: number, y: number) => Math.max(z, 0) - z * y + Math.log1p(Math.exp(-Math.abs(z)));
+/** The mean distance of rows from their targets, as `tasks/loss.ts` has it in the graph. */
+const distances: { readonly [K in LossKind]: Distance } = {
+  cross_entropy: (z, target, head, temperature) => {
+    let sum = 0;
+    let positions = 0;
+    forPositions(z, head, (at, stride, classes) => {
+      positions++;
+      const shift = logSum(z, at, stride, classes, temperature);
+      for (let c = 0; c < classes; c++) {
+        const wanted = target[at + c * stride] as number;
+        if (wanted !== 0) sum -= wanted * ((z[at + c * stride] as number) / temperature - shift);
+      }
+    });
+    return sum / positions;
+  },
+  binary_cross_entropy: (z, target, _head, temperature) =>
+    meanOver(z, target, (v, y) => {
+      const logit = v / temperature;
+      return Math.max(logit, 0) - logit * y + Math.log1p(Math.exp(-Math.abs(logit)));
+    }),
+  mse: (z, target) => meanOver(z, target, (v, y) => (v - y) ** 2),
+  huber: (z, target) =>
+    meanOver(z, target, (v, y) => {
+      const size = Math.abs(v - y);
+      return size <= 1 ? 0.5 * size * size : size - 0.5;
+    }),
+};
 
-function logSoftmax(z: Float32Array, temperature: number): Float64Array {
-  const scaled = Float64Array.from(z, (v) => v / temperature);
-  const top = scaled.reduce((a, v) => Math.max(a, v), Number.NEGATIVE_INFINITY);
-  const sum = scaled.reduce((a, v) => a + Math.exp(v - top), 0);
-  return scaled.map((v) => v - top - Math.log(sum));
-}
-
-function meanSquare(a: Float32Array, b: Float32Array): number {
+function meanOver(a: Float32Array, b: Float32Array, each: (x: number, y: number) => number): number {
   let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += ((a[i] as number) - (b[i] as number)) ** 2;
+  for (let i = 0; i < a.length; i++) sum += each(a[i] as number, b[i] as number);
   return sum / a.length;
+}
+
+/** Call with the first class of every position and the distance between classes. */
+function forPositions(rows: Float32Array, { width, layout }: LossHead, each: (at: number, stride: number, classes: number) => void): void {
+  const { outer, classes, inner } = layout;
+  for (let row = 0; row < rows.length; row += width)
+    for (let o = 0; o < outer; o++) for (let i = 0; i < inner; i++) each(row + o * classes * inner + i, inner, classes);
+}
+
+/** ln Σ exp(z/T) over the classes of a position. */
+function logSum(z: Float32Array, at: number, stride: number, classes: number, temperature: number): number {
+  let top = Number.NEGATIVE_INFINITY;
+  for (let c = 0; c < classes; c++) top = Math.max(top, (z[at + c * stride] as number) / temperature);
+  let sum = 0;
+  for (let c = 0; c < classes; c++) sum += Math.exp((z[at + c * stride] as number) / temperature - top);
+  return top + Math.log(sum);
+}
+
+function softmax(z: Float32Array, head: LossHead, temperature: number): Float32Array {
+  const shares = new Float32Array(z.length);
+  forPositions(z, head, (at, stride, classes) => {
+    const shift = logSum(z, at, stride, classes, temperature);
+    for (let c = 0; c < classes; c++) shares[at + c * stride] = Math.exp((z[at + c * stride] as number) / temperature - shift);
+  });
+  return shares;
+}
+
+/** The largest class of every position, the first one on a tie. */
+function largestClasses(z: Float32Array, head: LossHead): Int32Array {
+  const { outer, inner } = head.layout;
+  const named = new Int32Array((z.length / head.width) * outer * inner);
+  let position = 0;
+  forPositions(z, head, (at, stride, classes) => {
+    let best = 0;
+    for (let c = 1; c < classes; c++) if ((z[at + c * stride] as number) > (z[at + best * stride] as number)) best = c;
+    named[position++] = best;
+  });
+  return named;
 }

@@ -1,4 +1,5 @@
 import type { CalibratedRange } from '../calibrate/calibrate.js';
+import type { TaskName } from '../choices.js';
 import type { Samples } from '../data/dataset.js';
 import type { Engine } from '../engine/engine.js';
 import type { QuantPlan } from '../fakequant/plan.js';
@@ -6,8 +7,8 @@ import type { WeightRange } from '../fakequant/scales.js';
 import type { Graph } from '../ir/graph.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
+import type { LossHead, LossSpec } from '../tasks/loss.js';
 import type { Checkpoint } from './checkpoint.js';
-import type { LossSpec } from './loss.js';
 
 /** Everything a training run depends on. */
 export interface TrainInput {
@@ -21,8 +22,12 @@ export interface TrainInput {
   plan: QuantPlan;
   recipe: Recipe;
   loss: LossSpec;
-  /** Width of the logits (or values) of one sample. */
-  width: number;
+  /** What each term of the loss is taken of. */
+  heads: readonly LossHead[];
+  /** What the labels are. */
+  task: TaskName;
+  /** A label a position that counts for nothing. */
+  ignoreIndex?: number | undefined;
   samples: Samples;
   trainIndices: Uint32Array;
   holdoutIndices: Uint32Array;

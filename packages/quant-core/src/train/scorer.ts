@@ -3,11 +3,11 @@ import { type Batch, feedsOf } from '../data/dataset.js';
 import type { Engine, Program, ShardedProgram } from '../engine/engine.js';
 import { runRows } from '../engine/rows.js';
 import type { Graph, Value } from '../ir/graph.js';
+import { type LossSpec, lossOutput } from '../tasks/loss.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { runShards } from './batch.js';
+import { runShards, type Teaching } from './batch.js';
 import { HoldoutScore } from './holdout.js';
 import type { TrainInput } from './input.js';
-import { type LossKind, lossOutput } from './loss.js';
 import type { ParameterLayout } from './parameters.js';
 import { buildForward } from './step.js';
 
@@ -27,43 +27,42 @@ export class Scorer {
       input,
       shards,
       inputName,
-      new Lazy(input, shards, () => buildForward(graph, layout, plan, loss.kind)),
-      loss.distillationWeight > 0 ? new Lazy(input, shards, () => floatModel(graph, loss.kind)) : undefined,
+      new Lazy(input, shards, () => buildForward(graph, layout, plan, loss)),
+      loss.terms.some((term) => term.distillationWeight > 0) ? new Lazy(input, shards, () => floatModel(graph, loss)) : undefined,
     );
   }
 
-  /** Logits (or values) of the float model for a batch; undefined when the loss does not distil. */
-  async teach(batch: Batch): Promise<Float32Array | undefined> {
-    return this.teacher && this.rows(this.teacher, batch, {});
+  /** What the float model says to a batch, for the terms of the loss that distil. */
+  async teach(batch: Batch): Promise<Teaching> {
+    if (!this.teacher) return [];
+    const rows = await this.rows(this.teacher, batch, {});
+    return rows.map((each, at) => (this.input.loss.terms[at]?.distillationWeight ? each : undefined));
   }
 
   /** Loss and metric of the fake-quant model on the held-out split, with the parameters and scales fed. */
   async score(feeds: Record<string, Tensor>): Promise<HoldoutScore> {
     const { input } = this;
-    const score = new HoldoutScore(input.loss, input.width);
+    const { loss, heads, task, ignoreIndex } = input;
+    const score = new HoldoutScore({ loss, heads, task, ignoreIndex });
     const options = { batchSize: input.recipe.training.batchSize, ...(input.signal ? { signal: input.signal } : {}) };
     for await (const batch of batches(input.samples, input.holdoutIndices, options)) {
-      const { labels, values } = batch;
-      const teacher = await this.teach(batch);
-      score.add(await this.rows(this.forward, batch, feeds), {
-        ...(labels ? { labels } : {}),
-        ...(values ? { values } : {}),
-        ...(teacher ? { teacher } : {}),
-      });
+      const teaching = await this.teach(batch);
+      score.add(await this.rows(this.forward, batch, feeds), batch, teaching);
     }
     return score;
   }
 
-  private async rows(lazy: Lazy, batch: Batch, feeds: Record<string, Tensor>): Promise<Float32Array> {
+  private async rows(lazy: Lazy, batch: Batch, feeds: Record<string, Tensor>): Promise<Float32Array[]> {
     const { fixedBatch } = this.input;
-    const { program, output } = await lazy.compiled();
+    const { program, outputs } = await lazy.compiled();
     const samples = feedsOf(this.inputName, batch);
-    if (fixedBatch === undefined) return runShards(program, samples, output, this.shards, feeds);
+    if (fixedBatch === undefined) return runShards(program, samples, outputs, this.shards, feeds);
     const single: Program = {
       run: async (own) => (await program.run([{ ...feeds, ...own }]))[0] as Record<string, Tensor>,
       dispose: () => program.dispose(),
     };
-    return (await runRows(single, samples, [output], fixedBatch))[output] as Float32Array;
+    const rows = await runRows(single, samples, outputs, fixedBatch);
+    return outputs.map((output) => rows[output]?.data as Float32Array);
   }
 
   async dispose(): Promise<void> {
@@ -74,23 +73,23 @@ export class Scorer {
 
 /** A graph with the output that is wanted of it, compiled when it first is: scores are taken at the end of an epoch. */
 class Lazy {
-  private made: Promise<{ program: ShardedProgram; output: string }> | undefined;
+  private made: Promise<{ program: ShardedProgram; outputs: string[] }> | undefined;
 
   constructor(
     private readonly on: { engine: Engine; threads: number },
     private readonly shards: number,
-    private readonly build: () => { graph: Graph; output: string },
+    private readonly build: () => { graph: Graph; outputs: string[] },
   ) {}
 
-  compiled(): Promise<{ program: ShardedProgram; output: string }> {
+  compiled(): Promise<{ program: ShardedProgram; outputs: string[] }> {
     this.made ??= this.compile();
     return this.made;
   }
 
-  private async compile(): Promise<{ program: ShardedProgram; output: string }> {
+  private async compile(): Promise<{ program: ShardedProgram; outputs: string[] }> {
     const { on, shards } = this;
-    const { graph, output } = this.build();
-    return { program: await on.engine.compileSharded(graph, { threads: on.threads, shards }), output };
+    const { graph, outputs } = this.build();
+    return { program: await on.engine.compileSharded(graph, { threads: on.threads, shards }), outputs };
   }
 
   async dispose(): Promise<void> {
@@ -100,10 +99,13 @@ class Lazy {
 }
 
 /** The float model up to what the loss is taken of. */
-function floatModel(source: Graph, kind: LossKind): { graph: Graph; output: string } {
+function floatModel(source: Graph, loss: LossSpec): { graph: Graph; outputs: string[] } {
   const map = new Map<Value, Value>();
   const graph = source.clone(map);
-  const logits = map.get(lossOutput(source.outputs[0] as Value, kind)) as Value;
-  graph.outputs.splice(0, graph.outputs.length, logits);
-  return { graph, output: logits.name };
+  const heads = loss.terms.map((term) => {
+    const output = source.outputs.find((value) => value.name === term.output) as Value;
+    return map.get(lossOutput(output, term.kind)) as Value;
+  });
+  graph.outputs.splice(0, graph.outputs.length, ...new Set(heads));
+  return { graph, outputs: heads.map((head) => head.name) };
 }

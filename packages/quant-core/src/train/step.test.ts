@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { planQuantization } from '../fakequant/plan.js';
 import { defaultRecipe } from '../recipe.js';
+import { lossFeeds } from '../tasks/loss.js';
+import { lossSpec } from '../tasks/testing/specs.js';
 import { feedNames } from './forward.js';
-import { lossFeeds } from './loss.js';
 import { packParameters, parameterLayout, unpackParameters } from './parameters.js';
 import { buildForward, buildTrainingStep, stepOutputs } from './step.js';
 import { smallNet } from './testing/jobs.js';
@@ -18,7 +19,7 @@ const step = (options: { observe?: boolean; distillationWeight?: number } = {}) 
     batchSymbol: 'N',
     layout: parameterLayout(graph),
     plan: plan(graph),
-    loss: { kind: 'cross_entropy', distillationWeight: options.distillationWeight ?? 0, temperature: 2 },
+    loss: lossSpec('h', 'cross_entropy', options.distillationWeight ?? 0),
     observe: options.observe ?? true,
   });
 };
@@ -47,14 +48,14 @@ describe('a training step', () => {
 
   it('looks at no ranges when they are frozen, and asks for a teacher where it distils', () => {
     expect(names(step({ observe: false }).graph.outputs)).toEqual([stepOutputs.loss, stepOutputs.gradient]);
-    expect(names(step({ distillationWeight: 0.5 }).graph.inputs).slice(-2)).toEqual([lossFeeds.target, lossFeeds.teacher]);
-    expect(names(step({ distillationWeight: 1 }).graph.inputs).at(-1)).toBe(lossFeeds.teacher);
+    expect(names(step({ distillationWeight: 0.5 }).graph.inputs).slice(-2)).toEqual([lossFeeds.target, lossFeeds.teacher(0)]);
+    expect(names(step({ distillationWeight: 1 }).graph.inputs).at(-1)).toBe(lossFeeds.teacher(0));
   });
 
   it('leaves the graph it was made from alone', () => {
     const graph = smallNet();
     const before = graph.nodes.length;
-    buildForward(graph, parameterLayout(graph), plan(graph), 'mse');
+    buildForward(graph, parameterLayout(graph), plan(graph), lossSpec('h', 'mse'));
     expect(graph.nodes.length).toBe(before);
     expect(graph.constants().map((value) => value.name)).toContain('w1');
   });
@@ -68,7 +69,8 @@ describe('the forward half', () => {
     ['', 'mse', 'h'],
   ] as const)('of a model that ends with "%s" gives what %s is taken of', (tail, kind, output) => {
     const graph = smallNet(1, tail);
-    expect(buildForward(graph, parameterLayout(graph), plan(graph), kind).output).toBe(output);
+    const loss = lossSpec(graph.outputs[0]?.name as string, kind);
+    expect(buildForward(graph, parameterLayout(graph), plan(graph), loss).outputs).toEqual([output]);
   });
 });
 

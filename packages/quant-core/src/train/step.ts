@@ -8,11 +8,11 @@ import type { Graph, Value } from '../ir/graph.js';
 import { bindDims, inferShapes } from '../ir/infer.js';
 import { runPasses } from '../ir/pass.js';
 import { deadCode } from '../normalise/deadCode.js';
+import { buildLoss, type LossSpec, lossOutput } from '../tasks/loss.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type NormPoint, normNames } from './batchNorm.js';
 import { type Forward, type KeptNorms, parameterise } from './forward.js';
 import type { LearnedSelection } from './learnedScales.js';
-import { buildLoss, type LossKind, type LossSpec, lossOutput } from './loss.js';
 import type { ParameterLayout } from './parameters.js';
 
 export interface StepSpec {
@@ -141,19 +141,19 @@ function weightEnds(forward: Forward, spec: StepSpec, index: number): { low: Val
   return { low: end(point.grid.qmin), high: end(point.grid.qmax) };
 }
 
-/** The forward half alone, over any batch size: outputs the logits (or values) that the loss is taken of. */
+/** The forward half alone, over any batch size: outputs what each term of the loss is taken of. */
 export function buildForward(
   graph: Graph,
   layout: ParameterLayout,
   plan: QuantPlan | undefined,
-  kind: LossKind,
-): { graph: Graph; output: string } {
+  loss: LossSpec,
+): { graph: Graph; outputs: string[] } {
   const copy = graph.clone();
   parameterise(copy, layout, plan, false);
-  const output = lossOutput(copy.outputs[0] as Value, kind);
-  copy.outputs.splice(0, copy.outputs.length, output);
+  const heads = loss.terms.map((term) => lossOutput(copy.outputs.find((value) => value.name === term.output) as Value, term.kind));
+  copy.outputs.splice(0, copy.outputs.length, ...new Set(heads));
   inferShapes(copy);
-  return { graph: copy, output: output.name };
+  return { graph: copy, outputs: heads.map((head) => head.name) };
 }
 
 /** The forward half that normalises by the samples of a run, over any batch size: outputs the statistics of every batch norm that is kept. */

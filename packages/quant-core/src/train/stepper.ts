@@ -3,7 +3,7 @@ import type { Batch } from '../data/dataset.js';
 import type { Engine, ShardedProgram } from '../engine/engine.js';
 import type { Graph } from '../ir/graph.js';
 import { Tensor } from '../tensor/tensor.js';
-import { type BatchFeedSpec, shardFeeds } from './batch.js';
+import { type BatchFeedSpec, shardFeeds, type Teaching } from './batch.js';
 import { type NormPoint, normNames, type Statistics } from './batchNorm.js';
 import { feedNames } from './forward.js';
 import { Optimizer, type OptimizerSpec, type Weights } from './optimizer.js';
@@ -88,7 +88,7 @@ export class Stepper {
   /** One step on a batch, which changes `weights`: `number` counts from 1. */
   async step(
     batch: Batch,
-    teacher: Float32Array | undefined,
+    teaching: Teaching,
     weights: Weights,
     scales: Record<string, Tensor>,
     learningRate: number,
@@ -98,7 +98,7 @@ export class Stepper {
     const { shards } = this.spec;
     const program = await this.compiled({ ...form, observe: form.observe && this.observed.length > 0 });
     const shared = { ...scales, [feedNames.parameters]: Tensor.float32([weights.parameters.length], weights.parameters) };
-    const parts = await program.run(shardFeeds(this.feeds, batch, teacher, shards).map((feeds) => ({ ...feeds, ...shared })));
+    const parts = await program.run(shardFeeds(this.feeds, batch, teaching, shards).map((feeds) => ({ ...feeds, ...shared })));
     const loss = parts.reduce((sum, part) => sum + (part[stepOutputs.loss]?.data[0] as number), 0) / shards;
     const gradients = parts.map((part) => part[stepOutputs.gradient]?.data as Float32Array);
     this.optimizer.update(weights, gradients as [Float32Array, Float32Array?], learningRate, number);

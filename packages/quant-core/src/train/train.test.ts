@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { failure } from '../data/testing/files.js';
+import { lossSpec } from '../tasks/testing/specs.js';
 import { encodeCheckpoint } from './checkpoint.js';
 import { decodeCheckpoint } from './readCheckpoint.js';
 import { type Finished, finish, images, jobOf, type Options, smallNet } from './testing/jobs.js';
@@ -156,7 +157,7 @@ describe('what ends a training', () => {
         graph: smallNet(1),
         samples: images(64, 'regression'),
         training: { learningRate: 10, schedule: 'constant', epochs: 50 },
-        input: { loss: { kind: 'mse', distillationWeight: 0, temperature: 2 } },
+        input: { loss: lossSpec('h', 'mse') },
       }),
     );
     expect(error.message).toMatch(/^The loss is (NaN|Infinity) at step \d+ of 150/);
@@ -188,13 +189,13 @@ describe('losses', () => {
   it('distillation needs no labels', async () => {
     const { result } = await run({
       samples: images(64, 'unlabelled'),
-      input: { loss: { kind: 'distillation', distillationWeight: 1, temperature: 2 } },
+      input: { loss: lossSpec('h', 'cross_entropy', 1) },
     });
     expect(result.history.at(-1)?.holdoutMetric).toBeGreaterThan(0.8);
   });
 
   it('distillation beside the labels', async () => {
-    const { result } = await run({ input: { loss: { kind: 'cross_entropy', distillationWeight: 0.3, temperature: 2 } } });
+    const { result } = await run({ input: { loss: lossSpec('h', 'cross_entropy', 0.3) } });
     expect(result.history.at(-1)?.loss).toBeLessThan(result.history[0]?.loss as number);
   });
 
@@ -203,7 +204,7 @@ describe('losses', () => {
       graph: smallNet(1),
       samples: images(64, 'regression'),
       training: { learningRate: 0.02, epochs: 6 },
-      input: { loss: { kind: 'mse', distillationWeight: 0, temperature: 2 } },
+      input: { loss: lossSpec('h', 'mse') },
     });
     expect(result.history.at(-1)?.holdoutLoss).toBeLessThan(0.3 * (result.history[0]?.holdoutLoss as number));
   });
@@ -213,7 +214,7 @@ describe('losses', () => {
       graph: smallNet(1, 'y = Sigmoid(h)'),
       samples: images(64, 'regression'),
       training: { epochs: 4 },
-      input: { loss: { kind: 'mse', distillationWeight: 0, temperature: 2 } },
+      input: { loss: lossSpec('y', 'mse') },
     });
     // Targets lie around 0.5: a loss above 1 would be one of the logits.
     for (const record of result.history) expect(record.holdoutLoss).toBeLessThan(1);
@@ -230,7 +231,7 @@ describe('losses', () => {
     const { result } = await run({
       graph: smallNet(1),
       training: { epochs: 6 },
-      input: { loss: { kind: 'binary_cross_entropy', distillationWeight: 0.1, temperature: 2 } },
+      input: { loss: lossSpec('h', 'binary_cross_entropy', 0.1) },
     });
     expect(result.history.at(-1)?.loss).toBeLessThan(result.history[0]?.loss as number);
     expect(result.history.at(-1)?.holdoutMetric).toBeGreaterThan(0.8);

@@ -273,8 +273,8 @@ function lowestBits(plan: QuantPlan): number {
 }
 
 function feedSpec(input: TrainInput): BatchFeedSpec {
-  const shape = input.graph.outputs[0]?.shape?.slice(1) as number[] | undefined;
-  return { input: input.graph.inputs[0]?.name as string, loss: input.loss, width: input.width, outputShape: shape ?? [input.width] };
+  const { loss, heads, task, ignoreIndex } = input;
+  return { input: input.graph.inputs[0]?.name as string, loss, heads, task, ignoreIndex };
 }
 
 /** The evaluation program knows nothing of the ends of the grids. */

@@ -6,6 +6,7 @@ import type { Graph } from '../../ir/graph.js';
 import { verify } from '../../ir/verify.js';
 import { difference, graphOf, randomFeeds, runGraph } from '../../normalise/testing/oracle.js';
 import { defaultRecipe } from '../../recipe.js';
+import { lossSpec } from '../../tasks/testing/specs.js';
 import { allocate } from '../../tensor/dtype.js';
 import { Random } from '../../tensor/random.js';
 import { sizeOf, Tensor } from '../../tensor/tensor.js';
@@ -100,7 +101,7 @@ describe('a large graph in parts', () => {
       batchSymbol: 'N',
       layout: parameterLayout(net),
       plan: planQuantization(net, defaultRecipe()),
-      loss: { kind: 'cross_entropy', distillationWeight: 0, temperature: 1 },
+      loss: lossSpec(net.outputs[0]?.name as string),
       observe: true,
     });
     const random = new Random(5);

@@ -6,11 +6,12 @@ import { inferShapes } from '../../ir/infer.js';
 import { foldBatchNorm } from '../../normalise/foldBatchNorm.js';
 import { difference, graphOf } from '../../normalise/testing/oracle.js';
 import { defaultRecipe } from '../../recipe.js';
+import { type LossSpec, lossFeeds } from '../../tasks/loss.js';
+import { lossSpec } from '../../tasks/testing/specs.js';
 import { Random } from '../../tensor/random.js';
 import { sizeOf, Tensor } from '../../tensor/tensor.js';
 import { feedNames } from '../../train/forward.js';
 import { learnedScales } from '../../train/learnedScales.js';
-import { type LossSpec, lossFeeds } from '../../train/loss.js';
 import { packParameters, parameterLayout } from '../../train/parameters.js';
 import { buildTrainingStep, type StepSpec, stepOutputs } from '../../train/step.js';
 import type { Engine } from '../engine.js';
@@ -68,6 +69,7 @@ function network(): Graph {
 /** Feeds of a step: samples, targets, and scales that are powers of two. */
 function feedsOf(spec: StepSpec): Record<string, Tensor> {
   const { graph, layout, plan, loss } = spec;
+  const [term] = loss.terms;
   const random = new Random(3);
   const normal = (shape: number[]) =>
     Tensor.float32(
@@ -76,7 +78,7 @@ function feedsOf(spec: StepSpec): Record<string, Tensor> {
     );
   const vector = (size: number, value: number) => Tensor.float32([size], new Float32Array(size).fill(value));
   const target =
-    loss.kind === 'mse'
+    term.kind === 'mse'
       ? normal([batch, classes])
       : Tensor.float32(
           [batch, classes],
@@ -89,7 +91,7 @@ function feedsOf(spec: StepSpec): Record<string, Tensor> {
     ),
     [feedNames.parameters]: Tensor.float32([layout.size], packParameters(graph, layout)),
     [lossFeeds.target]: target,
-    ...(loss.distillationWeight > 0 ? { [lossFeeds.teacher]: normal([batch, classes]) } : {}),
+    ...(term.distillationWeight > 0 ? { [lossFeeds.teacher(0)]: normal([batch, classes]) } : {}),
   };
   if (!plan) return feeds;
   const groups = plan.groups.length;
@@ -110,10 +112,10 @@ function feedsOf(spec: StepSpec): Record<string, Tensor> {
 }
 
 const losses: Record<string, LossSpec> = {
-  'cross-entropy': { kind: 'cross_entropy', distillationWeight: 0, temperature: 2 },
-  'mean squared error': { kind: 'mse', distillationWeight: 0, temperature: 2 },
-  'labels and a teacher': { kind: 'cross_entropy', distillationWeight: 0.5, temperature: 2 },
-  'binary cross-entropy': { kind: 'binary_cross_entropy', distillationWeight: 0, temperature: 2 },
+  'cross-entropy': lossSpec('y', 'cross_entropy', 0),
+  'mean squared error': lossSpec('y', 'mse', 0),
+  'labels and a teacher': lossSpec('y', 'cross_entropy', 0.5),
+  'binary cross-entropy': lossSpec('y', 'binary_cross_entropy', 0),
 };
 
 async function run(engine: Engine, graph: Graph, feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {

@@ -1,5 +1,6 @@
 import { Value } from 'typebox/value';
-import { naming } from '../../evaluate/testing/outputs.js';
+import type { Outputs } from '../../evaluate/outputs.js';
+import { naming, only } from '../../evaluate/testing/outputs.js';
 import { DatasetConfigSchema, RecipeSchema } from '../../recipe.js';
 import type { ReportInput } from '../build.js';
 import type { LayerReport } from '../schema.js';
@@ -8,12 +9,20 @@ import type { LayerReport } from '../schema.js';
 const truth = (n: number) => Array.from({ length: n }, (_, i) => i % 3);
 
 /** A model that is wrong on the samples given (it names the next class). */
-export const wrongOn = (n: number, wrong: readonly number[]) =>
+export const wrongOn = (n: number, wrong: readonly number[], reference?: Outputs) =>
   naming(
     truth(n).map((label, i) => (wrong.includes(i) ? (label + 1) % 3 : label)),
     truth(n),
     3,
+    reference,
   );
+
+/** The outputs of three models that have one output each. */
+export const outputsOf = (float: Outputs, ptq: Outputs, qat: Outputs | null): ReportInput['outputs'] => ({
+  float: only(float),
+  ptq: only(ptq),
+  qat: qat && only(qat),
+});
 
 export const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
@@ -41,10 +50,11 @@ export const layer = (name: string, values: Partial<LayerReport> = {}): LayerRep
 /** A sound QAT run on 1,000 samples; `changes` replace fields. */
 export function reportInput(changes: Partial<ReportInput> = {}): ReportInput {
   const n = 1000;
+  const float = wrongOn(n, range(0, 80));
   return {
-    task: 'classification',
     metric: 'top1',
-    outputs: { float: wrongOn(n, range(0, 80)), ptq: wrongOn(n, range(0, 95)), qat: wrongOn(n, [...range(2, 80), 500]) },
+    outputs: outputsOf(float, wrongOn(n, range(0, 95), float), wrongOn(n, [...range(2, 80), 500], float)),
+    outputList: [float.output],
     choice: {
       from: 'qat',
       why: 'QAT has the better top-1 accuracy on the held-out split (92.10 % against 91.00 %).',
@@ -53,7 +63,7 @@ export function reportInput(changes: Partial<ReportInput> = {}): ReportInput {
       qat: 0.921,
     },
     maxDrop: 0.5,
-    parity: { top1Agreement: 1, maxAbsDifference: 0.000123, samples: n },
+    parity: { output: 'y', agreement: 1, top1Agreement: 1, maxAbsDifference: 0.000123, maxSteps: 0.01, samples: n },
     size: { floatBytes: 397955, int8Bytes: 109321 },
     latency: {
       float: { p50Ms: 1.25, p95Ms: 1.5, batch32: { p50Ms: 20, p95Ms: 22 } },
@@ -101,6 +111,7 @@ export function reportInput(changes: Partial<ReportInput> = {}): ReportInput {
       samplesPerSecond: 440,
       learningRate: 0.001,
       loss: 'cross_entropy',
+      terms: [{ output: 'y', kind: 'cross_entropy', distillationShare: 0.5, weight: 1 }],
     },
     warnings: [],
     provenance: {

@@ -4,10 +4,13 @@ import type { Samples } from '../../data/dataset.js';
 import { OrtEngine } from '../../engine/ort/ort.js';
 import { planQuantization } from '../../fakequant/plan.js';
 import type { Graph } from '../../ir/graph.js';
+import { bindDims, inferShapes } from '../../ir/infer.js';
 import type { FoldedNorm } from '../../normalise/foldBatchNorm.js';
 import { normalise } from '../../normalise/index.js';
 import { graphOf } from '../../normalise/testing/oracle.js';
 import { defaultRecipe, type Recipe } from '../../recipe.js';
+import { type LossHead, type LossSpec, lossHeads } from '../../tasks/loss.js';
+import { lossSpec } from '../../tasks/testing/specs.js';
 import { Random } from '../../tensor/random.js';
 import { Tensor } from '../../tensor/tensor.js';
 import type { TrainInput } from '../input.js';
@@ -105,6 +108,14 @@ export interface Options {
   input?: Partial<TrainInput>;
 }
 
+/** What the terms of a loss are taken of, for one sample. */
+export function headsOf(graph: Graph, loss: LossSpec): LossHead[] {
+  const copy = graph.clone();
+  bindDims(copy, { N: 1 });
+  inferShapes(copy);
+  return lossHeads(copy, loss);
+}
+
 /** A training job on 64 images, 16 of them held out, three epochs of batches of 16. */
 export async function jobOf({
   graph = smallNet(),
@@ -119,6 +130,7 @@ export async function jobOf({
     quantization: { ...base.quantization, ...quantization },
     training: { ...base.training, epochs: 3, batchSize: 16, learningRate: 0.05, ...training },
   };
+  const loss = input.loss ?? lossSpec(graph.outputs[0]?.name as string);
   const plan = planQuantization(graph, recipe);
   const all = Uint32Array.from({ length: samples.size }, (_, i) => i);
   const [trainIndices, holdoutIndices] = [all.subarray(0, samples.size - 16), all.subarray(samples.size - 16)];
@@ -132,8 +144,9 @@ export async function jobOf({
     batchSymbol: 'N',
     plan,
     recipe,
-    loss: { kind: 'cross_entropy', distillationWeight: 0, temperature: 2 },
-    width: graph.outputs[0]?.shape?.[1] as number,
+    loss,
+    heads: headsOf(graph, loss),
+    task: samples.task,
     samples,
     trainIndices,
     holdoutIndices,

@@ -1,13 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import { differentiate } from '../autodiff/build.js';
 import { gradientError } from '../autodiff/testing/gradcheck.js';
+import type { TaskName } from '../choices.js';
 import { GraphBuilder } from '../ir/builder.js';
 import { Graph, type Value } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import { graphOf, runGraph } from '../normalise/testing/oracle.js';
 import { Tensor } from '../tensor/tensor.js';
-import { type BatchTargets, HoldoutScore } from './holdout.js';
-import { buildLoss, type LossSpec, logitsOf, lossFeeds, lossOutput } from './loss.js';
+import { HoldoutScore } from '../train/holdout.js';
+import { headsOf } from '../train/testing/jobs.js';
+import { buildLoss, type LossSpec, lossFeeds, lossOutput } from './loss.js';
+import { logitsOf } from './output.js';
+import type { LossKind, Truth } from './task.js';
+import { lossSpec } from './testing/specs.js';
 
 interface Figures {
   loss: number;
@@ -27,7 +32,7 @@ async function lossOf(spec: LossSpec, z: Tensor, feeds: { target?: Tensor; teach
   inferShapes(graph);
   const given = {
     ...(feeds.target ? { [lossFeeds.target]: feeds.target } : {}),
-    ...(feeds.teacher ? { [lossFeeds.teacher]: feeds.teacher } : {}),
+    ...(feeds.teacher ? { [lossFeeds.teacher(0)]: feeds.teacher } : {}),
   };
   const results = await runGraph(graph, { z, ...given });
   const [first, second] = Object.values(results);
@@ -47,12 +52,27 @@ interface Case {
   z: Tensor<'float32'>;
   target?: Tensor<'float32'>;
   teacher?: Tensor<'float32'>;
-  truth: BatchTargets;
+  truth: Truth;
   loss: number;
   gradient: number[];
 }
 
-const spec = (kind: LossSpec['kind'], distillationWeight = 0, temperature = 2): LossSpec => ({ kind, distillationWeight, temperature });
+const spec = (kind: LossKind, distillationWeight = 0): LossSpec => lossSpec('z', kind, distillationWeight);
+
+/** Loss and metric on the held-out split of outputs `z`. */
+function heldOut(
+  loss: LossSpec,
+  own: Tensor<'float32'>,
+  truth: Truth,
+  teacher?: Float32Array,
+  task: TaskName = 'classification',
+): HoldoutScore {
+  const graph = new Graph('loss');
+  graph.outputs.push(graph.input('z', { dtype: 'float32', shape: ['N', ...own.shape.slice(1)] }));
+  const score = new HoldoutScore({ loss, heads: headsOf(graph, loss), task });
+  score.add([own.data], truth, [teacher]);
+  return score;
+}
 
 /** Wanted: torch.nn.functional (PyTorch 1.13.0, CPU); distillation is `-Σ softmax(t/T)·log_softmax(z/T)`, the mean over samples, times T². */
 const cases: Case[] = [
@@ -67,10 +87,10 @@ const cases: Case[] = [
   },
   {
     what: 'distillation alone',
-    spec: spec('distillation', 1),
+    spec: spec('cross_entropy', 1),
     z,
     teacher: t,
-    truth: { teacher: t.data },
+    truth: {},
     loss: 6.78117657,
     gradient: [0.162654072, -0.27253437, 0.109880269, -0.568553925, 0.590434611, -0.0218808334],
   },
@@ -80,7 +100,7 @@ const cases: Case[] = [
     z,
     target: oneHot,
     teacher: t,
-    truth: { labels, teacher: t.data },
+    truth: { labels },
     loss: 2.62482023,
     gradient: [0.294956088, -0.0484462045, -0.246509939, -0.168400288, 0.148578435, 0.0198218152],
   },
@@ -99,7 +119,7 @@ const cases: Case[] = [
     z,
     target: t,
     teacher: Tensor.zeros('float32', [2, 3]),
-    truth: { values: t, teacher: new Float32Array(6) },
+    truth: { values: t },
     loss: 5.29166651,
     gradient: [0.375, -0.416666657, 0.333333343, -1.16666663, 1.25, 0.166666672],
   },
@@ -117,7 +137,7 @@ const cases: Case[] = [
     spec: spec('binary_cross_entropy', 1),
     z: b,
     teacher: tb,
-    truth: { teacher: tb.data },
+    truth: {},
     loss: 12.9196854,
     gradient: [0.0585010946, 0.0301414132, 0.134470522, -0.249999851],
   },
@@ -136,20 +156,25 @@ describe.each(cases)('$what', (one) => {
   });
 
   it('is the same on the held-out split', () => {
-    const score = new HoldoutScore(one.spec, one.z.shape[1] as number);
-    score.add(one.z.data, one.truth);
+    const score = heldOut(one.spec, one.z, one.truth, one.teacher?.data, one.truth.values ? 'regression' : 'classification');
     expect(Math.abs(score.loss - one.loss)).toBeLessThan(2e-6 * (1 + Math.abs(one.loss)));
   });
 });
 
-it.each(['cross_entropy', 'binary_cross_entropy', 'mse', 'distillation'] as const)('%s agrees with finite differences', async (kind) => {
+it.each([
+  ['cross_entropy', 0.3],
+  ['cross_entropy', 1],
+  ['binary_cross_entropy', 0.3],
+  ['mse', 0.3],
+  ['huber', 0.3],
+] as const)('%s with distillation %s agrees with finite differences', async (kind, share) => {
   const shape = kind === 'binary_cross_entropy' ? [4, 1] : [4, 3];
   const feeds: Record<string, Tensor<'float32'>> = {
     [lossFeeds.target]: Tensor.float32(
       shape,
       Array.from({ length: shape[0]! * shape[1]! }, (_, i) => (i % 4 === 1 ? 1 : 0)),
     ),
-    [lossFeeds.teacher]: Tensor.float32(
+    [lossFeeds.teacher(0)]: Tensor.float32(
       shape,
       Array.from({ length: shape[0]! * shape[1]! }, (_, i) => ((i * 5) % 7) - 3),
     ),
@@ -158,7 +183,7 @@ it.each(['cross_entropy', 'binary_cross_entropy', 'mse', 'distillation'] as cons
     const { graph } = builder;
     graph.outputs.push(leaf as Value);
     const before = graph.inputs.length;
-    const loss = buildLoss(graph, builder, spec(kind, kind === 'distillation' ? 1 : 0.3));
+    const loss = buildLoss(graph, builder, lossSpec((leaf as Value).name, kind, share));
     graph.outputs.length = 0;
     // Targets and teacher are data: constants here.
     for (const input of graph.inputs.splice(before)) input.constant = feeds[input.name];
@@ -169,26 +194,17 @@ it.each(['cross_entropy', 'binary_cross_entropy', 'mse', 'distillation'] as cons
 
 describe('the held-out metric', () => {
   it('is the share of right classes, by the labels or else by the float model', () => {
-    const score = new HoldoutScore(spec('cross_entropy'), 3);
-    score.add(z.data, { labels });
-    expect(score.metric).toBe(0.5);
-    const taught = new HoldoutScore(spec('distillation', 1), 3);
-    taught.add(z.data, { teacher: t.data });
-    expect(taught.metric).toBe(0);
+    expect(heldOut(spec('cross_entropy'), z, { labels }).metric).toBe(0.5);
+    expect(heldOut(spec('cross_entropy', 1), z, {}, t.data).metric).toBe(0);
   });
 
   it('of a single logit goes by its sign', () => {
-    const score = new HoldoutScore(spec('binary_cross_entropy'), 1);
-    score.add(b.data, { labels: Int32Array.of(1, 1, 0, 0) });
-    expect(score.metric).toBe(0.5);
-    const taught = new HoldoutScore(spec('binary_cross_entropy', 1), 1);
-    taught.add(b.data, { teacher: tb.data });
-    expect(taught.metric).toBe(1);
+    expect(heldOut(spec('binary_cross_entropy'), b, { labels: Int32Array.of(1, 1, 0, 0) }).metric).toBe(0.5);
+    expect(heldOut(spec('binary_cross_entropy', 1), b, {}, tb.data).metric).toBe(1);
   });
 
   it('of values falls as the loss grows', () => {
-    const score = new HoldoutScore(spec('mse'), 3);
-    score.add(z.data, { values: t });
+    const score = heldOut(spec('mse'), z, { values: t }, undefined, 'regression');
     expect(score.metric).toBe(-score.loss);
   });
 });
