@@ -154,8 +154,8 @@ function padIntegers(graph: Graph): void {
     const padded = graph.node('Pad', [before.input(0), node.input(1), fill, ...(axes ? [axes] : [])], {}, { name: node.name });
     graph.replaceAll(after.output(), padded.output());
     graph.remove(after);
-    graph.remove(node as unknown as Node);
-    if (before.output().readers.length === 0 && !graph.outputs.includes(before.output())) graph.remove(before as unknown as Node);
+    graph.remove(node);
+    if (before.output().readers.length === 0 && !graph.outputs.includes(before.output())) graph.remove(before);
   }
   graph.sort();
 }

@@ -65,7 +65,7 @@ const isFloat = (value: Value | undefined) => value?.dtype === 'float32';
 /** Number of the output channel axis of a weight. */
 function channelAxis(node: Node, rank: number): number {
   const axis = spec(node.op).channelAxis;
-  if (axis === 'gemm') return (node as Node<'Gemm'>).attr('transB') ? 0 : 1;
+  if (axis === 'gemm') return node.is('Gemm') && node.attr('transB') ? 0 : 1;
   return axis === undefined ? 0 : axis < 0 ? axis + rank : axis;
 }
 

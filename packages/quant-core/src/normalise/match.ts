@@ -5,9 +5,9 @@ import { Tensor, toNumbers } from '../tensor/tensor.js';
 /** The node that writes `value`, when it is of one of the ops and nobody else sees the value. */
 export function soleProducer<K extends OpType>(graph: Graph, value: Value | undefined, ...ops: K[]): Node<K> | undefined {
   const node = value?.producer;
-  if (!node || !ops.includes(node.op as K) || value.readers.length !== 1 || node.outputs.length !== 1 || graph.outputs.includes(value))
+  if (!value || !node?.is(...ops) || value.readers.length !== 1 || node.outputs.length !== 1 || graph.outputs.includes(value))
     return undefined;
-  return node as unknown as Node<K>;
+  return node;
 }
 
 /** The float32 tensor behind a constant. */

@@ -16,7 +16,7 @@ function mergeTransposes(graph: Graph, node: Node<'Transpose'>): boolean {
   if (!before || !first || !second || first.length !== second.length) return false;
   node.attrs = { ...node.attrs, perm: second.map((axis) => first[axis] as number) };
   node.setInput(0, before.input(0));
-  graph.remove(before as unknown as Node);
+  graph.remove(before);
   return true;
 }
 
@@ -26,6 +26,6 @@ function skipReshapes(graph: Graph, node: Node<'Reshape'>): boolean {
   const target = node.input(1).constant;
   if (!before || !target || Array.from(target.data as BigInt64Array, Number).includes(0)) return false;
   node.setInput(0, before.input(0));
-  graph.remove(before as unknown as Node);
+  graph.remove(before);
   return true;
 }

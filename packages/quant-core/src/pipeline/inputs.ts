@@ -47,7 +47,7 @@ function tableOf(input: Value): InputSpec['table'] {
       if (handsOn(node.op) && node.inputs[0] === value) for (const output of node.outputs) seen.add(output);
       if (!node.is('Gather') || node.inputs[1] !== value) continue;
       const { name, shape } = node.input(0);
-      const axis = node.attr('axis') as number;
+      const axis = node.attr('axis');
       const rows = shape?.[axis < 0 ? axis + shape.length : axis];
       if (typeof rows === 'number' && rows < (smallest?.rows ?? Number.POSITIVE_INFINITY)) smallest = { name, rows };
     }
