@@ -47,9 +47,8 @@ export function requireSense(recipe: Recipe, model: ModelSummary, dataset: Data,
     checkSameClasses(dataset.summary, evaluation.summary);
   }
   if (recipe.method === 'qat' && !model.trainable) {
-    throw new ServiceError('MODEL_NOT_TRAINABLE', 'No quantized layer of this model can be reached by the gradient of the loss.', {
-      place: { pointer: '/method' },
-    });
+    const why = model.notTrainableBecause ?? 'No quantized layer of this model can be reached by the gradient of the loss';
+    throw new ServiceError('MODEL_NOT_TRAINABLE', `${why}.`, { place: { pointer: '/method' } });
   }
   const errors = impossible(recipe, dataset.summary, evaluation?.summary);
   if (errors.length > 0) throw new ConfigError('CONFIG_IMPOSSIBLE', errors);

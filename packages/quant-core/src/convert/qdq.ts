@@ -1,6 +1,7 @@
 import { beforeAbsorbed } from '../fakequant/absorb.js';
 import { clipIntegers, fillsType } from '../fakequant/insert.js';
-import { type BiasPoint, padsWithZero, type QuantPlan, type WeightPoint } from '../fakequant/plan.js';
+import { padsWithZero } from '../fakequant/obstacles.js';
+import type { BiasPoint, QuantPlan, WeightPoint } from '../fakequant/plan.js';
 import { int32Max, quantizeBias, quantizeWeight, type WeightScales } from '../fakequant/scales.js';
 import { inputScaleOf, planWeights, type ScaleTable, scaleConstants } from '../fakequant/simulate.js';
 import type { Graph, Node, Value } from '../ir/graph.js';

@@ -59,8 +59,10 @@ interface OpSpec {
   bias?: number;
   /** Which axis of the weight is the output channel. `-1` counts from the end; Gemm depends on transB. */
   channelAxis?: number | 'gemm';
-  /** Only moves or selects elements of its first input: the output has the scale of the input. */
-  sharesInputScale?: true;
+  /** Only moves or selects elements of its first input, or of all: the output has their scale. */
+  sharesInputScale?: 'first' | 'all';
+  /** Keeps every element of its first input: in the same order under another shape (or the same), in another order, or as another type. */
+  keepsElements?: 'reshaped' | 'moved' | 'converted';
   /** Output range known beforehand, so that no observer is needed. */
   outputRange?: readonly [number, number];
   /** Monotone activation that an int8 runtime absorbs into the requantization of the op before it. */
@@ -69,6 +71,10 @@ interface OpSpec {
   quantizedBinary?: true;
   /** Other ops an int8 runtime executes on quantized inputs and outputs. */
   quantizedUnary?: true;
+  /** Int8 runtimes have a kernel for it only where its result is quantized too. */
+  quantizedResult?: true;
+  /** Outputs after the first are by-products that may be left out. */
+  byProducts?: true;
   /** `f(s·x) = s·f(x)` for s > 0: of every element on its own, or of every channel (axis 1) on its own. */
   homogeneous?: 'elements' | 'channels';
   /** Why a layer that could be expected to become int8 does not. */
@@ -85,7 +91,7 @@ const recurrent = { outputs: [0, 3], floatReason: 'it carries a state from step 
 
 export const ops = {
   // Layers with weights.
-  Conv: { inputs: [2, 3], attrs: convAttrs, weight: 1, bias: 2, channelAxis: 0 },
+  Conv: { inputs: [2, 3], attrs: convAttrs, weight: 1, bias: 2, channelAxis: 0, quantizedResult: true },
   ConvTranspose: { inputs: [2, 3], attrs: { ...convAttrs, output_padding: ints(), output_shape: ints() }, weight: 1, bias: 2, channelAxis: 1, floatReason: 'ONNX Runtime has no integer kernel for it' },
   Gemm: { inputs: [2, 3], attrs: { alpha: float(1), beta: float(1), transA: int(0), transB: int(0) }, weight: 1, bias: 2, channelAxis: 'gemm' },
   MatMul: { inputs: [2, 2], weight: 1, channelAxis: -1 },
@@ -137,8 +143,9 @@ export const ops = {
     inputs: [1, 1],
     outputs: [1, 2],
     attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: required('ints'), pads: ints(), storage_order: int(0), strides: ints() },
-    sharesInputScale: true,
+    sharesInputScale: 'first',
     homogeneous: 'channels',
+    byProducts: true,
   },
   AveragePool: {
     inputs: [1, 1],
@@ -147,11 +154,11 @@ export const ops = {
     homogeneous: 'channels',
   },
   GlobalAveragePool: { ...unary, quantizedUnary: true, homogeneous: 'channels' },
-  GlobalMaxPool: { ...unary, sharesInputScale: true, homogeneous: 'channels' },
+  GlobalMaxPool: { ...unary, sharesInputScale: 'first', homogeneous: 'channels' },
   ReduceMean: reduce,
   ReduceSum: reduce,
-  ReduceMax: { ...reduce, sharesInputScale: true },
-  ReduceMin: { ...reduce, sharesInputScale: true },
+  ReduceMax: { ...reduce, sharesInputScale: 'first' },
+  ReduceMin: { ...reduce, sharesInputScale: 'first' },
   ReduceSumSquare: reduce,
   ReduceL1: reduce,
   ReduceL2: reduce,
@@ -163,31 +170,32 @@ export const ops = {
   TopK: { inputs: [2, 2], outputs: [2, 2], attrs: { axis: int(-1), largest: int(1), sorted: int(1) } },
   CumSum: { inputs: [2, 2], attrs: { exclusive: int(0), reverse: int(0) } },
   // Normalisation.
-  BatchNormalization: { inputs: [5, 5], outputs: [1, 3], attrs: { epsilon: float(1e-5), momentum: float(0.9), training_mode: int(0) } },
+  BatchNormalization: { inputs: [5, 5], outputs: [1, 3], attrs: { epsilon: float(1e-5), momentum: float(0.9), training_mode: int(0) }, byProducts: true },
   InstanceNormalization: { inputs: [3, 3], attrs: { epsilon: float(1e-5) } },
   LayerNormalization: { inputs: [2, 3], outputs: [1, 3], attrs: { axis: int(-1), epsilon: float(1e-5), stash_type: int(1) } },
   GroupNormalization: { inputs: [3, 3], attrs: { epsilon: float(1e-5), num_groups: required('int'), stash_type: int(1) } },
   RMSNormalization: { inputs: [2, 2], attrs: { axis: int(-1), epsilon: float(1e-5), stash_type: int(1) } },
   LRN: { inputs: [1, 1], attrs: { alpha: float(1e-4), beta: float(0.75), bias: float(1), size: required('int') } },
   LpNormalization: { inputs: [1, 1], attrs: { axis: int(-1), p: int(2) } },
-  Dropout: { inputs: [1, 3], outputs: [1, 2], attrs: { seed: int() } },
+  // As at inference: training is taken out when a model is brought to normal form.
+  Dropout: { inputs: [1, 3], outputs: [1, 2], attrs: { seed: int() }, keepsElements: 'reshaped', byProducts: true },
   // Moving data.
-  Flatten: { inputs: [1, 1], attrs: { axis: int(1) }, sharesInputScale: true },
-  Reshape: { inputs: [2, 2], attrs: { allowzero: int(0) }, sharesInputScale: true },
-  Transpose: { inputs: [1, 1], attrs: { perm: ints() }, sharesInputScale: true },
-  Squeeze: { inputs: [1, 2], sharesInputScale: true },
-  Unsqueeze: { inputs: [2, 2], sharesInputScale: true },
-  Concat: { inputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: required('int') }, sharesInputScale: true },
-  Slice: { inputs: [3, 5], sharesInputScale: true },
-  Pad: { inputs: [2, 4], attrs: { mode: string('constant') }, sharesInputScale: true },
-  Split: { inputs: [1, 2], outputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int(0), num_outputs: int() }, sharesInputScale: true },
-  Gather: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: true },
-  GatherElements: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: true },
+  Flatten: { inputs: [1, 1], attrs: { axis: int(1) }, sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Reshape: { inputs: [2, 2], attrs: { allowzero: int(0) }, sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Transpose: { inputs: [1, 1], attrs: { perm: ints() }, sharesInputScale: 'first', keepsElements: 'moved' },
+  Squeeze: { inputs: [1, 2], sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Unsqueeze: { inputs: [2, 2], sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Concat: { inputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: required('int') }, sharesInputScale: 'all' },
+  Slice: { inputs: [3, 5], sharesInputScale: 'first' },
+  Pad: { inputs: [2, 4], attrs: { mode: string('constant') }, sharesInputScale: 'first' },
+  Split: { inputs: [1, 2], outputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int(0), num_outputs: int() }, sharesInputScale: 'first' },
+  Gather: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: 'first' },
+  GatherElements: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: 'first' },
   GatherND: { inputs: [2, 2], attrs: { batch_dims: int(0) } },
-  Expand: { inputs: [2, 2], sharesInputScale: true },
-  Tile: { inputs: [2, 2], sharesInputScale: true },
-  DepthToSpace: { inputs: [1, 1], attrs: { blocksize: required('int'), mode: string('DCR') }, sharesInputScale: true },
-  SpaceToDepth: { inputs: [1, 1], attrs: { blocksize: required('int') } },
+  Expand: { inputs: [2, 2], sharesInputScale: 'first' },
+  Tile: { inputs: [2, 2], sharesInputScale: 'first' },
+  DepthToSpace: { inputs: [1, 1], attrs: { blocksize: required('int'), mode: string('DCR') }, sharesInputScale: 'first', keepsElements: 'moved' },
+  SpaceToDepth: { inputs: [1, 1], attrs: { blocksize: required('int') }, keepsElements: 'moved' },
   Resize: {
     inputs: [1, 4],
     attrs: {
@@ -202,12 +210,12 @@ export const ops = {
       nearest_mode: string('round_prefer_floor'),
     },
     // Nearest only moves elements; means of neighbours, which stay inside their range, are computed in float and keep the scale as TFLite wants it.
-    sharesInputScale: true,
+    sharesInputScale: 'first',
   },
   Trilu: { inputs: [1, 2], attrs: { upper: int(1) } },
   Einsum: { ...variadic, attrs: { equation: required('string') } },
-  Identity: { ...unary, sharesInputScale: true },
-  Cast: { inputs: [1, 1], attrs: { to: required('dtype'), saturate: int(1) } },
+  Identity: { ...unary, sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Cast: { inputs: [1, 1], attrs: { to: required('dtype'), saturate: int(1) }, keepsElements: 'converted' },
   Shape: { inputs: [1, 1], attrs: { start: int(0), end: int() } },
   Size: unary,
   Range: { inputs: [3, 3] },

@@ -1,5 +1,6 @@
 import { type GraphBuilder, staticShape } from '../ir/builder.js';
 import type { Graph, Value } from '../ir/graph.js';
+import { spec as facts } from '../ir/ops.js';
 
 export type LossKind = 'cross_entropy' | 'binary_cross_entropy' | 'mse' | 'distillation';
 
@@ -18,11 +19,7 @@ export type OutputForm = 'logits' | 'probabilities' | 'log_probabilities';
 /** The logits behind an output: a last Softmax, LogSoftmax or Sigmoid (and reshapes behind it) is looked through. */
 export function logitsOf(output: Value): { logits: Value; form: OutputForm } {
   let at = output;
-  while (
-    at.producer &&
-    (at.producer.op === 'Reshape' || at.producer.op === 'Flatten' || at.producer.op === 'Identity' || at.producer.op === 'Squeeze')
-  )
-    at = at.producer.input(0);
+  while (at.producer && facts(at.producer.op).keepsElements === 'reshaped') at = at.producer.input(0);
   const op = at.producer?.op;
   if (at.producer && (op === 'Softmax' || op === 'Sigmoid')) return { logits: at.producer.input(0), form: 'probabilities' };
   if (at.producer && op === 'LogSoftmax') return { logits: at.producer.input(0), form: 'log_probabilities' };
