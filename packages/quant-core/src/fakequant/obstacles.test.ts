@@ -63,10 +63,10 @@ describe('why an op without weights stays float', () => {
 
   it('says that nothing int8 reads its result', () => {
     const body = `${conv('x', 'a', 'w1')}\ns = Add(a, x) @sum\ny = Relu(s) @relu\nreturn y`;
-    expect(reasons(body, image)).toEqual({
-      sum: 'no int8 layer reads its result',
-      relu: 'its input comes from sum (Add), which stays float: no int8 layer reads its result',
-    });
+    const reason = 'no int8 layer reads its result, which goes to relu (Relu)';
+    expect(reasons(body, image)).toEqual({ sum: reason, relu: `its input comes from sum (Add), which stays float: ${reason}` });
+    const last = `${conv('x', 'a', 'w1')}\ny = Add(a, x) @sum\nreturn y`;
+    expect(reasons(last, image)).toEqual({ sum: 'no int8 layer reads its result, which is an output of the model' });
   });
 
   it('names the constant, the configuration, and a fill that is not 0', () => {

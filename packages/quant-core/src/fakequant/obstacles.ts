@@ -97,12 +97,22 @@ export function floatReasons(graph: Graph, decided: Decided): Map<Node, string> 
   for (const node of graph.nodes) {
     if (integer.has(node) || absorbed.has(node)) continue;
     const own = layers.get(node) ?? (spec(node.op).absorbedByRequantization ? activationObstacle(graph, node, decided) : undefined);
-    const obstacle = own ?? opObstacle(node, decided.skip(node), quantized) ?? 'no int8 layer reads its result';
+    const obstacle = own ?? opObstacle(node, decided.skip(node), quantized) ?? readInFloat(graph, node);
     const [root, reason] = typeof obstacle === 'string' ? [undefined, obstacle] : through(obstacle);
     reasons.set(node, reason);
     roots.set(node, root ?? node);
   }
   return reasons;
+}
+
+/** A node that could run on integers, and whose result nothing wants as integers. */
+function readInFloat(graph: Graph, node: Node): string {
+  const [reader, ...more] = new Set(node.outputs.flatMap(({ readers }) => readers));
+  const others = more.length > 0 ? ` and ${more.length} more` : '';
+  if (reader) return `no int8 layer reads its result, which goes to ${reader.name} (${reader.opName})${others}`;
+  return node.outputs.some((value) => graph.outputs.includes(value))
+    ? 'no int8 layer reads its result, which is an output of the model'
+    : 'nothing reads its result';
 }
 
 /** Why an activation is not part of the integer node before it. */
