@@ -1,4 +1,7 @@
 import { expect, it } from 'vitest';
+import type { PipelineEvent } from '../events.js';
+import { Context } from './context.js';
+import { quickRecipe, Workshop } from './testing/jobs.js';
 import { foldWarnings } from './warnings.js';
 
 const raised = (node: string, channel: number) => ({
@@ -31,4 +34,15 @@ it('names a place once, however often it is warned of, and says the same thing o
 it('warnings about no place are different things, even of one code', () => {
   const two = ['first', 'second'].map((text) => ({ code: 'DATASET_ASSUMED', text }));
   expect(foldWarnings([...two, ...two])).toEqual(two);
+});
+
+it('a job logs the first of them, and reports all', async () => {
+  const shop = await Workshop.open();
+  const events: PipelineEvent[] = [];
+  const context = new Context(shop.job('model.onnx', 'data.npz', quickRecipe()), { onEvent: (event) => events.push(event) });
+  for (const node of ['a', 'b']) context.warn('WEIGHT_SCALE_RAISED', `${node}: raised`, { node });
+  for (const text of ['first', 'second']) context.warn('DATASET_ASSUMED', text);
+  await shop.close();
+  expect(events.flatMap((event) => (event.type === 'log' ? [event.message] : []))).toEqual(['a: raised', 'first', 'second']);
+  expect(context.warnings.map(({ text }) => text)).toEqual(['a: raised. There are 2 such warnings, of a, b.', 'first', 'second']);
 });
