@@ -81,6 +81,7 @@ export const ModelSummarySchema = Type.Object({
   quantizable: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), parameters: Count })),
   float: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), reason: Type.String() })),
   trainable: Type.Boolean(),
+  notTrainableBecause: Type.Optional(Type.String({ description: 'Why a QAT job cannot reach its loss; only where trainable is false.' })),
 });
 
 export const ModelSchema = Type.Object(

@@ -90,6 +90,8 @@ export interface ModelSummary {
   float: { node: string; op: string; reason: string }[];
   /** Whether a QAT job can reach its loss from the quantized layers. */
   trainable: boolean;
+  /** Why it cannot; only where `trainable` is false. */
+  notTrainableBecause?: string;
 }
 
 /** What an upload of a dataset tells about it. */

@@ -51,7 +51,7 @@ export function requireSense(recipe: Recipe, model: ModelSummary, dataset: Data,
     );
 }
 
-function factsOf({ inputs, outputs, trainable }: ModelSummary): ModelFacts {
+function factsOf({ inputs, outputs, trainable, notTrainableBecause }: ModelSummary): ModelFacts {
   return {
     inputs: inputs.map(({ name, shape, dtype }) => ({
       name,
@@ -59,6 +59,8 @@ function factsOf({ inputs, outputs, trainable }: ModelSummary): ModelFacts {
       dtype: dtype as InputType,
     })),
     outputs,
-    notTrainable: trainable ? undefined : 'No quantized layer of this model can be reached by the gradient of the loss.',
+    notTrainable: trainable
+      ? undefined
+      : `${notTrainableBecause ?? 'No quantized layer of this model can be reached by the gradient of the loss'}.`,
   };
 }

@@ -13,12 +13,11 @@ export interface Window {
 
 /** Kernel, strides, dilations and explicit padding of a Conv or pooling node, `auto_pad` resolved. */
 export function windowOf(
-  of: Node<'Conv'> | Node<'MaxPool'> | Node<'AveragePool'>,
+  node: Node<'Conv' | 'ConvTranspose' | 'MaxPool' | 'AveragePool'>,
   kernel: readonly number[],
   input: readonly number[],
   output: readonly number[],
 ): Window {
-  const node = of as Node<'Conv'>;
   const rank = kernel.length;
   const strides = [...(node.attr('strides') ?? new Array<number>(rank).fill(1))];
   const dilations = [...(node.attr('dilations') ?? new Array<number>(rank).fill(1))];
@@ -55,7 +54,7 @@ export function convGradient(node: Node<'Conv'>, dy: Value, wanted: readonly boo
   const ws = staticShape(w);
   const ys = staticShape(node.output());
   const window = windowOf(node, ws.slice(2), xs.slice(2), ys.slice(2));
-  const group = node.attr('group') as number;
+  const group = node.attr('group');
   const spatial = ys.slice(2).map((_, axis) => axis + 2);
   return [
     wanted[0] ? inputGradient(dy, w, xs, ws, ys, window, group, b) : undefined,

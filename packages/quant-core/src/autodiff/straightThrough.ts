@@ -63,8 +63,7 @@ export function straightThrough(inserted: Inserted, plan: QuantPlan, facts: Scal
 }
 
 function activationRules(rules: Map<Node, Rule>, activation: InsertedActivation, plan: QuantPlan, facts: ScaleFacts): void {
-  const { point, float, chain, dequantize } = activation;
-  const quantize = activation.quantize as unknown as Node;
+  const { point, float, chain, quantize, dequantize } = activation;
   for (const node of chain) rules.set(node, pass);
   const { low, high } = facts.activationEnds(point.group);
   const learned = facts.learned.activation(point.group);
@@ -93,11 +92,10 @@ function activationRules(rules: Map<Node, Rule>, activation: InsertedActivation,
 }
 
 function weightRules(rules: Map<Node, Rule>, weight: InsertedWeight, facts: ScaleFacts, index: number): void {
-  const quantize = weight.quantize as unknown as Node;
-  const dequantize = weight.dequantize as unknown as Node;
+  const { quantize, dequantize } = weight;
   rules.set(dequantize, pass);
   rules.set(quantize, pass);
-  const between = weight.dequantize.input(0).producer;
+  const between = dequantize.input(0).producer;
   if (between && between !== quantize) rules.set(between, pass);
   const ends = facts.weightEnds(index);
   if (!ends) return;

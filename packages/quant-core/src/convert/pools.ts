@@ -10,7 +10,7 @@ export function poolWhole(graph: Graph): void {
   for (const node of [...graph.nodes]) {
     const source = node.inputs[0]?.producer;
     if (!node.is('AveragePool') || !source?.is('DequantizeLinear')) continue;
-    const kernel = node.attr('kernel_shape') ?? [];
+    const kernel = node.attr('kernel_shape');
     const image = node.input(0).shape?.slice(2) ?? [];
     const result = node.output().shape?.slice(2) ?? [];
     const padded = node.attr('pads')?.some((pad) => pad !== 0) || node.attr('auto_pad')?.startsWith('SAME');
@@ -21,7 +21,7 @@ export function poolWhole(graph: Graph): void {
     const input = whole ? node.input(0) : window(graph, node, source, kernel);
     graph.replaceAll(node.output(), graph.node('GlobalAveragePool', [input], {}, { name: node.name }).output());
     graph.remove(node);
-    if (source.output().readers.length === 0) graph.remove(source as unknown as Node);
+    if (source.output().readers.length === 0) graph.remove(source);
   }
   graph.sort();
 }

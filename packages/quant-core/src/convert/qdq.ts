@@ -1,6 +1,7 @@
 import { beforeAbsorbed } from '../fakequant/absorb.js';
 import { clipIntegers, fillsType } from '../fakequant/insert.js';
-import { type BiasPoint, padsWithZero, type QuantPlan, type WeightPoint } from '../fakequant/plan.js';
+import { padsWithZero } from '../fakequant/obstacles.js';
+import type { BiasPoint, QuantPlan, WeightPoint } from '../fakequant/plan.js';
 import { int32Max, quantizeBias, quantizeWeight, type WeightScales } from '../fakequant/scales.js';
 import { inputScaleOf, planWeights, type ScaleTable, scaleConstants } from '../fakequant/simulate.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
@@ -154,8 +155,8 @@ function padIntegers(graph: Graph): void {
     const padded = graph.node('Pad', [before.input(0), node.input(1), fill, ...(axes ? [axes] : [])], {}, { name: node.name });
     graph.replaceAll(after.output(), padded.output());
     graph.remove(after);
-    graph.remove(node as unknown as Node);
-    if (before.output().readers.length === 0 && !graph.outputs.includes(before.output())) graph.remove(before as unknown as Node);
+    graph.remove(node);
+    if (before.output().readers.length === 0 && !graph.outputs.includes(before.output())) graph.remove(before);
   }
   graph.sort();
 }

@@ -68,6 +68,6 @@ export function unfoldRows(graph: Graph, node: Node<'Conv'>): boolean {
     strides: [1, across],
     dilations: [1, spread],
   };
-  if (input.output().readers.length === 0) graph.remove(input as unknown as Node);
+  if (input.output().readers.length === 0) graph.remove(input);
   return true;
 }

@@ -41,5 +41,5 @@ function widen(graph: Graph, node: Node<'Conv'>): void {
   const stored = weight.input(0);
   stored.constant = new Tensor('int8', [outputs, channels + more, ...kernel], wide);
   stored.type = { dtype: 'int8', shape: stored.constant.shape };
-  if (input.output().readers.length === 0) graph.remove(input as unknown as Node);
+  if (input.output().readers.length === 0) graph.remove(input);
 }

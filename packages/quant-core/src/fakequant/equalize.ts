@@ -108,7 +108,7 @@ function inputChannel({ node, shape, weight }: Layer, block: number): (i: number
   if (node.is('Conv')) {
     const [outputs, inputs] = shape as [number, number];
     const area = weight.length / (outputs * inputs);
-    const perGroup = outputs / (node.attr('group') ?? 1);
+    const perGroup = outputs / node.attr('group');
     return (i) => Math.floor(i / (inputs * area * perGroup)) * inputs + (Math.floor(i / area) % inputs);
   }
   const columns = shape[1] as number;

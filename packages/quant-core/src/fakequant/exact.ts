@@ -24,7 +24,7 @@ export function exactArithmetic(simulation: Graph): Graph {
   for (const node of [...graph.nodes]) {
     if (!node.is('Conv') && !node.is('Gemm') && !node.is('MatMul')) continue;
     const [x, w] = [node.input(0).producer, node.input(1).producer];
-    if (x?.is('DequantizeLinear') && w?.is('DequantizeLinear')) rewrite(graph, b, { node: node as unknown as Node, x, w });
+    if (x?.is('DequantizeLinear') && w?.is('DequantizeLinear')) rewrite(graph, b, { node: node, x, w });
   }
   graph.sort();
   deadCode.run(graph, inferShapes(graph));

@@ -47,15 +47,15 @@ export function insertFakeQuant(graph: Graph, plan: QuantPlan, source: ScaleSour
     const before = [...float.readers];
     const grid = plan.groups[point.group]?.grid as QuantGrid;
     const quantize = graph.node('QuantizeLinear', [float, scale, zeroPoint], {}, { name: `${point.value}_quantize` });
-    const chain: Node[] = [quantize as unknown as Node];
+    const chain: Node[] = [quantize];
     let integers = quantize.output();
     if (!fillsType(grid)) {
       const clip = clipIntegers(graph, integers, grid, point.value);
-      chain.push(clip as unknown as Node);
+      chain.push(clip);
       integers = clip.output();
     }
     const dequantize = graph.node('DequantizeLinear', [integers, scale, zeroPoint], {}, { name: `${point.value}_dequantize` });
-    chain.push(dequantize as unknown as Node);
+    chain.push(dequantize);
     const output = dequantize.output();
     output.type = float.type;
     const chosen = point.readers ? new Set(point.readers) : undefined;

@@ -48,8 +48,7 @@ interface Channels {
 /** Whether a node only brings [N, C, …] to [N, C·…], and the number of elements of a channel then. */
 function flattens(node: Node, from: Channels, channels: number): number | undefined {
   const [before, after] = [from.value.shape, node.output().shape];
-  if (!['Flatten', 'Reshape', 'Squeeze'].includes(node.op) || from.axis !== 1 || from.block !== 1 || !before || after?.length !== 2)
-    return undefined;
+  if (spec(node.op).keepsElements !== 'reshaped' || from.axis !== 1 || from.block !== 1 || !before || after?.length !== 2) return undefined;
   const inner = before.slice(2).reduce<number>((product, dim) => (typeof dim === 'number' ? product * dim : Number.NaN), 1);
   return before[0] === after[0] && after[1] === channels * inner ? inner : undefined;
 }

@@ -4,6 +4,7 @@ import type { Graph, Node, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import type { Recipe } from '../recipe.js';
 import type { QuantGrid } from '../tensor/affine.js';
+import { floatReasons, isFloat, layerObstacle, opObstacle } from './obstacles.js';
 import { type LayerChoice, layerChoice } from './presets.js';
 import { checkStorage } from './storage.js';
 
@@ -60,30 +61,11 @@ export interface QuantPlan {
   float: readonly { node: string; op: string; reason: string }[];
 }
 
-const isFloat = (value: Value | undefined) => value?.dtype === 'float32';
-
 /** Number of the output channel axis of a weight. */
 function channelAxis(node: Node, rank: number): number {
   const axis = spec(node.op).channelAxis;
-  if (axis === 'gemm') return (node as Node<'Gemm'>).attr('transB') ? 0 : 1;
+  if (axis === 'gemm') return node.is('Gemm') && node.attr('transB') ? 0 : 1;
   return axis === undefined ? 0 : axis < 0 ? axis + rank : axis;
-}
-
-/** Why a layer with a weight port cannot be int8; absent when it can. */
-function obstacle(node: Node, choice: LayerChoice): string | undefined {
-  const port = spec(node.op).weight as number;
-  const weight = node.inputs[port];
-  if (choice.skip) return 'left in float by the configuration';
-  if (!weight?.constant) return 'its second input is not a constant weight';
-  if (weight.dtype !== 'float32') return `its weights are ${weight.dtype}`;
-  if (!isFloat(node.inputs[0])) return 'its input is not float32';
-  if (node.op === 'ConvTranspose') return 'ConvTranspose has no integer kernel in ONNX Runtime';
-  if (node.is('Gemm') && (node.attr('transA') || node.attr('alpha') !== 1 || node.attr('beta') !== 1))
-    return 'Gemm with transA, alpha or beta has no integer kernel';
-  if (node.is('MatMul') && weight.constant.shape.length !== 2) return 'its weights are not a matrix';
-  const bias = node.inputs[spec(node.op).bias ?? -1];
-  if (bias && !bias.constant) return 'its bias is not a constant';
-  return undefined;
 }
 
 /** The value behind `value` after activations that requantization absorbs (each the only reader of the one before). */
@@ -115,19 +97,6 @@ class Groups {
   }
 }
 
-/** Whether an op without weights runs on integers when its inputs are quantized. */
-function runsOnIntegers(node: Node, recipe: Recipe, quantized: (value: Value) => boolean): boolean {
-  const facts = spec(node.op);
-  if (layerChoice(recipe, node.name, node.op).skip) return false;
-  const data = node.inputs.filter((value): value is Value => isFloat(value));
-  if (facts.quantizedBinary) return data.length === 2 && data.every((value) => !value.constant && quantized(value));
-  if (node.op === 'Concat') return data.length > 0 && data.every(quantized);
-  if (node.is('Pad') && !padsWithZero(node)) return false;
-  if (facts.quantizedUnary || facts.sharesInputScale)
-    return node.inputs[0] !== undefined && isFloat(node.inputs[0]) && quantized(node.inputs[0]);
-  return false;
-}
-
 /**
  * Decide what becomes int8. Layers with constant weights are the seeds; ops between them that an int8 runtime executes on
  * integers join when their inputs are quantized. Every edge of such an op carries a quantizer, an activation behind a layer
@@ -136,27 +105,17 @@ function runsOnIntegers(node: Node, recipe: Recipe, quantized: (value: Value) =>
  */
 export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
   const seeds = new Map<Node, LayerChoice>();
-  const float: { node: string; op: string; reason: string }[] = [];
+  const layers = new Map<Node, string>();
   for (const node of graph.nodes) {
     if (spec(node.op).weight === undefined) continue;
     const choice = layerChoice(recipe, node.name, node.op);
-    const reason = obstacle(node, choice);
-    if (reason) float.push({ node: node.name, op: node.op, reason });
+    const reason = layerObstacle(node, choice.skip);
+    if (reason) layers.set(node, reason);
     else seeds.set(node, choice);
   }
-  if (!seeds.size) {
-    const why =
-      float
-        .slice(0, 3)
-        .map((f) => `${f.op} ${f.node}: ${f.reason}`)
-        .join('; ') || 'it has no Conv, Gemm or MatMul';
-    throw new OctetError(
-      'MODEL_NOTHING_TO_QUANTIZE',
-      `No layer can be int8: ${why}`,
-      float[0] ? { node: float[0].node, op: float[0].op } : {},
-    );
-  }
+  if (!seeds.size) throw nothingToQuantize(layers);
 
+  const skip = (node: Node) => layerChoice(recipe, node.name, node.op).skip;
   const integer = new Set<Node>(seeds.keys());
   const seedInputs = new Set([...seeds.keys()].map((node) => node.input(0)));
   const quantized = new Set<Value>(seedInputs);
@@ -164,7 +123,7 @@ export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
   const ends = new Map<Node, Value>();
   for (const node of graph.nodes) {
     const seed = seeds.has(node);
-    if (!seed && !runsOnIntegers(node, recipe, (value) => quantized.has(value))) continue;
+    if (!seed && opObstacle(node, skip(node), quantized) !== undefined) continue;
     integer.add(node);
     for (const output of node.outputs) if (isFloat(output)) quantized.add(output);
     const end = absorbed(graph, node.output());
@@ -176,17 +135,34 @@ export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
   const groups = new Groups();
   for (const node of integer) {
     if (!spec(node.op).sharesInputScale) continue;
-    const data = node.op === 'Concat' ? node.inputs : node.inputs.slice(0, 1);
+    const data = spec(node.op).sharesInputScale === 'all' ? node.inputs : node.inputs.slice(0, 1);
     for (const value of [...data.slice(1), ...node.outputs])
       if (value && isFloat(value) && points.has(value)) groups.join(data[0] as Value, value);
   }
-  return assemble(graph, recipe, seeds, integer, points, groups, float);
+  const parts = absorbedNodes(integer, ends);
+  const reasons = floatReasons(graph, { integer, absorbed: parts, quantized, layers, skip });
+  const named = ([node, reason]: [Node, string]) => ({ node: node.name, op: node.opName, reason });
+  const rest = [...reasons].filter(([node]) => !layers.has(node) && node.outputs.some(isFloat));
+  return { ...assemble(graph, recipe, seeds, integer, points, groups), float: [...layers, ...rest].map(named) };
 }
 
-/** Whether a Pad fills with 0, which every grid holds. */
-export function padsWithZero(node: Node<'Pad'>): boolean {
-  const fill = node.inputs[2];
-  return node.attr('mode') !== 'constant' || !fill || (fill.constant !== undefined && Number(fill.constant.data[0]) === 0);
+function nothingToQuantize(layers: ReadonlyMap<Node, string>): OctetError {
+  const [first] = layers.keys();
+  const why = [...layers].slice(0, 3).map(([node, reason]) => `${node.op} ${node.name}: ${reason}`);
+  return new OctetError(
+    'MODEL_NOTHING_TO_QUANTIZE',
+    `No layer can be int8: ${why.join('; ') || 'it has no Conv, Gemm or MatMul'}`,
+    first ? { node: first.name, op: first.op } : {},
+  );
+}
+
+/** The activations that are part of an integer node before them. */
+function absorbedNodes(integer: ReadonlySet<Node>, ends: ReadonlyMap<Node, Value>): Set<Node> {
+  const nodes = new Set<Node>();
+  for (const node of integer) {
+    for (let at = ends.get(node)?.producer; at && at !== node; at = at.input(0).producer) nodes.add(at);
+  }
+  return nodes;
 }
 
 /** Which values carry a quantizer; the value is the set of readers, or undefined for all of them. */
@@ -203,8 +179,8 @@ function pointsOf(
   for (const node of [...graph.nodes].reverse()) {
     if (!integer.has(node)) continue;
     const end = ends.get(node) as Value;
-    // What only float nodes or the caller read is handed out in float; a Conv has no integer kernel for that.
-    const floatResult = node.op !== 'Conv' && !points.has(end) && ![end, ...node.outputs].some(readByInteger);
+    // What only float nodes or the caller read is handed out in float, where an integer kernel does that.
+    const floatResult = !spec(node.op).quantizedResult && !points.has(end) && ![end, ...node.outputs].some(readByInteger);
     if (!floatResult) {
       if (node.outputs.length > 1) for (const output of node.outputs) if (isFloat(output)) points.set(output, undefined);
       if (node.outputs.length === 1) points.set(end, undefined);
@@ -229,14 +205,13 @@ function assemble(
   integer: ReadonlySet<Node>,
   points: ReadonlyMap<Value, Set<Node> | undefined>,
   unions: Groups,
-  float: { node: string; op: string; reason: string }[],
-): QuantPlan {
+): Omit<QuantPlan, 'float'> {
   const order = graph.values().filter((value) => points.has(value));
   const numbers = new Map<Value, number>();
   const groups: ActivationGroup[] = [];
   const activations = order.map((value): ActivationPoint => {
     const root = unions.find(value);
-    const repeats = value.producer !== undefined && integer.has(value.producer) && spec(value.producer.op).sharesInputScale === true;
+    const repeats = value.producer !== undefined && integer.has(value.producer) && spec(value.producer.op).sharesInputScale !== undefined;
     let group = numbers.get(root);
     if (group === undefined) {
       group = groups.length;
@@ -282,32 +257,7 @@ function assemble(
       ? [{ node: node.name, value: bias.name, port, input: node.input(0).name, weight: node.input(spec(node.op).weight as number).name }]
       : [];
   });
-  const noted = new Set(float.map((entry) => entry.node));
-  for (const node of graph.nodes) {
-    if (integer.has(node) || noted.has(node.name) || isAbsorbed(node, integer)) continue;
-    if (!node.outputs.some(isFloat)) continue;
-    float.push({
-      node: node.name,
-      op: node.opName,
-      reason:
-        node.op === 'Opaque'
-          ? 'the operator is not in the list of docs/ops.md'
-          : (spec(node.op).floatReason ?? 'no integer kernel, or an input that is not quantized'),
-    });
-  }
-  return { activations, groups, weights, biases, integer: [...integer].map((node) => node.name), float };
-}
-
-/** Whether an activation stands directly behind an integer op that absorbs it. */
-function isAbsorbed(node: Node, integer: ReadonlySet<Node>): boolean {
-  if (!spec(node.op).absorbedByRequantization) return false;
-  const before = node.input(0).producer;
-  return (
-    before !== undefined &&
-    before.op !== 'Opaque' &&
-    (integer.has(before) || isAbsorbed(before, integer)) &&
-    node.input(0).readers.length === 1
-  );
+  return { activations, groups, weights, biases, integer: [...integer].map((node) => node.name) };
 }
 
 function groupOf(value: Value, recipe: Recipe): ActivationGroup {

@@ -1,6 +1,6 @@
 import type { DType } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttributeValue, type Attrs, type OpType, spec } from './ops.js';
+import { type AttributeValue, type Attrs, type OpType, type ReadAttrs, spec } from './ops.js';
 
 /** A dimension: a number, or the name of a size known only when the model runs (`'N'` for the batch). */
 export type Dim = number | string;
@@ -51,7 +51,7 @@ export interface OpaqueSource {
 }
 
 /** One operation. Inputs are references; an omitted optional input is `undefined`. */
-export class Node<K extends OpType = OpType> {
+export class Node<out K extends OpType = OpType> {
   readonly inputs: (Value | undefined)[] = [];
   readonly outputs: Value[] = [];
   /** Only for `Opaque`. */
@@ -63,14 +63,15 @@ export class Node<K extends OpType = OpType> {
     public attrs: Attrs<K>,
   ) {}
 
-  is<T extends OpType>(op: T): this is Node<T> {
-    return (this.op as OpType) === op;
+  /** Whether it is of one of the ops. */
+  is<T extends OpType>(...ops: readonly T[]): this is Node<T> {
+    return (ops as readonly OpType[]).includes(this.op);
   }
 
   /** The value of an attribute, or its default. */
-  attr<A extends keyof Attrs<K> & string>(name: A): Attrs<K>[A] {
+  attr<A extends keyof ReadAttrs<K> & string>(name: A): ReadAttrs<K>[A] {
     const own = (this.attrs as Record<string, AttributeValue>)[name];
-    return (own ?? spec(this.op).attrs?.[name]?.['d' as never]) as Attrs<K>[A];
+    return (own ?? spec(this.op).attrs?.[name]?.d) as ReadAttrs<K>[A];
   }
 
   /** The operator's name in the user's words (`Opaque` shows what it was). */
@@ -94,10 +95,10 @@ export class Node<K extends OpType = OpType> {
 
   setInput(port: number, value: Value | undefined): void {
     const before = this.inputs[port];
-    if (before) before.readers.splice(before.readers.indexOf(this as unknown as Node), 1);
+    if (before) before.readers.splice(before.readers.indexOf(this), 1);
     while (this.inputs.length <= port) this.inputs.push(undefined);
     this.inputs[port] = value;
-    value?.readers.push(this as unknown as Node);
+    value?.readers.push(this);
   }
 
   /** Replace the whole list of inputs. */
@@ -172,12 +173,12 @@ export class Graph {
     const count = options.outputNames?.length ?? options.outputs ?? 1;
     for (let port = 0; port < count; port++) {
       const value = new Value(this.freshName(options.outputNames?.[port] ?? `${options.name || op}${count > 1 ? `_${port}` : ''}`));
-      value.producer = node as unknown as Node;
+      value.producer = node;
       value.port = port;
       node.outputs.push(value);
     }
     if (!node.name) node.name = node.outputs[0]?.name ?? op;
-    this.place(node as unknown as Node, options.before);
+    this.place(node, options.before);
     return node;
   }
 

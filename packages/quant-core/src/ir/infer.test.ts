@@ -248,3 +248,15 @@ describe('opaque nodes and binding', () => {
     expect(() => bindDims(h, {})).toThrow(/filled/);
   });
 });
+
+it.each([
+  ['axis', (g: Graph) => g.node('Concat', [float(g, 2, 3)])],
+  ['size', (g: Graph) => g.node('LRN', [float(g, 1, 3, 4, 4)])],
+  ['kernel_shape', (g: Graph) => g.node('MaxPool', [float(g, 1, 3, 4, 4)])],
+  ['equation', (g: Graph) => g.node('Einsum', [float(g, 2, 3)])],
+  ['to', (g: Graph) => g.node('Cast', [float(g, 2)])],
+] as const)('refuses a node without the required attribute %s', (name, make) => {
+  const error = failure((g) => make(g).output());
+  expect(error.code).toBe('MODEL_INVALID');
+  expect(error.message).toContain(`${name} is missing`);
+});

@@ -1,7 +1,7 @@
 import { OctetError } from '../errors.js';
 import { toNumbers } from '../tensor/tensor.js';
 import type { Dim, Graph, Node, Value, ValueType } from './graph.js';
-import type { OpType } from './ops.js';
+import { type OpType, spec } from './ops.js';
 import { type ContentRule, contents, longestContent } from './shapes/contents.js';
 import { bindDim } from './shapes/dim.js';
 import { misfit, mostAxes, type ShapeContext, type ShapeRule, show } from './shapes/rule.js';
@@ -30,6 +30,9 @@ class Inference implements ShapeContext {
 
   visit(node: Node): void {
     const rule = shapeRules[node.op] as ShapeRule<OpType>;
+    for (const [name, row] of Object.entries(spec(node.op).attrs ?? {}))
+      if (row.required && (node.attrs as Record<string, unknown>)[name] === undefined)
+        throw misfit(node, `${name} is missing`, undefined, 'MODEL_INVALID');
     const types = rule(node, this);
     for (const [port, value] of node.outputs.entries()) {
       value.type = types[port];
@@ -39,9 +42,9 @@ class Inference implements ShapeContext {
   }
 
   private follow(node: Node): void {
-    if (node.op === 'Constant') {
-      const tensor = (node as Node<'Constant'>).attr('value');
-      if (tensor && tensor.size <= longestContent) this.keep(node.output(), Array.from(toNumbers(tensor), saturate));
+    if (node.is('Constant')) {
+      const tensor = node.attr('value');
+      if (tensor.size <= longestContent) this.keep(node.output(), Array.from(toNumbers(tensor), saturate));
       return;
     }
     const rule = contents[node.op] as ContentRule<OpType> | undefined;

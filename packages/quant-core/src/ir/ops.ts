@@ -6,10 +6,44 @@ import type { Tensor } from '../tensor/tensor.js';
  * An op declares its own facts here, and every other room has one table typed over this list.
  */
 
-/** Attribute kinds; `d` is the default, and an attribute without one is absent until set. */
-type AttrSpec = { kind: 'int'; d?: number } | { kind: 'float'; d?: number } | { kind: 'string'; d?: string } | { kind: 'ints' } | { kind: 'floats' } | { kind: 'strings' } | { kind: 'dtype'; d?: DType } | { kind: 'tensor' };
+type Kinds = {
+  int: number;
+  float: number;
+  string: string;
+  ints: readonly number[];
+  floats: readonly number[];
+  strings: readonly string[];
+  dtype: DType;
+  tensor: Tensor;
+};
 
-export type AttributeValue = number | string | readonly number[] | readonly string[] | Tensor | undefined;
+export type AttributeKind = keyof Kinds;
+export type AttributeValue = Kinds[AttributeKind] | undefined;
+
+/** An attribute of a kind: with a default `d`, `required` in every node, or absent until set. */
+interface AttrSpec<T extends AttributeKind = AttributeKind> {
+  kind: T;
+  d?: Kinds[T];
+  required?: true;
+}
+
+/** Writes rows of one kind. */
+function attribute<T extends AttributeKind>(kind: T) {
+  function row(): { kind: T };
+  function row(d: Kinds[T]): { kind: T; d: Kinds[T] };
+  function row(d?: Kinds[T]) {
+    return d === undefined ? { kind } : { kind, d };
+  }
+  return row;
+}
+
+const int = attribute('int');
+const float = attribute('float');
+const string = attribute('string');
+const ints = attribute('ints');
+const floats = attribute('floats');
+const strings = attribute('strings');
+const required = <T extends AttributeKind>(kind: T) => ({ kind, required: true }) as const;
 
 interface OpSpec {
   /** Least and most inputs; `Infinity` for variadic. */
@@ -25,8 +59,10 @@ interface OpSpec {
   bias?: number;
   /** Which axis of the weight is the output channel. `-1` counts from the end; Gemm depends on transB. */
   channelAxis?: number | 'gemm';
-  /** Only moves or selects elements of its first input: the output has the scale of the input. */
-  sharesInputScale?: true;
+  /** Only moves or selects elements of its first input, or of all: the output has their scale. */
+  sharesInputScale?: 'first' | 'all';
+  /** Keeps every element of its first input: in the same order under another shape (or the same), in another order, or as another type. */
+  keepsElements?: 'reshaped' | 'moved' | 'converted';
   /** Output range known beforehand, so that no observer is needed. */
   outputRange?: readonly [number, number];
   /** Monotone activation that an int8 runtime absorbs into the requantization of the op before it. */
@@ -35,20 +71,15 @@ interface OpSpec {
   quantizedBinary?: true;
   /** Other ops an int8 runtime executes on quantized inputs and outputs. */
   quantizedUnary?: true;
+  /** Int8 runtimes have a kernel for it only where its result is quantized too. */
+  quantizedResult?: true;
+  /** Outputs after the first are by-products that may be left out. */
+  byProducts?: true;
   /** `f(s·x) = s·f(x)` for s > 0: of every element on its own, or of every channel (axis 1) on its own. */
   homogeneous?: 'elements' | 'channels';
   /** Why a layer that could be expected to become int8 does not. */
   floatReason?: string;
 }
-
-const int = (d?: number) => ({ kind: 'int', ...(d === undefined ? {} : { d }) }) as { kind: 'int'; d?: number };
-const float = (d?: number) => ({ kind: 'float', ...(d === undefined ? {} : { d }) }) as { kind: 'float'; d?: number };
-const string = (d?: string) => ({ kind: 'string', ...(d === undefined ? {} : { d }) }) as { kind: 'string'; d?: string };
-const ints = () => ({ kind: 'ints' }) as { kind: 'ints' };
-const floats = () => ({ kind: 'floats' }) as { kind: 'floats' };
-const strings = () => ({ kind: 'strings' }) as { kind: 'strings' };
-const dtype = (d?: DType) => ({ kind: 'dtype', ...(d === undefined ? {} : { d }) }) as { kind: 'dtype'; d?: DType };
-const tensor = () => ({ kind: 'tensor' }) as { kind: 'tensor' };
 
 const convAttrs = { auto_pad: string('NOTSET'), dilations: ints(), group: int(1), kernel_shape: ints(), pads: ints(), strides: ints() } as const;
 const reduce = { inputs: [1, 2], attrs: { keepdims: int(1), noop_with_empty_axes: int(0) } } as const;
@@ -60,7 +91,7 @@ const recurrent = { outputs: [0, 3], floatReason: 'it carries a state from step 
 
 export const ops = {
   // Layers with weights.
-  Conv: { inputs: [2, 3], attrs: convAttrs, weight: 1, bias: 2, channelAxis: 0 },
+  Conv: { inputs: [2, 3], attrs: convAttrs, weight: 1, bias: 2, channelAxis: 0, quantizedResult: true },
   ConvTranspose: { inputs: [2, 3], attrs: { ...convAttrs, output_padding: ints(), output_shape: ints() }, weight: 1, bias: 2, channelAxis: 1, floatReason: 'ONNX Runtime has no integer kernel for it' },
   Gemm: { inputs: [2, 3], attrs: { alpha: float(1), beta: float(1), transA: int(0), transB: int(0) }, weight: 1, bias: 2, channelAxis: 'gemm' },
   MatMul: { inputs: [2, 2], weight: 1, channelAxis: -1 },
@@ -111,17 +142,23 @@ export const ops = {
   MaxPool: {
     inputs: [1, 1],
     outputs: [1, 2],
-    attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), storage_order: int(0), strides: ints() },
-    sharesInputScale: true,
+    attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), dilations: ints(), kernel_shape: required('ints'), pads: ints(), storage_order: int(0), strides: ints() },
+    sharesInputScale: 'first',
+    homogeneous: 'channels',
+    byProducts: true,
+  },
+  AveragePool: {
+    inputs: [1, 1],
+    attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), count_include_pad: int(0), dilations: ints(), kernel_shape: required('ints'), pads: ints(), strides: ints() },
+    quantizedUnary: true,
     homogeneous: 'channels',
   },
-  AveragePool: { inputs: [1, 1], attrs: { auto_pad: string('NOTSET'), ceil_mode: int(0), count_include_pad: int(0), dilations: ints(), kernel_shape: ints(), pads: ints(), strides: ints() }, quantizedUnary: true, homogeneous: 'channels' },
   GlobalAveragePool: { ...unary, quantizedUnary: true, homogeneous: 'channels' },
-  GlobalMaxPool: { ...unary, sharesInputScale: true, homogeneous: 'channels' },
+  GlobalMaxPool: { ...unary, sharesInputScale: 'first', homogeneous: 'channels' },
   ReduceMean: reduce,
   ReduceSum: reduce,
-  ReduceMax: { ...reduce, sharesInputScale: true },
-  ReduceMin: { ...reduce, sharesInputScale: true },
+  ReduceMax: { ...reduce, sharesInputScale: 'first' },
+  ReduceMin: { ...reduce, sharesInputScale: 'first' },
   ReduceSumSquare: reduce,
   ReduceL1: reduce,
   ReduceL2: reduce,
@@ -133,31 +170,32 @@ export const ops = {
   TopK: { inputs: [2, 2], outputs: [2, 2], attrs: { axis: int(-1), largest: int(1), sorted: int(1) } },
   CumSum: { inputs: [2, 2], attrs: { exclusive: int(0), reverse: int(0) } },
   // Normalisation.
-  BatchNormalization: { inputs: [5, 5], outputs: [1, 3], attrs: { epsilon: float(1e-5), momentum: float(0.9), training_mode: int(0) } },
+  BatchNormalization: { inputs: [5, 5], outputs: [1, 3], attrs: { epsilon: float(1e-5), momentum: float(0.9), training_mode: int(0) }, byProducts: true },
   InstanceNormalization: { inputs: [3, 3], attrs: { epsilon: float(1e-5) } },
   LayerNormalization: { inputs: [2, 3], outputs: [1, 3], attrs: { axis: int(-1), epsilon: float(1e-5), stash_type: int(1) } },
-  GroupNormalization: { inputs: [3, 3], attrs: { epsilon: float(1e-5), num_groups: int(), stash_type: int(1) } },
+  GroupNormalization: { inputs: [3, 3], attrs: { epsilon: float(1e-5), num_groups: required('int'), stash_type: int(1) } },
   RMSNormalization: { inputs: [2, 2], attrs: { axis: int(-1), epsilon: float(1e-5), stash_type: int(1) } },
-  LRN: { inputs: [1, 1], attrs: { alpha: float(1e-4), beta: float(0.75), bias: float(1), size: int() } },
+  LRN: { inputs: [1, 1], attrs: { alpha: float(1e-4), beta: float(0.75), bias: float(1), size: required('int') } },
   LpNormalization: { inputs: [1, 1], attrs: { axis: int(-1), p: int(2) } },
-  Dropout: { inputs: [1, 3], outputs: [1, 2], attrs: { seed: int() } },
+  // As at inference: training is taken out when a model is brought to normal form.
+  Dropout: { inputs: [1, 3], outputs: [1, 2], attrs: { seed: int() }, keepsElements: 'reshaped', byProducts: true },
   // Moving data.
-  Flatten: { inputs: [1, 1], attrs: { axis: int(1) }, sharesInputScale: true },
-  Reshape: { inputs: [2, 2], attrs: { allowzero: int(0) }, sharesInputScale: true },
-  Transpose: { inputs: [1, 1], attrs: { perm: ints() }, sharesInputScale: true },
-  Squeeze: { inputs: [1, 2], sharesInputScale: true },
-  Unsqueeze: { inputs: [2, 2], sharesInputScale: true },
-  Concat: { inputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int() }, sharesInputScale: true },
-  Slice: { inputs: [3, 5], sharesInputScale: true },
-  Pad: { inputs: [2, 4], attrs: { mode: string('constant') }, sharesInputScale: true },
-  Split: { inputs: [1, 2], outputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int(0), num_outputs: int() }, sharesInputScale: true },
-  Gather: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: true },
-  GatherElements: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: true },
+  Flatten: { inputs: [1, 1], attrs: { axis: int(1) }, sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Reshape: { inputs: [2, 2], attrs: { allowzero: int(0) }, sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Transpose: { inputs: [1, 1], attrs: { perm: ints() }, sharesInputScale: 'first', keepsElements: 'moved' },
+  Squeeze: { inputs: [1, 2], sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Unsqueeze: { inputs: [2, 2], sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Concat: { inputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: required('int') }, sharesInputScale: 'all' },
+  Slice: { inputs: [3, 5], sharesInputScale: 'first' },
+  Pad: { inputs: [2, 4], attrs: { mode: string('constant') }, sharesInputScale: 'first' },
+  Split: { inputs: [1, 2], outputs: [1, Number.POSITIVE_INFINITY], attrs: { axis: int(0), num_outputs: int() }, sharesInputScale: 'first' },
+  Gather: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: 'first' },
+  GatherElements: { inputs: [2, 2], attrs: { axis: int(0) }, sharesInputScale: 'first' },
   GatherND: { inputs: [2, 2], attrs: { batch_dims: int(0) } },
-  Expand: { inputs: [2, 2], sharesInputScale: true },
-  Tile: { inputs: [2, 2], sharesInputScale: true },
-  DepthToSpace: { inputs: [1, 1], attrs: { blocksize: int(), mode: string('DCR') }, sharesInputScale: true },
-  SpaceToDepth: { inputs: [1, 1], attrs: { blocksize: int() } },
+  Expand: { inputs: [2, 2], sharesInputScale: 'first' },
+  Tile: { inputs: [2, 2], sharesInputScale: 'first' },
+  DepthToSpace: { inputs: [1, 1], attrs: { blocksize: required('int'), mode: string('DCR') }, sharesInputScale: 'first', keepsElements: 'moved' },
+  SpaceToDepth: { inputs: [1, 1], attrs: { blocksize: required('int') }, keepsElements: 'moved' },
   Resize: {
     inputs: [1, 4],
     attrs: {
@@ -172,18 +210,18 @@ export const ops = {
       nearest_mode: string('round_prefer_floor'),
     },
     // Nearest only moves elements; means of neighbours, which stay inside their range, are computed in float and keep the scale as TFLite wants it.
-    sharesInputScale: true,
+    sharesInputScale: 'first',
   },
   Trilu: { inputs: [1, 2], attrs: { upper: int(1) } },
-  Einsum: { ...variadic, attrs: { equation: string() } },
-  Identity: { ...unary, sharesInputScale: true },
-  Cast: { inputs: [1, 1], attrs: { to: dtype(), saturate: int(1) } },
+  Einsum: { ...variadic, attrs: { equation: required('string') } },
+  Identity: { ...unary, sharesInputScale: 'first', keepsElements: 'reshaped' },
+  Cast: { inputs: [1, 1], attrs: { to: required('dtype'), saturate: int(1) }, keepsElements: 'converted' },
   Shape: { inputs: [1, 1], attrs: { start: int(0), end: int() } },
   Size: unary,
   Range: { inputs: [3, 3] },
   OneHot: { inputs: [3, 3], attrs: { axis: int(-1) } },
-  Constant: { inputs: [0, 0], attrs: { value: tensor() } },
-  ConstantOfShape: { inputs: [1, 1], attrs: { value: tensor() } },
+  Constant: { inputs: [0, 0], attrs: { value: required('tensor') } },
+  ConstantOfShape: { inputs: [1, 1], attrs: { value: attribute('tensor')() } },
   // Logic.
   Equal: binary,
   Greater: binary,
@@ -219,11 +257,17 @@ export const ops = {
 
 export type OpType = keyof typeof ops;
 
-type Kinds = { int: number; float: number; string: string; ints: readonly number[]; floats: readonly number[]; strings: readonly string[]; dtype: DType; tensor: Tensor };
-type AttrsOfSpec<S> = S extends { attrs: infer A } ? { -readonly [K in keyof A]?: A[K] extends { kind: infer T extends keyof Kinds } ? Kinds[T] | undefined : never } : Record<never, never>;
+type SpecOf = { [K in OpType]: (typeof ops)[K] extends { attrs: infer A } ? A : Record<never, never> };
+type Held<S> = S extends { kind: infer T extends AttributeKind } ? Kinds[T] : never;
+type Missing<S> = S extends { d: unknown } | { required: true } ? never : undefined;
+type AttrsTable = { [K in OpType]: { -readonly [A in keyof SpecOf[K]]?: Held<SpecOf[K][A]> | undefined } };
+type ReadTable = { [K in OpType]: { [A in keyof SpecOf[K]]: Held<SpecOf[K][A]> | Missing<SpecOf[K][A]> } };
 
-/** The attributes of an op, as typed values; an attribute left at its default may be absent. */
-export type Attrs<K extends OpType> = AttrsOfSpec<(typeof ops)[K]>;
+/** The attributes a node is made with, as typed values; one that is left out has its default. */
+export type Attrs<K extends OpType> = AttrsTable[K];
+
+/** The attributes of a node as they are read: undefined only where there is no default and the attribute may be left out. */
+export type ReadAttrs<K extends OpType> = ReadTable[K];
 
 /** The facts of an op, seen through one shape. */
 export function spec(op: OpType): OpSpec {

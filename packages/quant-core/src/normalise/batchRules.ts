@@ -10,17 +10,15 @@ const opaqueAlong: ReadonlySet<string> = new Set(['GlobalLpPool', 'LpPool']);
 
 function opaque(node: Node<'Opaque'>, context: BatchContext): Places {
   const { domain, opType } = node.opaque ?? {};
-  if (domain === '' && opType !== undefined && opaquePointwise.has(opType)) return pointwise(node as unknown as Node, context);
-  if (domain === '' && opType !== undefined && opaqueAlong.has(opType)) return alongFirst(node as unknown as Node, context);
+  if (domain === '' && opType !== undefined && opaquePointwise.has(opType)) return pointwise(node, context);
+  if (domain === '' && opType !== undefined && opaqueAlong.has(opType)) return alongFirst(node, context);
   return 'is an operator that is not known to treat samples apart';
 }
 
 type WithAxis = 'Softmax' | 'LogSoftmax' | 'Split' | 'TopK' | 'LpNormalization';
-const axisAway = (node: Node<WithAxis>, context: BatchContext) => awayFrom([node.attr('axis') as number], node as unknown as Node, context);
+const axisAway = (node: Node<WithAxis>, context: BatchContext) => awayFrom([node.attr('axis')], node, context);
 const perAxis = (node: Node<'QuantizeLinear' | 'DequantizeLinear'>, context: BatchContext) =>
-  rankOf(node.inputs[1]) > 0
-    ? awayFrom([node.attr('axis') as number], node as unknown as Node, context)
-    : pointwise(node as unknown as Node, context);
+  rankOf(node.inputs[1]) > 0 ? awayFrom([node.attr('axis')], node, context) : pointwise(node, context);
 const refused = () => mixes;
 
 export const batchRules: { [K in OpType]: BatchRule<K> } = {
@@ -69,8 +67,7 @@ export const batchRules: { [K in OpType]: BatchRule<K> } = {
   Erf: elementwise,
   Sin: pointwise,
   Cos: pointwise,
-  MaxPool: (node, context) =>
-    node.outputs.length > 1 ? 'gives indices that count through the whole batch' : alongFirst(node as unknown as Node, context),
+  MaxPool: (node, context) => (node.outputs.length > 1 ? 'gives indices that count through the whole batch' : alongFirst(node, context)),
   AveragePool: alongFirst,
   GlobalAveragePool: alongFirst,
   GlobalMaxPool: alongFirst,
@@ -87,8 +84,8 @@ export const batchRules: { [K in OpType]: BatchRule<K> } = {
   ArgMax: moves.argument,
   ArgMin: moves.argument,
   TopK: axisAway,
-  CumSum: (node, context) => awayFrom(ints(node.inputs[1]), node as unknown as Node, context),
-  BatchNormalization: (node, context) => (node.attr('training_mode') === 1 ? mixes : awayFrom([1], node as unknown as Node, context)),
+  CumSum: (node, context) => awayFrom(ints(node.inputs[1]), node, context),
+  BatchNormalization: (node, context) => (node.attr('training_mode') === 1 ? mixes : awayFrom([1], node, context)),
   InstanceNormalization: alongFirst,
   LayerNormalization: moves.normalised,
   GroupNormalization: alongFirst,

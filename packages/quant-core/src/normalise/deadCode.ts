@@ -1,9 +1,6 @@
 import type { Graph, Node } from '../ir/graph.js';
-import type { OpType } from '../ir/ops.js';
+import { spec } from '../ir/ops.js';
 import type { Pass } from '../ir/pass.js';
-
-/** Ops whose later outputs are by-products; of other ops every output says something about the others. */
-const byProducts: ReadonlySet<OpType> = new Set(['MaxPool', 'BatchNormalization', 'Dropout']);
 
 /** Take out nodes whose outputs nobody reads, and by-products nobody reads. */
 export const deadCode: Pass = {
@@ -19,7 +16,7 @@ function removeDead(graph: Graph): boolean {
     if (!live.includes(true)) {
       graph.remove(node);
       changed = true;
-    } else if (byProducts.has(node.op) && trim(node, live)) changed = true;
+    } else if (spec(node.op).byProducts && trim(node, live)) changed = true;
   }
   return changed;
 }

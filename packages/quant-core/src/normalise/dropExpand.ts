@@ -34,7 +34,7 @@ export const dropExpand: Pass = {
         !node.output().readers.every((reader) => broadcasts(reader, node.output()))
       )
         return false;
-      return bypass(graph, node as Node, node.input(0));
+      return bypass(graph, node, node.input(0));
     }),
 };
 

@@ -12,8 +12,7 @@ export const explicitCeil: Pass = {
     sweep(graph, (node) => (node.is('MaxPool') || (node.is('AveragePool') && !node.attr('count_include_pad'))) && explicit(node)),
 };
 
-function explicit(node: Node<'MaxPool'> | Node<'AveragePool'>): boolean {
-  const pool = node as Node<'MaxPool'>;
+function explicit(pool: Node<'MaxPool' | 'AveragePool'>): boolean {
   const [size, count] = [pool.input(0).shape?.slice(2), pool.output().shape?.slice(2)];
   const kernel = pool.attr('kernel_shape');
   if (pool.attr('ceil_mode') !== 1 || pool.attr('auto_pad') !== 'NOTSET' || !size || !count || !kernel) return false;

@@ -13,7 +13,7 @@ function affineOf(node: Node<'BatchNormalization'>): { scale: Float64Array; shif
   const parameters = [1, 2, 3, 4].map((port) => floatConstant(node.inputs[port])?.data);
   if (parameters.includes(undefined)) return undefined;
   const [gamma, beta, mean, variance] = parameters as [Float32Array, Float32Array, Float32Array, Float32Array];
-  const epsilon = node.attr('epsilon') as number;
+  const epsilon = node.attr('epsilon');
   const scale = Float64Array.from(gamma, (g, c) => g / Math.sqrt((variance[c] as number) + epsilon));
   const shift = Float64Array.from(beta, (b, c) => b - (mean[c] as number) * (scale[c] as number));
   return scale.every(Number.isFinite) && shift.every(Number.isFinite) ? { scale, shift } : undefined;
@@ -48,7 +48,7 @@ export const batchNormFolding = (note: (norm: FoldedNorm) => void = () => undefi
       const result = foldAffine(graph, layer, affine.scale, affine.shift);
       const [weight, bias] = [1, 2].map((port) => result?.producer?.inputs[port]?.constant);
       if (parts && weight && bias) note({ ...parts, folded: { weight, bias } });
-      return result !== undefined && bypass(graph, node as unknown as Node, result);
+      return result !== undefined && bypass(graph, node, result);
     }),
 });
 
@@ -57,7 +57,7 @@ export const foldBatchNorm = batchNormFolding();
 /** The parts of a batch norm and of the layer before it; undefined for a ConvTranspose in groups, whose channels lie on two axes. */
 function normOf(node: Node<'BatchNormalization'>, layer: Layer): Omit<FoldedNorm, 'folded'> | undefined {
   const bias = biasOf(layer);
-  if (!bias || (layer.node.is('ConvTranspose') && (layer.node.attr('group') ?? 1) !== 1)) return undefined;
+  if (!bias || (layer.node.is('ConvTranspose') && layer.node.attr('group') !== 1)) return undefined;
   const [gamma, beta, mean, variance] = [1, 2, 3, 4].map((port) => floatConstant(node.inputs[port])?.data) as Float32Array[];
   return {
     node: layer.node.name,
@@ -66,7 +66,7 @@ function normOf(node: Node<'BatchNormalization'>, layer: Layer): Omit<FoldedNorm
     beta: beta as Float32Array,
     mean: Float64Array.from(mean as Float32Array, (m, c) => m - (bias[c] as number)),
     variance: variance as Float32Array,
-    epsilon: node.attr('epsilon') as number,
+    epsilon: node.attr('epsilon'),
   };
 }
 
@@ -94,7 +94,7 @@ export const foldBatchNormForward: Pass = {
       const affine = affineOf(node);
       const layer = layerOf(reader);
       if (!affine || !layer || !foldInput(graph, layer, affine.scale, affine.shift)) return false;
-      return bypass(graph, node as unknown as Node, node.input(0));
+      return bypass(graph, node, node.input(0));
     }),
 };
 
@@ -108,7 +108,7 @@ function foldInput(graph: Graph, layer: Layer, scale: Float64Array, shift: Float
   const bias = biasOf(layer);
   if (!bias) return false;
   const { input, output } = indices(layer);
-  const alpha = node.is('Gemm') ? (node.attr('alpha') ?? 1) : 1;
+  const alpha = node.is('Gemm') ? node.attr('alpha') : 1;
   const scaled = weight.data.map((w, i) => w * (scale[input(i)] as number));
   for (const [i, w] of weight.data.entries()) bias[output(i)] = (bias[output(i)] as number) + alpha * w * (shift[input(i)] as number);
   const rounded = Float32Array.from(bias);
@@ -118,7 +118,7 @@ function foldInput(graph: Graph, layer: Layer, scale: Float64Array, shift: Float
 }
 
 const pads = (node: Node<'Conv'>): boolean =>
-  (node.attr('auto_pad') ?? 'NOTSET').startsWith('SAME') || (node.attr('pads') ?? []).some((pad) => pad !== 0);
+  node.attr('auto_pad').startsWith('SAME') || (node.attr('pads') ?? []).some((pad) => pad !== 0);
 
 /** Input and output channel of element `i` of the weights. */
 function indices(layer: Layer): { input: (i: number) => number; output: (i: number) => number } {
@@ -127,7 +127,7 @@ function indices(layer: Layer): { input: (i: number) => number; output: (i: numb
     const perGroup = weight.shape[1] as number;
     const each = weight.size / channels;
     const kernel = each / perGroup;
-    const filtersInGroup = channels / (node.attr('group') ?? 1);
+    const filtersInGroup = channels / node.attr('group');
     const output = (i: number) => Math.floor(i / each);
     return { output, input: (i) => Math.floor(output(i) / filtersInGroup) * perGroup + (Math.floor(i / kernel) % perGroup) };
   }
@@ -147,10 +147,9 @@ export const spellOutBatchNorm: Pass = {
       const shape = [affine.scale.length, ...new Array<number>(rank - 2).fill(1)];
       const constant = (suffix: string, data: Float64Array): Value =>
         graph.constant(`${node.name}.${suffix}`, Tensor.float32(shape, Float32Array.from(data)));
-      const before = node as unknown as Node;
-      const mul = graph.node('Mul', [node.input(0), constant('scale', affine.scale)], {}, { name: node.name, before });
-      const add = graph.node('Add', [mul.output(), constant('shift', affine.shift)], {}, { name: `${node.name}_shift`, before });
+      const mul = graph.node('Mul', [node.input(0), constant('scale', affine.scale)], {}, { name: node.name, before: node });
+      const add = graph.node('Add', [mul.output(), constant('shift', affine.shift)], {}, { name: `${node.name}_shift`, before: node });
       for (const made of [mul, add]) made.output().type = node.output().type;
-      return bypass(graph, before, add.output());
+      return bypass(graph, node, add.output());
     }),
 };

@@ -1,4 +1,3 @@
-import type { Node } from '../ir/graph.js';
 import type { Pass } from '../ir/pass.js';
 import { foldAffine, layerBehind, perChannel } from './layer.js';
 import { bypass, constantOperand, floatConstant, sweep } from './match.js';
@@ -33,6 +32,6 @@ export const foldMulAdd: Pass = {
         Float64Array.from(pairs, ([scale]) => scale),
         Float64Array.from(pairs, ([, shift]) => shift),
       );
-      return result !== undefined && bypass(graph, node as Node, result);
+      return result !== undefined && bypass(graph, node, result);
     }),
 };

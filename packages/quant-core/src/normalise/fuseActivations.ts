@@ -63,7 +63,7 @@ function clip(graph: Graph, node: Node): boolean {
   const outer = clampOf(node);
   if (!outer) return false;
   const between = outer.x.producer && soleProducer(graph, outer.x, 'Relu', 'Clip', 'Max', 'Min');
-  const inner = between && clampOf(between as unknown as Node);
+  const inner = between && clampOf(between);
   if (!inner && (node.is('Relu') || node.is('Clip'))) return false;
   // max(min(x, a), b) with b above a would be constant; leave it as it is.
   const low = Math.max(outer.low, inner?.low ?? outer.low);
@@ -82,7 +82,7 @@ function clip(graph: Graph, node: Node): boolean {
 /** `x` in `Clip(x + 3, 0, 6)`. */
 function shiftedRelu6(graph: Graph, value: Value | undefined): Value | undefined {
   const node = soleProducer(graph, value, 'Clip');
-  const clamp = node && clampOf(node as unknown as Node);
+  const clamp = node && clampOf(node);
   if (clamp?.low !== 0 || clamp.high !== 6) return undefined;
   const add = soleProducer(graph, clamp.x, 'Add');
   const operands = add && constantOperand(add);
@@ -118,14 +118,14 @@ function timesOwn(node: Node, match: (value: Value) => Value | undefined): Value
 function hardSwish(graph: Graph, node: Node): boolean {
   const x = timesOwn(node, (value) => {
     const gate = soleProducer(graph, value, 'HardSigmoid');
-    return gate && Math.abs((gate.attr('alpha') as number) * 6 - 1) < 1e-6 && gate.attr('beta') === 0.5 ? gate.input(0) : undefined;
+    return gate && Math.abs(gate.attr('alpha') * 6 - 1) < 1e-6 && gate.attr('beta') === 0.5 ? gate.input(0) : undefined;
   });
   return x !== undefined && replace(graph, node, () => graph.node('HardSwish', [x], {}, { name: node.name, before: node }));
 }
 
 /** `x · Clip(x + 3, 0, 6)`, and a sixth of it. */
 function scaledHardSwish(graph: Graph, node: Node): boolean {
-  const product = soleProducer(graph, sixthOf(node), 'Mul') as unknown as Node | undefined;
+  const product = soleProducer(graph, sixthOf(node), 'Mul');
   const x = product && timesOwn(product, (value) => shiftedRelu6(graph, value));
   return x !== undefined && replace(graph, node, () => graph.node('HardSwish', [x], {}, { name: node.name, before: node }));
 }

@@ -1,4 +1,3 @@
-import type { Node } from '../ir/graph.js';
 import type { Pass } from '../ir/pass.js';
 import { Tensor } from '../tensor/tensor.js';
 import { biasOf, layerOf, perChannel, setWeights, toGemm } from './layer.js';
@@ -20,7 +19,7 @@ export const matmulAddToGemm: Pass = {
       const value = whole
         ? operands.constant
         : graph.constant(operands.constant.name, Tensor.float32([layer.channels], Float32Array.from(row)));
-      return bypass(graph, node as Node, toGemm(graph, matmul, value));
+      return bypass(graph, node, toGemm(graph, matmul, value));
     }),
 };
 
@@ -30,7 +29,7 @@ export const plainGemm: Pass = {
   run: (graph) =>
     sweep(graph, (node) => {
       if (!node.is('Gemm')) return false;
-      const alpha = node.attr('alpha') ?? 1;
+      const alpha = node.attr('alpha');
       const bias = node.inputs[2];
       const layer = layerOf(node);
       if (!layer || (alpha === 1 && (!bias || (node.attr('beta') === 1 && bias.shape?.length === 1 && bias.shape[0] === layer.channels))))

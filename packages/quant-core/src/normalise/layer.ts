@@ -37,7 +37,7 @@ export function biasOf(layer: Layer): Float64Array | undefined {
   const tensor = floatConstant(layer.node.inputs[2]);
   if (!tensor) return new Float64Array(layer.channels);
   if (!layer.node.is('Gemm')) return Float64Array.from(tensor.data);
-  const beta = layer.node.attr('beta') ?? 1;
+  const beta = layer.node.attr('beta');
   return perChannel(tensor, 2, 1, layer.channels)?.map((x) => x * beta);
 }
 
@@ -60,7 +60,7 @@ function channelOf(layer: Layer): (i: number) => number {
   if (!node.is('ConvTranspose')) return (i) => i % channels;
   const perGroup = shape[1] as number;
   const kernel = shape.slice(2).reduce((a, b) => a * b, 1);
-  const inEachGroup = (shape[0] as number) / (node.attr('group') ?? 1);
+  const inEachGroup = (shape[0] as number) / node.attr('group');
   return (i) => {
     const input = Math.floor(i / (perGroup * kernel));
     return Math.floor(input / inEachGroup) * perGroup + (Math.floor(i / kernel) % perGroup);
@@ -101,13 +101,12 @@ export function setWeights(graph: Graph, layer: Layer, weight: Float32Array, bia
 
 /** `MatMul` and a bias as one Gemm, in its place and under its name. Both operands must have rank 2. */
 export function toGemm(graph: Graph, node: Node<'MatMul'>, bias: Value): Value {
-  const before = node as unknown as Node;
-  const gemm = graph.node('Gemm', [node.input(0), node.input(1), bias], {}, { name: node.name, before });
+  const gemm = graph.node('Gemm', [node.input(0), node.input(1), bias], {}, { name: node.name, before: node });
   const result = gemm.output();
   result.type = node.output().type;
   graph.replaceAll(node.output(), result);
   if (!graph.outputs.includes(result)) [result.name, node.output().name] = [node.output().name, result.name];
-  graph.remove(before);
+  graph.remove(node);
   return result;
 }
 

@@ -2,12 +2,16 @@ import type { Graph, Node, Value } from '../ir/graph.js';
 import type { OpType } from '../ir/ops.js';
 import { Tensor, toNumbers } from '../tensor/tensor.js';
 
-/** The node that writes `value`, when it is of one of the ops and nobody else sees the value. */
-export function soleProducer<K extends OpType>(graph: Graph, value: Value | undefined, ...ops: K[]): Node<K> | undefined {
+/** The node that writes `value` and nothing else, when it has one reader and nobody else sees it. */
+export function onlyProducer(graph: Graph, value: Value | undefined): Node | undefined {
   const node = value?.producer;
-  if (!node || !ops.includes(node.op as K) || value.readers.length !== 1 || node.outputs.length !== 1 || graph.outputs.includes(value))
-    return undefined;
-  return node as unknown as Node<K>;
+  return node && value.readers.length === 1 && node.outputs.length === 1 && !graph.outputs.includes(value) ? node : undefined;
+}
+
+/** The same, when it is of one of the ops. */
+export function soleProducer<K extends OpType>(graph: Graph, value: Value | undefined, ...ops: K[]): Node<K> | undefined {
+  const node = onlyProducer(graph, value);
+  return node?.is(...ops) ? node : undefined;
 }
 
 /** The float32 tensor behind a constant. */

@@ -1,6 +1,7 @@
 import type { Graph, Node } from '../ir/graph.js';
+import { spec } from '../ir/ops.js';
 import type { Pass } from '../ir/pass.js';
-import { soleProducer, sweep } from './match.js';
+import { onlyProducer, soleProducer, sweep } from './match.js';
 
 /** Two Transposes in a row as one; and only the last of a row of ops that keep all elements in order, when it is a Reshape. */
 export const mergeMoves: Pass = {
@@ -16,16 +17,17 @@ function mergeTransposes(graph: Graph, node: Node<'Transpose'>): boolean {
   if (!before || !first || !second || first.length !== second.length) return false;
   node.attrs = { ...node.attrs, perm: second.map((axis) => first[axis] as number) };
   node.setInput(0, before.input(0));
-  graph.remove(before as unknown as Node);
+  graph.remove(before);
   return true;
 }
 
 /** The target of a Reshape says all about its result, unless it copies a size of the input. */
 function skipReshapes(graph: Graph, node: Node<'Reshape'>): boolean {
-  const before = soleProducer(graph, node.inputs[0], 'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze');
+  const before = onlyProducer(graph, node.inputs[0]);
   const target = node.input(1).constant;
-  if (!before || !target || Array.from(target.data as BigInt64Array, Number).includes(0)) return false;
+  if (!before || spec(before.op).keepsElements !== 'reshaped' || !target || Array.from(target.data as BigInt64Array, Number).includes(0))
+    return false;
   node.setInput(0, before.input(0));
-  graph.remove(before as unknown as Node);
+  graph.remove(before);
   return true;
 }

@@ -33,12 +33,12 @@ function dropDropout(graph: Graph, node: Node<'Dropout'>): boolean {
   if (mask && (mask.readers.length > 0 || graph.outputs.includes(mask))) graph.replaceAll(mask, allTrue(graph, x, node));
   node.outputs.length = 1;
   graph.replaceAll(node.output(), x);
-  graph.remove(node as unknown as Node);
+  graph.remove(node);
   return true;
 }
 
 function allTrue(graph: Graph, like: Value, before: Node<'Dropout'>): Value {
-  const options = { before: before as unknown as Node };
+  const options = { before };
   const shape = graph.node('Shape', [like], {}, { ...options, name: `${before.name}_shape` }).output();
   return graph
     .node('ConstantOfShape', [shape], { value: new Tensor('bool', [1], Uint8Array.of(1)) }, { ...options, name: `${before.name}_mask` })

@@ -6,6 +6,7 @@ import { type ChosenEngine, chooseEngine } from '../engine/select.js';
 import { OctetError } from '../errors.js';
 import type { PipelineEvent, QuantizeJob, Stage } from '../events.js';
 import type { Report } from '../report/schema.js';
+import { foldWarnings } from './warnings.js';
 
 export interface PipelineHooks {
   signal?: AbortSignal;
@@ -19,7 +20,7 @@ export class Context {
   readonly engine: Engine;
   readonly threads: number;
   readonly seconds: Record<string, number> = {};
-  readonly warnings: Report['warnings'] = [];
+  private readonly noted: Report['warnings'] = [];
   private lastProgress = 0;
 
   constructor(
@@ -71,8 +72,15 @@ export class Context {
     this.emit({ type: 'progress', stage, done, total, unit, ...(figures ? { figures } : {}) });
   }
 
+  /** Note a warning for the report and log it. Of a code with places only the first is logged: the report has the others with a count. */
   warn(code: string, text: string, place?: Report['warnings'][number]['place']): void {
-    this.warnings.push({ code, text, ...(place ? { place } : {}) });
-    this.emit({ type: 'log', level: 'warn', message: text, data: { code } });
+    const again = place !== undefined && this.noted.some((warning) => warning.code === code);
+    this.noted.push({ code, text, ...(place ? { place } : {}) });
+    if (!again) this.emit({ type: 'log', level: 'warn', message: text, data: { code } });
+  }
+
+  /** The warnings for the report. */
+  get warnings(): Report['warnings'] {
+    return foldWarnings(this.noted);
   }
 }

@@ -1,6 +1,7 @@
 import { type InputSpec, type InputType, inputTypes } from '../data/materialise.js';
 import { OctetError } from '../errors.js';
 import type { Graph, Value } from '../ir/graph.js';
+import { spec } from '../ir/ops.js';
 
 /** Name of the first input. */
 export const inputName = (model: { inputs: readonly InputSpec[] }): string => (model.inputs[0] as InputSpec).name;
@@ -34,9 +35,6 @@ export function inputsOf(graph: Graph): InputSpec[] {
   });
 }
 
-/** Operators that hand the values of their first input on. */
-const handsOn = (op: string): boolean => ['Cast', 'Identity', 'Unsqueeze', 'Squeeze', 'Reshape', 'Flatten', 'Transpose'].includes(op);
-
 /** The smallest table that values of an input are row numbers of. */
 function tableOf(input: Value): InputSpec['table'] {
   if (input.dtype === 'float32') return undefined;
@@ -44,10 +42,10 @@ function tableOf(input: Value): InputSpec['table'] {
   const seen = new Set<Value>([input]);
   for (const value of seen) {
     for (const node of value.readers) {
-      if (handsOn(node.op) && node.inputs[0] === value) for (const output of node.outputs) seen.add(output);
+      if (spec(node.op).keepsElements && node.inputs[0] === value) for (const output of node.outputs) seen.add(output);
       if (!node.is('Gather') || node.inputs[1] !== value) continue;
       const { name, shape } = node.input(0);
-      const axis = node.attr('axis') as number;
+      const axis = node.attr('axis');
       const rows = shape?.[axis < 0 ? axis + shape.length : axis];
       if (typeof rows === 'number' && rows < (smallest?.rows ?? Number.POSITIVE_INFINITY)) smallest = { name, rows };
     }

@@ -38,6 +38,7 @@ describe('what a model is', () => {
     );
     expect(summary.quantizable.map(({ node }) => node)).toEqual(['conv', 'fc']);
     expect(summary.trainable).toBe(true);
+    expect(summary).not.toHaveProperty('notTrainableBecause');
   });
 
   it('with an operator that nothing before it learns through', async () => {
@@ -51,16 +52,18 @@ describe('what a model is', () => {
 
   it('that a loss cannot be reached in', async () => {
     const summary = await inspect(`a = Gemm(x, w1=float32[4, 4]#) @first
-      y = Floor(a)
+      y = Floor(a) @steps
       return y`);
     expect(summary.trainable).toBe(false);
+    expect(summary.notTrainableBecause).toBe('Floor steps has no gradient, and lies between a trained layer and the loss');
   });
 
-  it('whose output is of a size that nothing tells', async () => {
+  it('that ends in an operator outside the list', async () => {
     const summary = await inspect(`a = Gemm(x, w1=float32[4, 4]#) @first
       y = Opaque<ai.onnx, Shrink, 1>(a) @shrink
       return y`);
     expect(summary.trainable).toBe(false);
+    expect(summary.notTrainableBecause).toBe('Shrink shrink has no gradient, and lies between a trained layer and the loss');
   });
 
   it('of several outputs, and what each is', async () => {

@@ -188,12 +188,12 @@ export async function summarise(path: string, limits: Limits, recipe: Recipe, en
   await checkRuns(model, engine);
   const plan = planFor(model, recipe);
   const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
-  let trainable = true;
+  let notTrainableBecause: string | undefined;
   try {
     checkTrainable(model, plan);
   } catch (error) {
     if (!(error instanceof OctetError) || error.code !== 'MODEL_NOT_TRAINABLE') throw error;
-    trainable = false;
+    notTrainableBecause = error.message;
   }
   const { source, original } = model;
   return {
@@ -213,7 +213,8 @@ export async function summarise(path: string, limits: Limits, recipe: Recipe, en
       parameters: nodes.get(point.node)?.input(point.port).constant?.size ?? 0,
     })),
     float: plan.float.map((entry) => ({ ...entry })),
-    trainable,
+    trainable: notTrainableBecause === undefined,
+    ...(notTrainableBecause === undefined ? {} : { notTrainableBecause }),
   };
 }
 

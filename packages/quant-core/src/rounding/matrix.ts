@@ -48,7 +48,7 @@ export function matrixForm(node: Node, shape: readonly number[]): MatrixForm {
 }
 
 function convolution(node: Node<'Conv'>, shape: readonly number[]): MatrixForm {
-  const group = node.attr('group') ?? 1;
+  const group = node.attr('group');
   const [filters, perGroup, ...kernel] = shape as [number, number, ...number[]];
   const area = sizeOf(kernel);
   const [inputs, outputs] = [perGroup * area, filters / group];

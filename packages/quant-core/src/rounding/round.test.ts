@@ -152,7 +152,7 @@ describe('the loss of adaptive rounding', () => {
   }
 
   it('its gradient is that of the formula, by finite differences', async () => {
-    const node = graphOf('graph one (x: float32[N, 3]) opset 18\na = Gemm(x, w=float32[3, 2]#)\ny = Relu(a)\nreturn y').nodes as Node[];
+    const node = graphOf('graph one (x: float32[N, 3]) opset 18\na = Gemm(x, w=float32[3, 2]#)\ny = Relu(a)\nreturn y').nodes;
     const layer: RoundingLayer = {
       form: matrixForm(node[0] as Node, [3, 2]),
       activation: [node[1] as Node],

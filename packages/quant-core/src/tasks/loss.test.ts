@@ -220,6 +220,8 @@ describe('what the loss is taken of', () => {
     ['y = Sigmoid(h)', 'h', 'probabilities'],
     ['y = LogSoftmax(h)', 'h', 'log_probabilities'],
     ['s = Softmax(h)\ny = Flatten(s)', 'h', 'probabilities'],
+    ['s = Softmax(h)\nu = Unsqueeze(s, a=int64[1]{2})\ny = Identity(u)', 'h', 'probabilities'],
+    ['s = Softmax(h)\ny = Transpose(s) {perm=[1, 0]}', 'y', 'logits'],
     ['y = Flatten(h)', 'y', 'logits'],
     ['y = Tanh(h)', 'y', 'logits'],
   ])('%s', (tail, logits, form) => {

@@ -1,6 +1,7 @@
 import type { OutputKind } from '../choices.js';
 import { OctetError } from '../errors.js';
 import type { Dim, Graph, Node, Value } from '../ir/graph.js';
+import { spec } from '../ir/ops.js';
 
 /** What class scores are: any numbers, shares of 1, or the logarithms of shares. */
 export type ScoreForm = 'logits' | 'probabilities' | 'log_probabilities';
@@ -124,13 +125,10 @@ function wished(output: ModelOutput, { kind, axis }: Wish, position: number): Mo
   return { ...output, kind, axis: counted, why, certain: true };
 }
 
-/** Operators that hand their first input on as it is, perhaps in another shape. */
-const handsOn = (node: Node): boolean => ['Reshape', 'Flatten', 'Identity', 'Squeeze', 'Unsqueeze'].includes(node.op);
-
 /** The value an output is a copy or another shape of. */
 function lookThrough(output: Value): Value {
   let at = output;
-  while (at.producer && handsOn(at.producer)) at = at.producer.input(0);
+  while (at.producer && spec(at.producer.op).keepsElements === 'reshaped') at = at.producer.input(0);
   return at;
 }
 
@@ -143,7 +141,7 @@ export function logitsOf(output: Value): { logits: Value; form: ScoreForm; axis?
     return {
       logits,
       form: producer.op === 'Softmax' ? 'probabilities' : 'log_probabilities',
-      axis: axisOf(producer, logits.shape?.length ?? 2),
+      axis: fromFront(producer.attr('axis'), logits.shape?.length ?? 2),
     };
   }
   return { logits: output, form: 'logits' };
@@ -159,19 +157,17 @@ function scoresOf(output: Value): { form: ScoreForm; axis?: number } {
     const before = moved && lookThrough(moved.input(0)).producer;
     if (!moved || !before || (before.op !== 'Softmax' && before.op !== 'LogSoftmax')) return { form: 'logits' };
     const rank = moved.input(0).shape?.length ?? 0;
-    const perm = (moved.attrs as { perm?: readonly number[] }).perm ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
-    const axis = perm.indexOf(axisOf(before, rank));
+    const perm = moved.attr('perm') ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
+    const axis = perm.indexOf(fromFront(before.attr('axis'), rank));
     return axis > 0 ? { form: before.op === 'Softmax' ? 'probabilities' : 'log_probabilities', axis } : { form: 'logits' };
   }
-  const axis = axisOf(producer, end.shape?.length ?? 2);
+  const axis = fromFront(producer.attr('axis'), end.shape?.length ?? 2);
   const moved = movedAxis(end.shape, output.shape, axis);
   return moved > 0 ? { form, axis: moved } : { form };
 }
 
-function axisOf(node: Node, rank: number): number {
-  const axis = (node.attrs as { axis?: number }).axis ?? (node.op === 'ArgMax' ? 0 : -1);
-  return axis < 0 ? axis + rank : axis;
-}
+/** An axis counted from the front. */
+const fromFront = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);
 
 /** Where `axis` of `from` stands in `to`, axes of size 1 put in or left out; 1 for one row a sample, -1 where that cannot be told. */
 function movedAxis(from: readonly Dim[] | undefined, to: readonly Dim[] | undefined, axis: number): number {
@@ -188,7 +184,7 @@ function classAxes(graph: Graph): Map<Value, { axis: number; op: string }> {
   for (const node of graph.nodes) {
     if (node.op !== 'ArgMax' && node.op !== 'TopK') continue;
     const from = node.input(0);
-    const axis = axisOf(node, from.shape?.length ?? 2);
+    const axis = fromFront(node.attr('axis'), from.shape?.length ?? 2);
     if (axis <= 0) continue;
     for (const value of [from, logitsOf(from).logits]) found.set(lookThrough(value), { axis, op: node.op });
   }

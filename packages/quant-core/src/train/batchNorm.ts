@@ -80,7 +80,7 @@ export class Norms {
         beta: slotOf(node.input(2)),
         gamma,
         channels,
-        weightAxis: node.op === 'ConvTranspose' || (dense && !(node as Node<'Gemm'>).attr('transB')) ? 1 : 0,
+        weightAxis: node.op === 'ConvTranspose' || (node.is('Gemm') && !node.attr('transB')) ? 1 : 0,
         axis: 1,
         weightRank: norm.weight.shape.length,
         rank: dense ? 2 : norm.weight.shape.length,
@@ -337,7 +337,7 @@ function normaliseByBatch(
   const scale = b.op('Mul', [channel(factor ? b.op('Abs', [gamma]) : gamma), inverse]);
   const sum = b.node('Add', [b.op('Mul', [centred, scale]), channel(beta)], {}, 1, `${point.node}_norm`);
   // The value that everybody reads is now the sum.
-  [sum.outputs[0], result.producer] = [result, sum as unknown as Node];
+  [sum.outputs[0], result.producer] = [result, sum];
   batch.mean.push(b.reshape(mean, [point.channels]));
   // Running variances are those of the population, of which a batch is a sample.
   const count = axes.reduce((product, axis) => product * Number(result.shape?.[axis]), 1);

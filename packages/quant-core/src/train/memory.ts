@@ -1,8 +1,6 @@
 import type { Graph, Value } from '../ir/graph.js';
+import { spec } from '../ir/ops.js';
 import { dtypes } from '../tensor/dtype.js';
-
-/** Operators whose result is the memory of their first input under another shape. */
-const views: ReadonlySet<string> = new Set(['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze', 'Identity', 'Dropout']);
 
 /** Bytes of a value; 0 where an open dimension leaves that unknown. */
 function bytesOf(value: Value): number {
@@ -20,7 +18,8 @@ export function peakBytes(graph: Graph): number {
   const rootOf = (value: Value): Value => root.get(value) ?? value;
   const lastUse = new Map<Value, number>();
   graph.nodes.forEach((node, at) => {
-    const source = views.has(node.op) ? node.inputs[0] : undefined;
+    // Another shape of the same memory.
+    const source = spec(node.op).keepsElements === 'reshaped' ? node.inputs[0] : undefined;
     if (source) for (const output of node.outputs) root.set(output, rootOf(source));
     for (const value of [...node.inputs, ...node.outputs]) if (value) lastUse.set(rootOf(value), at);
   });

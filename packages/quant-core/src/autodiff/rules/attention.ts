@@ -43,8 +43,8 @@ const never = -1e9;
 export const attention: GradientRule<'Attention'> = rule((node, dy, wanted, b) => {
   if (node.inputs.slice(4).some(Boolean)) throw untrainable(node, 'keys and values of earlier steps have no gradient');
   if (node.attr('softcap')) throw untrainable(node, 'softcap has no gradient');
-  const heads = (byHead(node as Node<'Attention'>, node.input(0)) as readonly number[])[1] as number;
-  const [q, k, v] = [0, 1, 2].map((port) => operand(node as Node<'Attention'>, port, heads, b)) as [Operand, Operand, Operand];
+  const heads = (byHead(node, node.input(0)) as readonly number[])[1] as number;
+  const [q, k, v] = [0, 1, 2].map((port) => operand(node, port, heads, b)) as [Operand, Operand, Operand];
   const [batch, , rows, size] = q.shape as [number, number, number, number];
   const columns = k.shape[2] as number;
   const alpha = node.attr('scale') ?? 1 / Math.sqrt(size);

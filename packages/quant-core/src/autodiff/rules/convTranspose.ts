@@ -31,9 +31,9 @@ function windowOf(node: Node<'ConvTranspose'>, kernel: readonly number[], input:
 export const convTranspose: GradientRule<'ConvTranspose'> = rule((node, dy, wanted, b) => {
   const [x, w] = [node.input(0), node.input(1)];
   const [xs, ws, ys] = [staticShape(x), staticShape(w), staticShape(node.output())];
-  const window = windowOf(node as Node<'ConvTranspose'>, ws.slice(2), xs.slice(2), ys.slice(2));
+  const window = windowOf(node, ws.slice(2), xs.slice(2), ys.slice(2));
   const { kernel, strides, dilations, begin, end } = window;
-  const group = node.attr('group') as number;
+  const group = node.attr('group');
   const dx = () => b.op('Conv', [dy, w], { kernel_shape: kernel, strides, dilations, group, pads: [...begin, ...end] });
   return [
     wanted[0] ? dx() : undefined,

@@ -9,7 +9,7 @@ import { type GradientRule, rule, untrainable } from '../rule.js';
 export const einsum: GradientRule<'Einsum'> = rule((node, dy, wanted, b) => {
   const shapes = node.inputs.map((value) => value && staticShape(value)) as number[][];
   const subscripts = subscriptsOf(
-    node.attr('equation') as string,
+    node.attr('equation'),
     shapes.map((shape) => shape.length),
   );
   if (!subscripts) throw untrainable(node, 'its equation cannot be read');

@@ -49,8 +49,8 @@ const clip: GradientRule<'Clip'> = rule((node, dy, _wanted, b) => {
 });
 
 const softmaxFamily = <K extends 'Softmax' | 'LogSoftmax'>(log: boolean): GradientRule<K> =>
-  elementwise((b, dy, _x, y, node) => {
-    const axis = normalised((node as Node<'Softmax'>).attr('axis') as number, staticShape(y).length);
+  elementwise((b, dy, _x, y, node: Node<'Softmax' | 'LogSoftmax'>) => {
+    const axis = normalised(node.attr('axis'), staticShape(y).length);
     // dx = y ⊙ (dy - Σ dy·y), and dx = dy - exp(y)·Σ dy for the logarithm.
     if (log) return b.op('Sub', [dy, mul(b, b.op('Exp', [y]), b.sum(dy, [axis], true))]);
     return mul(b, y, b.op('Sub', [dy, b.sum(mul(b, dy, y), [axis], true)]));
@@ -68,7 +68,7 @@ const sqrt2OverPi = Math.sqrt(2 / Math.PI);
 /** `x·Φ(x)`: Φ + x·φ; with the tanh form of Φ, its derivative. */
 const gelu: GradientRule<'Gelu'> = elementwise((b, dy, x, _y, node) => {
   const square = mul(b, x, x);
-  if ((node as Node<'Gelu'>).attr('approximate') === 'tanh') {
+  if (node.attr('approximate') === 'tanh') {
     const inner = mul(b, mul(b, x, b.scalar(sqrt2OverPi)), add(b, mul(b, square, b.scalar(0.044715)), b.scalar(1)));
     const t = b.op('Tanh', [inner]);
     const slope = mul(b, add(b, mul(b, square, b.scalar(3 * 0.044715)), b.scalar(1)), b.scalar(sqrt2OverPi));
@@ -88,7 +88,7 @@ const mish: GradientRule<'Mish'> = elementwise((b, dy, x) => {
 
 /** `x·σ(αx)`: σ·(1 + αx·(1 - σ)). */
 const swish: GradientRule<'Swish'> = elementwise((b, dy, x, _y, node) => {
-  const scaled = mul(b, x, b.scalar((node as Node<'Swish'>).attr('alpha') as number));
+  const scaled = mul(b, x, b.scalar(node.attr('alpha')));
   const gate = b.op('Sigmoid', [scaled]);
   return mul(b, dy, mul(b, gate, add(b, b.scalar(1), mul(b, scaled, oneMinus(b, gate)))));
 });
@@ -119,29 +119,25 @@ export const elementwiseRules = {
   Min: selection<'Min'>(),
   Max: selection<'Max'>(),
   Relu: elementwise<'Relu'>((b, dy, _x, y) => b.masked(dy, positive(b, y))),
-  LeakyRelu: elementwise<'LeakyRelu'>((b, dy, x, _y, node) =>
-    where(b, positive(b, x), dy, mul(b, dy, b.scalar((node as Node<'LeakyRelu'>).attr('alpha') as number))),
-  ),
+  LeakyRelu: elementwise<'LeakyRelu'>((b, dy, x, _y, node) => where(b, positive(b, x), dy, mul(b, dy, b.scalar(node.attr('alpha'))))),
   PRelu: broadcast<'PRelu'>((node, dy, b) => {
     const mask = positive(b, node.input(0));
     return [() => where(b, mask, dy, mul(b, dy, node.input(1))), () => where(b, mask, b.scalar(0), mul(b, dy, node.input(0)))];
   }),
   // Below 0, y + α·γ is the slope of γ·α·(eˣ - 1).
-  Elu: rectified<'Elu'>((b, _x, y, node) => add(b, y, b.scalar(node.attr('alpha') as number))),
+  Elu: rectified<'Elu'>((b, _x, y, node) => add(b, y, b.scalar(node.attr('alpha')))),
   Selu: rectified<'Selu'>(
-    (b, _x, y, node) => add(b, y, b.scalar((node.attr('alpha') as number) * (node.attr('gamma') as number))),
-    (node) => node.attr('gamma') as number,
+    (b, _x, y, node) => add(b, y, b.scalar(node.attr('alpha') * node.attr('gamma'))),
+    (node) => node.attr('gamma'),
   ),
-  Celu: rectified<'Celu'>((b, _x, y, node) => add(b, mul(b, y, b.scalar(1 / (node.attr('alpha') as number))), b.scalar(1))),
-  ThresholdedRelu: elementwise<'ThresholdedRelu'>((b, dy, x, _y, node) =>
-    b.masked(dy, b.op('Greater', [x, b.scalar((node as Node<'ThresholdedRelu'>).attr('alpha') as number)])),
-  ),
+  Celu: rectified<'Celu'>((b, _x, y, node) => add(b, mul(b, y, b.scalar(1 / node.attr('alpha'))), b.scalar(1))),
+  ThresholdedRelu: elementwise<'ThresholdedRelu'>((b, dy, x, _y, node) => b.masked(dy, b.op('Greater', [x, b.scalar(node.attr('alpha'))]))),
   Clip: clip,
   Sigmoid: elementwise<'Sigmoid'>((b, dy, _x, y) => mul(b, dy, mul(b, y, oneMinus(b, y)))),
   Tanh: elementwise<'Tanh'>((b, dy, _x, y) => mul(b, dy, oneMinus(b, mul(b, y, y)))),
   HardSigmoid: elementwise<'HardSigmoid'>((b, dy, _x, y, node) => {
     const inside = b.op('And', [positive(b, y), b.op('Less', [y, b.scalar(1)])]);
-    return mul(b, b.masked(dy, inside), b.scalar((node as Node<'HardSigmoid'>).attr('alpha') as number));
+    return mul(b, b.masked(dy, inside), b.scalar(node.attr('alpha')));
   }),
   HardSwish: hardSwish,
   Softplus: elementwise<'Softplus'>((b, dy, x) => mul(b, dy, b.op('Sigmoid', [x]))),

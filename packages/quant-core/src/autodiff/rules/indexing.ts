@@ -6,7 +6,7 @@ import { type GradientRule, normalised, rule, untrainable, zeros } from '../rule
 /** Rows are added up where an index occurs more than once. */
 const gather: GradientRule<'Gather'> = rule((node, dy, _wanted, b) => {
   const shape = staticShape(node.input(0));
-  const axis = normalised(node.attr('axis') as number, shape.length);
+  const axis = normalised(node.attr('axis'), shape.length);
   const indexShape = staticShape(node.input(1));
   const count = sizeOf(indexShape);
   const flat = [...shape.slice(0, axis), count, ...shape.slice(axis + 1)];
@@ -27,7 +27,7 @@ const gatherElements: GradientRule<'GatherElements'> = rule((node, dy, _wanted, 
 
 /** Batch axes are written into the indices, so that ScatterND can add up. */
 const gatherND: GradientRule<'GatherND'> = rule((node, dy, _wanted, b) => {
-  const batch = node.attr('batch_dims') as number;
+  const batch = node.attr('batch_dims');
   const shape = staticShape(node.input(0));
   const outer = staticShape(node.input(1)).slice(0, -1);
   let indices = node.input(1);

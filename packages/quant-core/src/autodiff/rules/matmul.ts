@@ -36,7 +36,7 @@ const fusedMatMul: GradientRule<'FusedMatMul'> = rule((node, dy, wanted, b) => {
   const [as, ws, ys] = [staticShape(a), staticShape(w), staticShape(node.output())];
   if (node.attr('transBatchA') || node.attr('transBatchB') || as.length < 2 || ws.length < 2)
     throw untrainable(node, 'vectors, and batch axes that are moved, have no gradient');
-  const [transA, transB, alpha] = [node.attr('transA') as number, node.attr('transB') as number, node.attr('alpha') as number];
+  const [transA, transB, alpha] = [node.attr('transA'), node.attr('transB'), node.attr('alpha')];
   const da = () =>
     transA
       ? b.op('FusedMatMul', [w, dy], { transA: transB, transB: 1, alpha })
@@ -54,7 +54,7 @@ const fusedMatMul: GradientRule<'FusedMatMul'> = rule((node, dy, wanted, b) => {
 
 const gemm: GradientRule<'Gemm'> = rule((node, dy, wanted, b) => {
   const [a, w, c] = [node.input(0), node.input(1), node.inputs[2]];
-  const [transA, transB, alpha, beta] = [node.attr('transA'), node.attr('transB'), node.attr('alpha'), node.attr('beta') as number];
+  const [transA, transB, alpha, beta] = [node.attr('transA'), node.attr('transB'), node.attr('alpha'), node.attr('beta')];
   const da = () =>
     transA ? b.op('Gemm', [w, dy], { transA: transB, transB: 1, alpha }) : b.op('Gemm', [dy, w], { transB: transB ? 0 : 1, alpha });
   const dw = () =>

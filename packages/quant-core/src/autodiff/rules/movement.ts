@@ -15,7 +15,7 @@ const transpose: GradientRule<'Transpose'> = rule((node, dy, _wanted, b) => {
 });
 
 const concat: GradientRule<'Concat'> = rule((node, dy, wanted, b) => {
-  const axis = normalised(node.attr('axis') as number, staticShape(node.output()).length);
+  const axis = normalised(node.attr('axis'), staticShape(node.output()).length);
   let start = 0;
   return node.inputs.map((value, port) => {
     const size = staticShape(value as Value)[axis] as number;
@@ -120,7 +120,7 @@ const pad: GradientRule<'Pad'> = rule((node, dy, _wanted, b) => {
 });
 
 const split: GradientRule<'Split'> = (node, dy, _wanted, b) => {
-  const axis = normalised(node.attr('axis') as number, staticShape(node.input(0)).length);
+  const axis = normalised(node.attr('axis'), staticShape(node.input(0)).length);
   const parts = node.outputs.map((value, port) => dy[port] ?? zeros(b, staticShape(value)));
   return [b.op('Concat', parts, { axis }), undefined];
 };
@@ -141,7 +141,7 @@ const tile: GradientRule<'Tile'> = rule((node, dy, _wanted, b) => {
 });
 
 const depthToSpace: GradientRule<'DepthToSpace'> = rule((node, dy, _wanted, b) => {
-  const blocksize = node.attr('blocksize') as number;
+  const blocksize = node.attr('blocksize');
   if (node.attr('mode') !== 'CRD') return [b.op('SpaceToDepth', [dy], { blocksize })];
   const [n, c, height, width] = staticShape(node.output()) as [number, number, number, number];
   const blocks = b.reshape(dy, [n, c, height / blocksize, blocksize, width / blocksize, blocksize]);
@@ -166,7 +166,7 @@ export const movementRules = {
   Tile: tile,
   DepthToSpace: depthToSpace,
   SpaceToDepth: rule<'SpaceToDepth'>((node, dy, _wanted, b) => [
-    b.op('DepthToSpace', [dy], { blocksize: node.attr('blocksize') as number, mode: 'DCR' }),
+    b.op('DepthToSpace', [dy], { blocksize: node.attr('blocksize'), mode: 'DCR' }),
   ]),
   Expand: rule<'Expand'>((node, dy, _wanted, b) => [b.unbroadcast(dy, staticShape(node.output()), staticShape(node.input(0))), undefined]),
   Trilu: rule<'Trilu'>((node, dy, _wanted, b) => [b.op('Trilu', [dy, node.inputs[1]], { ...node.attrs }), undefined]),

@@ -10,7 +10,7 @@ const batchNormalization: GradientRule<'BatchNormalization'> = rule((node, dy, w
     .map((_, i) => i)
     .filter((i) => i !== 1);
   const channel = (value: Value) => b.reshape(value, [-1, ...new Array<number>(rank - 2).fill(1)]);
-  const inverse = b.op('Reciprocal', [b.op('Sqrt', [b.op('Add', [node.input(4), b.scalar(node.attr('epsilon') as number)])])]);
+  const inverse = b.op('Reciprocal', [b.op('Sqrt', [b.op('Add', [node.input(4), b.scalar(node.attr('epsilon'))])])]);
   const centred = () => b.op('Mul', [b.op('Sub', [node.input(0), channel(node.input(3))]), channel(inverse)]);
   return [
     wanted[0] ? b.op('Mul', [dy, channel(b.op('Mul', [node.input(1), inverse]))]) : undefined,
@@ -54,26 +54,26 @@ function affine(
 
 const trailing = (node: Node<'LayerNormalization' | 'RMSNormalization'>): number[] => {
   const rank = staticShape(node.input(0)).length;
-  const first = normalised(node.attr('axis') as number, rank);
+  const first = normalised(node.attr('axis'), rank);
   return Array.from({ length: rank - first }, (_, i) => first + i);
 };
 
 /** Mean and 1/σ are outputs that the runtime computes anyway. */
 const layerNorm: GradientRule<'LayerNormalization'> = rule((node, dy, wanted, b) => {
-  const axes = trailing(node as Node<'LayerNormalization'>);
+  const axes = trailing(node);
   const shape = staticShape(node.input(0));
   const reduced = shape.map((dim, axis) => (axes.includes(axis) ? 1 : dim));
-  const inverse = optionalOutput(b, node as unknown as Node, 2, 'float32', reduced);
+  const inverse = optionalOutput(b, node, 2, 'float32', reduced);
   const hat = b.op('Mul', [b.op('Sub', [node.input(0), node.output(1)]), inverse]);
-  return affine(b, node as unknown as Node, dy, wanted, hat, (g) => normGradient(b, g, hat, inverse, axes, true));
+  return affine(b, node, dy, wanted, hat, (g) => normGradient(b, g, hat, inverse, axes, true));
 });
 
 const rmsNorm: GradientRule<'RMSNormalization'> = rule((node, dy, wanted, b) => {
-  const axes = trailing(node as Node<'RMSNormalization'>);
+  const axes = trailing(node);
   const x = node.input(0);
-  const inverse = inverseRoot(b, meanOver(b, b.op('Mul', [x, x]), axes), node.attr('epsilon') as number);
+  const inverse = inverseRoot(b, meanOver(b, b.op('Mul', [x, x]), axes), node.attr('epsilon'));
   const hat = b.op('Mul', [x, inverse]);
-  return affine(b, node as unknown as Node, dy, wanted, hat, (g) => normGradient(b, g, hat, inverse, axes, false));
+  return affine(b, node, dy, wanted, hat, (g) => normGradient(b, g, hat, inverse, axes, false));
 });
 
 /** Statistics of each sample over the channels of a group and all positions; scale and bias by channel (before opset 21 by group). */
@@ -110,10 +110,10 @@ const lrn: GradientRule<'LRN'> = rule((node, dy, _wanted, b) => {
   const [x, y] = [node.input(0), node.output()];
   const shape = staticShape(x);
   const [samples, channels] = shape as [number, number];
-  const size = node.attr('size') as number;
+  const size = node.attr('size');
   // ONNX Runtime takes windows of an odd size only.
   const reach = (size - 1) / 2;
-  const [alpha, beta] = [node.attr('alpha') as number, node.attr('beta') as number];
+  const [alpha, beta] = [node.attr('alpha'), node.attr('beta')];
   // The mean over a window of channels, zeros counted beyond the ends.
   const mean = (value: Value) =>
     b.reshape(
@@ -124,7 +124,7 @@ const lrn: GradientRule<'LRN'> = rule((node, dy, _wanted, b) => {
       }),
       shape,
     );
-  const s = b.op('Add', [b.op('Mul', [mean(b.op('Mul', [x, x])), b.scalar(alpha)]), b.scalar(node.attr('bias') as number)]);
+  const s = b.op('Add', [b.op('Mul', [mean(b.op('Mul', [x, x])), b.scalar(alpha)]), b.scalar(node.attr('bias'))]);
   const share = mean(b.op('Div', [b.op('Mul', [dy, y]), s]));
   const direct = b.op('Mul', [dy, b.op('Pow', [s, b.scalar(-beta)])]);
   return [b.op('Sub', [direct, b.op('Mul', [b.op('Mul', [x, share]), b.scalar(2 * alpha * beta)])])];
@@ -133,7 +133,7 @@ const lrn: GradientRule<'LRN'> = rule((node, dy, _wanted, b) => {
 /** y = x/n with n = ‖x‖ₚ: (dy - n'(x)·Σ dy·y) / n, where n' is y for p = 2 and sign x for p = 1. */
 const lpNorm: GradientRule<'LpNormalization'> = rule((node, dy, _wanted, b) => {
   const [x, y] = [node.input(0), node.output()];
-  const axis = b.ints([node.attr('axis') as number]);
+  const axis = b.ints([node.attr('axis')]);
   const l1 = node.attr('p') === 1;
   const norm = b.op(l1 ? 'ReduceL1' : 'ReduceL2', [x, axis], { keepdims: 1 });
   const dot = b.op('ReduceSum', [b.op('Mul', [dy, y]), axis], { keepdims: 1 });
@@ -143,10 +143,10 @@ const lpNorm: GradientRule<'LpNormalization'> = rule((node, dy, _wanted, b) => {
 export const normalisationRules = {
   BatchNormalization: batchNormalization,
   InstanceNormalization: rule<'InstanceNormalization'>((node, dy, wanted, b) =>
-    grouped(node as unknown as Node, staticShape(node.input(0))[1] as number, node.attr('epsilon') as number, dy, wanted, b),
+    grouped(node, staticShape(node.input(0))[1] as number, node.attr('epsilon'), dy, wanted, b),
   ),
   GroupNormalization: rule<'GroupNormalization'>((node, dy, wanted, b) =>
-    grouped(node as unknown as Node, node.attr('num_groups') as number, node.attr('epsilon') as number, dy, wanted, b),
+    grouped(node, node.attr('num_groups'), node.attr('epsilon'), dy, wanted, b),
   ),
   LayerNormalization: layerNorm,
   RMSNormalization: rmsNorm,

@@ -20,7 +20,7 @@ const maxPool: GradientRule<'MaxPool'> = rule((node, dy, _wanted, b) => {
 const averagePool: GradientRule<'AveragePool'> = rule((node, dy, _wanted, b) => {
   const xs = staticShape(node.input(0));
   const ys = staticShape(node.output());
-  const w = windowOf(node, node.attr('kernel_shape') as readonly number[], xs.slice(2), ys.slice(2));
+  const w = windowOf(node, node.attr('kernel_shape'), xs.slice(2), ys.slice(2));
   const out = ys.slice(2);
   const count = new Float32Array(sizeOf(out));
   const taps = offsets(w.kernel);

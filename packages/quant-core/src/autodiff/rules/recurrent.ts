@@ -1,6 +1,5 @@
 import { type GraphBuilder, staticShape } from '../../ir/builder.js';
 import type { Node, Value } from '../../ir/graph.js';
-import type { OpType } from '../../ir/ops.js';
 import { type GradientRule, untrainable, zeros } from '../rule.js';
 
 /** Longest sequence that is unrolled: every step is some fifty nodes. */
@@ -115,7 +114,7 @@ function obstacle(node: Node<'RNN' | 'GRU' | 'LSTM'>, wanted: readonly boolean[]
   if (activations?.length && activations.join() !== plain.join()) return `the activations ${activations.join(', ')} have no gradient`;
   if (node.attr('layout') || node.attr('clip') || node.inputs[4] || node.inputs[7])
     return 'layout, clip, sequence_lens and peepholes have no gradient';
-  if ((node as Node<'LSTM'>).attr('input_forget')) return 'input_forget has no gradient';
+  if (node.is('LSTM') && node.attr('input_forget')) return 'input_forget has no gradient';
   return length > longest ? `its ${length} steps are more than the ${longest} that are unrolled` : undefined;
 }
 
@@ -123,11 +122,11 @@ function obstacle(node: Node<'RNN' | 'GRU' | 'LSTM'>, wanted: readonly boolean[]
 const throughTime =
   <K extends 'RNN' | 'GRU' | 'LSTM'>(stepOf: (node: Node<K>) => Step): GradientRule<K> =>
   (node, dy, wanted, b) => {
-    const layer = node as unknown as Node<'LSTM'>;
+    const layer: Node<'RNN' | 'GRU' | 'LSTM'> = node;
     const [length, batch, inputs] = staticShape(layer.input(0)) as [number, number, number];
     const [directions, rows, size] = staticShape(layer.input(2)) as [number, number, number];
     const why = obstacle(layer, wanted, directions, length);
-    if (why) throw untrainable(node as unknown as Node<OpType>, why);
+    if (why) throw untrainable(node, why);
     const flat = b.reshape(layer.input(0), [length * batch, inputs]);
     let dx: Value | undefined;
     const states: Value[][] = [[], []];

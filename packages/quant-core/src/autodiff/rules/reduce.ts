@@ -26,7 +26,7 @@ interface Reduced {
 /** `body` gives dx from x and what is expanded to its shape. */
 const reduction = <K extends Reduction>(body: (parts: Reduced) => Value): GradientRule<K> =>
   rule((node, dy, _wanted, b) => {
-    const [x, shape, axes] = [node.input(0), staticShape(node.input(0)), reducedAxes(node as Node<Reduction>)];
+    const [x, shape, axes] = [node.input(0), staticShape(node.input(0)), reducedAxes(node)];
     const y = () => expanded(b, node.output(), shape, axes);
     return [body({ b, x, dy: expanded(b, dy, shape, axes), y, shape, axes }), undefined];
   });
@@ -36,7 +36,7 @@ const extremum = <K extends 'ReduceMax' | 'ReduceMin'>(): GradientRule<K> =>
   rule((node, dy, _wanted, b) => {
     const x = node.input(0);
     const shape = staticShape(x);
-    const axes = reducedAxes(node as Node<Reduction>);
+    const axes = reducedAxes(node);
     const hit = b.toFloat(b.op('Equal', [x, expanded(b, node.output(), shape, axes)]));
     const share = b.op('Div', [b.reshape(dy, kept(shape, axes)), b.sum(hit, axes, true)]);
     return [b.op('Mul', [hit, share]), undefined];

@@ -59,7 +59,7 @@ function tapsOf(node: ResizeNode, size: number, out: number, scale: number): Tap
         [inside(low + 1), clamped - low],
       ];
     }
-    const weights = cubicWeights(node.attr('cubic_coeff_a') as number, x - base);
+    const weights = cubicWeights(node.attr('cubic_coeff_a'), x - base);
     const cells = weights.map((weight, i) => [base - 1 + i, weight] as const);
     if (!node.attr('exclude_outside')) return cells.map(([cell, weight]) => [inside(cell), weight]);
     const within = cells.filter(([cell]) => cell >= 0 && cell < size);

@@ -51,7 +51,7 @@ function fits(node: Node, block: number): node is Node<'Conv'> {
   const shape = weights.shape as readonly number[] | undefined;
   if (weights.constant || shape?.length !== 4 || shape.some((dim) => typeof dim !== 'number')) return false;
   const [out, channels, h, w] = shape as [number, number, number, number];
-  const group = node.attr('group') as number;
+  const group = node.attr('group');
   // A 1x1 kernel is a matrix product, which the plain form does best.
   if (h * w === 1 || out % block !== 0) return false;
   const auto = node.attr('auto_pad');
@@ -120,7 +120,7 @@ export function lowerToBlocked(graph: Graph, block: number): void {
     if (!fits(node, block)) continue;
     const [x, weights, bias] = [node.input(0), node.input(1), node.inputs[2]];
     const [out, channels, ...kernel] = weights.shape as number[];
-    const depthwise = (node.attr('group') as number) > 1;
+    const depthwise = node.attr('group') > 1;
     const small = !depthwise && (channels as number) < block;
     const input = small ? x : reorders.image(x);
     const blocked =
@@ -141,10 +141,9 @@ export function lowerToBlocked(graph: Graph, block: number): void {
     const target = relu ? relu.output() : node.output();
     plain.type = target.type;
     graph.replaceAll(target, plain);
-    if (relu) graph.remove(relu as unknown as Node);
+    if (relu) graph.remove(relu);
     graph.remove(node);
-    for (const value of [x, weights])
-      if (value.producer?.is('Reshape') && !value.readers.length) graph.remove(value.producer as unknown as Node);
+    for (const value of [x, weights]) if (value.producer?.is('Reshape') && !value.readers.length) graph.remove(value.producer);
   }
   graph.sort();
 }

@@ -11,7 +11,7 @@ function scaleShape(node: Node<'QuantizeLinear' | 'DequantizeLinear'>): number[]
   const shape = node.input(0).shape as readonly number[] | undefined;
   if (node.input(0).constant || node.input(1).shape?.length !== 1 || !shape || shape.some((dim) => typeof dim !== 'number'))
     return undefined;
-  const axis = node.attr('axis') as number;
+  const axis = node.attr('axis');
   const channel = axis < 0 ? axis + shape.length : axis;
   const run = shape.slice(channel + 1).reduce((a, dim) => a * dim, 1);
   if (channel === 0 || run >= leastRun || node.input(1).shape?.[0] !== shape[channel]) return undefined;
@@ -42,7 +42,7 @@ export function quantizeBroadcast(graph: Graph): void {
       : b.op('Mul', [b.op('Sub', [b.op('Cast', [x], { to: 'float32' }), zero]), scale]);
     result.type = node.output().type;
     graph.replaceAll(node.output(), result);
-    graph.remove(node as unknown as Node);
+    graph.remove(node);
   }
   graph.sort();
 }

@@ -8,7 +8,7 @@ function branchesOf(graph: Graph, join: Node<'Concat'>): Node[][] {
   for (const node of [...graph.nodes].reverse()) {
     if (node.outputs.some((value) => graph.outputs.includes(value))) continue;
     const served = node.outputs.flatMap((value) =>
-      value.readers.map((reader) => (reader === (join as unknown as Node) ? join.inputs.indexOf(value) : branch.get(reader))),
+      value.readers.map((reader) => (reader === join ? join.inputs.indexOf(value) : branch.get(reader))),
     );
     const [first] = served;
     if (first === undefined || served.some((one) => one !== first)) continue;
@@ -25,7 +25,7 @@ function mergeReshapes(graph: Graph): void {
     const shape = node.is('Reshape') ? node.input(1).constant : undefined;
     if (!inner?.is('Reshape') || !shape || Array.from(shape.data as BigInt64Array).some((dim) => dim < 1n)) continue;
     node.setInput(0, inner.input(0));
-    if (!inner.output().readers.length && !graph.outputs.includes(inner.output())) graph.remove(inner as unknown as Node);
+    if (!inner.output().readers.length && !graph.outputs.includes(inner.output())) graph.remove(inner);
   }
 }
 
@@ -41,8 +41,6 @@ export function orderGradients(graph: Graph): void {
   for (const join of graph.outputs.flatMap((output) => joinBehind(output) ?? [])) {
     const branches = branchesOf(graph, join).flat();
     const moved = new Set(branches);
-    graph.nodes = graph.nodes
-      .filter((node) => !moved.has(node))
-      .flatMap((node) => (node === (join as unknown as Node) ? [...branches, node] : [node]));
+    graph.nodes = graph.nodes.filter((node) => !moved.has(node)).flatMap((node) => (node === join ? [...branches, node] : [node]));
   }
 }

@@ -72,7 +72,7 @@ function bindFeed(graph: Graph, input: Value, split: Node<'Split'>, { feeds }: V
     offset += size;
     return { name: piece.name, shape, offset: offset - size, size };
   });
-  graph.remove(split as unknown as Node);
+  graph.remove(split);
   graph.inputs.splice(graph.inputs.indexOf(input), 1);
 }
 
@@ -97,7 +97,7 @@ function bindResult(graph: Graph, output: Value, join: Node<'Concat'>, { results
   const parts = new Set(join.inputs);
   graph.outputs.splice(graph.outputs.indexOf(output), 1, ...pieces.map(({ value }) => value));
   if (output !== join.output()) graph.remove(output.producer as Node);
-  graph.remove(join as unknown as Node);
-  for (const part of parts) if (part?.producer?.is('Reshape') && !part.readers.length) graph.remove(part.producer as unknown as Node);
+  graph.remove(join);
+  for (const part of parts) if (part?.producer?.is('Reshape') && !part.readers.length) graph.remove(part.producer);
   results[output.name] = { size: offset, pieces: pieces.map(({ value: _value, ...piece }) => piece) };
 }

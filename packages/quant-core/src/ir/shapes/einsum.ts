@@ -50,7 +50,6 @@ export function einsum(node: Node<'Einsum'>): Types {
     node.inputs.map((_, port) => port),
   );
   const equation = node.attr('equation');
-  if (equation === undefined) throw misfit(node, 'equation is missing', undefined, 'MODEL_INVALID');
   const shapes = node.inputs.map((value) => value?.shape);
   if (!shapes.every((shape) => shape !== undefined)) return [typed(dtype, undefined)];
   const subscripts = subscriptsOf(

@@ -1,4 +1,3 @@
-import type { DType } from '../../tensor/dtype.js';
 import type { Node } from '../graph.js';
 import type { OpType } from '../ops.js';
 import { axisOf, broadcast, commonDType, misfit, type Types, typed, wantBroadcastTo, wantDType, wantFloat, wantVector } from './rule.js';
@@ -15,7 +14,7 @@ export function sameFloat(node: Node<OpType>): Types {
 /** As `sameFloat`, with an axis to check. */
 export function alongAxis(node: Node<'Softmax' | 'LogSoftmax'>): Types {
   const { shape } = node.input(0);
-  if (shape) axisOf(node, node.attr('axis') as number, shape.length);
+  if (shape) axisOf(node, node.attr('axis'), shape.length);
   return sameFloat(node);
 }
 
@@ -58,7 +57,7 @@ export function clip(node: Node<'Clip'>): Types {
   return same(node);
 }
 
-export const cast = (node: Node<'Cast'>): Types => [typed(node.attr('to') as DType | undefined, node.input(0).shape)];
+export const cast = (node: Node<'Cast'>): Types => [typed(node.attr('to'), node.input(0).shape)];
 
 /** Scale and zero point: scalars, or one element for each index of `axis`. */
 function checkQuantParams(node: Node<'QuantizeLinear' | 'DequantizeLinear'>): void {
@@ -70,7 +69,7 @@ function checkQuantParams(node: Node<'QuantizeLinear' | 'DequantizeLinear'>): vo
     if (value.shape.length > 1) throw misfit(node, `input ${port} must be a scalar or a vector`, value);
     const length = value.shape[0];
     if (length === 1 || typeof length !== 'number') continue;
-    const channels = shape[axisOf(node, node.attr('axis') as number, shape.length)];
+    const channels = shape[axisOf(node, node.attr('axis'), shape.length)];
     if (typeof channels === 'number' && channels !== length)
       throw misfit(node, `input ${port} has ${length} elements for ${channels} channels`, value);
   }

@@ -19,7 +19,7 @@ export function gatherElements(node: Node<'GatherElements'>): Types {
   wantIntegers(node, 1);
   const { dtype, shape } = node.input(0);
   const indices = node.input(1).shape;
-  if (shape) axisOf(node, node.attr('axis') as number, shape.length);
+  if (shape) axisOf(node, node.attr('axis'), shape.length);
   if (shape && indices && shape.length !== indices.length)
     throw misfit(node, `indices ${show(indices)} do not fit data ${show(shape)}`, node.input(1));
   return [typed(dtype, indices)];
@@ -32,7 +32,7 @@ export function gatherND(node: Node<'GatherND'>): Types {
   const indices = node.input(1).shape;
   const depth = indices?.at(-1);
   if (!shape || !indices || typeof depth !== 'number') return [typed(dtype, undefined)];
-  const batch = node.attr('batch_dims') ?? 0;
+  const batch = node.attr('batch_dims');
   if (!Number.isSafeInteger(batch) || batch < 0 || batch >= Math.min(shape.length, indices.length))
     throw misfit(node, `batch_dims is ${batch} for data ${show(shape)} and indices ${show(indices)}`);
   checkDepth(node, depth, shape.length - batch);
@@ -57,7 +57,7 @@ export function topK(node: Node<'TopK'>, context: ShapeContext): Types {
   wantIntegers(node, 1);
   const { dtype, shape } = node.input(0);
   if (!shape) return [typed(dtype, undefined), typed('int64', undefined)];
-  const at = axisOf(node, node.attr('axis') as number, shape.length);
+  const at = axisOf(node, node.attr('axis'), shape.length);
   const k = context.elements(node.input(1))?.[0] ?? unknownDim(node.output(), at);
   if (typeof k === 'number' && typeof shape[at] === 'number' && (k < 0 || k > shape[at]))
     throw misfit(node, `${k} elements are wanted of a dimension of ${shape[at]}`, node.input(1));
@@ -70,7 +70,7 @@ export function oneHot(node: Node<'OneHot'>, context: ShapeContext): Types {
   const indices = node.input(0).shape;
   const { dtype } = node.input(2);
   if (!indices) return [typed(dtype, undefined)];
-  const axis = axisOf(node, node.attr('axis') as number, indices.length + 1);
+  const axis = axisOf(node, node.attr('axis'), indices.length + 1);
   const depth = context.elements(node.input(1))?.[0] ?? unknownDim(node.output(), axis);
   return [typed(dtype, [...indices.slice(0, axis), depth, ...indices.slice(axis)])];
 }
@@ -107,8 +107,7 @@ export function tile(node: Node<'Tile'>, context: ShapeContext): Types {
 function blockOf(node: Node<'DepthToSpace' | 'SpaceToDepth'>): number {
   wantRank(node, 0, 4);
   const block = node.attr('blocksize');
-  if (block === undefined || !Number.isSafeInteger(block) || block < 1 || block > 2 ** 15)
-    throw misfit(node, `blocksize is ${block}`, undefined, 'MODEL_INVALID');
+  if (!Number.isSafeInteger(block) || block < 1 || block > 2 ** 15) throw misfit(node, `blocksize is ${block}`, undefined, 'MODEL_INVALID');
   return block;
 }
 

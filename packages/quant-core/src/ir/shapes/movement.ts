@@ -22,7 +22,7 @@ import {
 export function flatten(node: Node<'Flatten'>): Types {
   const { dtype, shape } = node.input(0);
   if (!shape) return [typed(dtype, undefined)];
-  const axis = node.attr('axis') as number;
+  const axis = node.attr('axis');
   const at = axis === shape.length ? axis : axisOf(node, axis, Math.max(shape.length, 1));
   return [typed(dtype, [productOfDims(shape.slice(0, at)), productOfDims(shape.slice(at))])];
 }
@@ -131,9 +131,7 @@ export function concat(node: Node<'Concat'>): Types {
   const shapes = node.inputs.map((value) => value?.shape);
   const first = shapes.find((shape) => shape !== undefined);
   if (!first) return [typed(dtype, undefined)];
-  const given = node.attr('axis');
-  if (given === undefined) throw misfit(node, 'axis is missing', undefined, 'MODEL_INVALID');
-  const axis = axisOf(node, given, first.length);
+  const axis = axisOf(node, node.attr('axis'), first.length);
   const out: Dim[] = [...first];
   for (const [port, shape] of shapes.entries()) {
     if (!shape) continue;
@@ -238,7 +236,7 @@ export function split(node: Node<'Split'>, context: ShapeContext): Types {
   const { dtype, shape } = node.input(0);
   const count = node.outputs.length;
   if (!shape) return node.outputs.map(() => typed(dtype, undefined));
-  const axis = axisOf(node, node.attr('axis') as number, shape.length);
+  const axis = axisOf(node, node.attr('axis'), shape.length);
   const size = shape[axis] as Dim;
   const pieces = node.inputs[1] ? context.elements(node.inputs[1]) : equalPieces(node, size, count);
   if (pieces) {
@@ -271,7 +269,7 @@ export function gather(node: Node<'Gather'>, context: ShapeContext): Types {
   const { dtype, shape } = node.input(0);
   const indices = node.input(1).shape;
   if (!shape || !indices) return [typed(dtype, undefined)];
-  const axis = axisOf(node, node.attr('axis') as number, shape.length);
+  const axis = axisOf(node, node.attr('axis'), shape.length);
   const size = shape[axis] as Dim;
   for (const index of context.elements(node.input(1)) ?? []) {
     if (typeof index === 'number' && typeof size === 'number' && (index < -size || index >= size))
@@ -285,7 +283,7 @@ export function scatter(node: Node<'ScatterElements'>): Types {
   wantIntegers(node, 1);
   const dtype = commonDType(node, [0, 2]);
   const [data, indices, updates] = [0, 1, 2].map((port) => node.input(port).shape);
-  if (data) axisOf(node, node.attr('axis') as number, data.length);
+  if (data) axisOf(node, node.attr('axis'), data.length);
   if (indices && updates && (indices.length !== updates.length || indices.some((dim, axis) => neverEqual(dim, updates[axis] as Dim)))) {
     throw misfit(node, `indices ${show(indices)} and updates ${show(updates)} differ in shape`, node.input(2));
   }
@@ -309,14 +307,13 @@ export function shapeOf(node: Node<'Shape'>): Types {
 /** Which axes a Shape node reports. */
 export function shapeRange(node: Node<'Shape'>, rank: number): { start: number; length: number } {
   const clamp = (at: number) => Math.max(0, Math.min(rank, at < 0 ? at + rank : at));
-  const start = clamp(node.attr('start') ?? 0);
+  const start = clamp(node.attr('start'));
   return { start, length: Math.max(0, clamp(node.attr('end') ?? rank) - start) };
 }
 
 export function constant(node: Node<'Constant'>): Types {
-  const value = node.attr('value');
-  if (!value) throw misfit(node, 'value is missing', undefined, 'MODEL_INVALID');
-  return [{ dtype: value.dtype, shape: value.shape }];
+  const { dtype, shape } = node.attr('value');
+  return [{ dtype, shape }];
 }
 
 export function constantOfShape(node: Node<'ConstantOfShape'>, context: ShapeContext): Types {

@@ -16,7 +16,7 @@ export function layerNorm(node: Node<'LayerNormalization' | 'RMSNormalization'>)
   wantFloat(node);
   const { dtype, shape } = node.input(0);
   if (!shape) return [node.input(0).type];
-  const axis = axisOf(node, node.attr('axis') as number, shape.length);
+  const axis = axisOf(node, node.attr('axis'), shape.length);
   for (const port of [1, 2]) wantBroadcastTo(node, port, shape);
   const statistics = typed(
     dtype === 'float64' ? 'float64' : 'float32',
@@ -30,7 +30,6 @@ export function groupNorm(node: Node<'GroupNormalization'>): Types {
   wantFloat(node);
   const { shape } = node.input(0);
   const groups = node.attr('num_groups');
-  if (groups === undefined) throw misfit(node, 'num_groups is missing', undefined, 'MODEL_INVALID');
   if (!Number.isSafeInteger(groups) || groups < 1) throw misfit(node, `num_groups is ${groups}`);
   for (const port of [1, 2]) wantRank(node, port, 1);
   if (shape && shape.length < 2) throw misfit(node, 'the input must have at least two dimensions', node.input(0));
@@ -51,7 +50,7 @@ export function lrn(node: Node<'LRN'>): Types {
   const { shape } = node.input(0);
   if (shape && shape.length < 2) throw misfit(node, 'the input must have at least two dimensions', node.input(0));
   const size = node.attr('size');
-  if (size === undefined || !Number.isSafeInteger(size) || size < 1) throw misfit(node, `size is ${size}`, undefined, 'MODEL_INVALID');
+  if (!Number.isSafeInteger(size) || size < 1) throw misfit(node, `size is ${size}`, undefined, 'MODEL_INVALID');
   return [node.input(0).type];
 }
 
@@ -59,6 +58,6 @@ export function lrn(node: Node<'LRN'>): Types {
 export function lpNorm(node: Node<'LpNormalization'>): Types {
   wantFloat(node);
   const { shape } = node.input(0);
-  if (shape) axisOf(node, node.attr('axis') as number, shape.length);
+  if (shape) axisOf(node, node.attr('axis'), shape.length);
   return [node.input(0).type];
 }

@@ -9,7 +9,7 @@ export function recurrent(node: Node<'RNN' | 'GRU' | 'LSTM'>): Types {
   wantFloat(node);
   for (const port of [0, 1, 2]) wantRank(node, port, 3);
   const { dtype, shape } = node.input(0);
-  if (!['forward', 'reverse', 'bidirectional'].includes(node.attr('direction') ?? ''))
+  if (!['forward', 'reverse', 'bidirectional'].includes(node.attr('direction')))
     throw misfit(node, `direction "${node.attr('direction')}" is unknown`, undefined, 'MODEL_INVALID');
   const directions = node.attr('direction') === 'bidirectional' ? 2 : 1;
   const weights = node.input(2).shape;

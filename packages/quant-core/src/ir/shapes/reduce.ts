@@ -28,7 +28,7 @@ export function reduce(node: Node<Reduction>, context: ShapeContext): Types {
 
 export function argMax(node: Node<'ArgMax' | 'ArgMin'>): Types {
   const { shape } = node.input(0);
-  const axis = shape && axisOf(node, node.attr('axis') as number, shape.length);
+  const axis = shape && axisOf(node, node.attr('axis'), shape.length);
   return [typed('int64', axis === undefined ? undefined : without(shape as readonly Dim[], new Set([axis]), node.attr('keepdims') !== 0))];
 }
 

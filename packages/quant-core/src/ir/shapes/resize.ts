@@ -17,7 +17,8 @@ const isGiven = (value: Value | undefined): boolean => value !== undefined && va
 export function resize(node: Node<'Resize'>, context: ShapeContext): Types {
   const { dtype, shape } = node.input(0);
   if (!shape) return [typed(dtype, undefined)];
-  const axes = node.attr('axes') ? axesOf(node, node.attr('axes') as readonly number[], shape.length) : shape.map((_, axis) => axis);
+  const named = node.attr('axes');
+  const axes = named ? axesOf(node, named, shape.length) : shape.map((_, axis) => axis);
   const bySize = isGiven(node.inputs[3]);
   if (bySize === isGiven(node.inputs[2])) throw misfit(node, 'wants either scales or sizes', undefined, 'MODEL_INVALID');
   const cropped = node.attr('coordinate_transformation_mode') === 'tf_crop_and_resize';

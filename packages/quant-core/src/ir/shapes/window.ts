@@ -15,7 +15,7 @@ type WindowNode = Node<'Conv' | 'ConvTranspose' | 'MaxPool' | 'AveragePool'>;
 function windowOf(node: WindowNode, kernel: readonly Dim[]): Window {
   const axes = kernel.length;
   const list = (name: 'strides' | 'dilations' | 'pads', length: number, fill: number, least: number): readonly number[] => {
-    const given = (node as Node<'Conv'>).attr(name);
+    const given = node.attr(name);
     if (given === undefined || given.length === 0) return new Array<number>(length).fill(fill);
     if (given.length !== length) throw misfit(node, `${name} has ${given.length} entries, wanted ${length}`);
     const bad = given.find((entry) => !Number.isSafeInteger(entry) || entry < least);
@@ -30,7 +30,7 @@ function windowOf(node: WindowNode, kernel: readonly Dim[]): Window {
   };
   const autoPad = node.attr('auto_pad');
   if (autoPad !== 'NOTSET' && window.pads.some((pad) => pad !== 0)) throw misfit(node, `auto_pad ${autoPad} and pads are both given`);
-  if (!['NOTSET', 'VALID', 'SAME_UPPER', 'SAME_LOWER'].includes(autoPad ?? ''))
+  if (!['NOTSET', 'VALID', 'SAME_UPPER', 'SAME_LOWER'].includes(autoPad))
     throw misfit(node, `auto_pad "${autoPad}" is unknown`, undefined, 'MODEL_INVALID');
   return window;
 }
@@ -46,7 +46,7 @@ function slide(node: WindowNode, spatial: readonly Dim[], window: Window, ceil: 
   const autoPad = node.attr('auto_pad');
   return spatial.map((size, i) => {
     const stride = window.strides[i] as number;
-    if (autoPad?.startsWith('SAME')) return divideDims(addDims(size, stride - 1), stride);
+    if (autoPad.startsWith('SAME')) return divideDims(addDims(size, stride - 1), stride);
     const begin = window.pads[i] as number;
     const end = window.pads[i + spatial.length] as number;
     const room = subtractDims(addDims(size, begin + end), reach(window.kernel[i] as Dim, window.dilations[i] as number));
@@ -71,7 +71,7 @@ function checkKernelShape(node: Node<'Conv' | 'ConvTranspose'>, kernel: readonly
 }
 
 function groupOf(node: Node<'Conv' | 'ConvTranspose'>): number {
-  const group = node.attr('group') ?? 1;
+  const group = node.attr('group');
   if (!Number.isSafeInteger(group) || group < 1) throw misfit(node, `group is ${group}`);
   return group;
 }
@@ -144,7 +144,7 @@ export function convTranspose(node: Node<'ConvTranspose'>): Types {
 export function pool(node: Node<'MaxPool' | 'AveragePool'>): Types {
   const { dtype, shape } = node.input(0);
   const kernel = node.attr('kernel_shape');
-  if (!kernel || kernel.length === 0) throw misfit(node, 'kernel_shape is missing', undefined, 'MODEL_INVALID');
+  if (kernel.length === 0) throw misfit(node, 'kernel_shape is missing', undefined, 'MODEL_INVALID');
   if (kernel.some((k) => !Number.isSafeInteger(k) || k < 1)) throw misfit(node, `kernel_shape is ${show(kernel)}`);
   wantRank(node, 0, kernel.length + 2);
   const window = windowOf(node, kernel);

@@ -61,7 +61,7 @@ export function reshape(node: Node<'Reshape'>, context: BatchContext): Places {
 export function flatten(node: Node<'Flatten'>, context: BatchContext): Places {
   const place = onlyFirst(node, context);
   const shape = node.input(0).shape;
-  const [axis] = fromFront([node.attr('axis') as number], rankOf(node.input(0))) ?? [];
+  const [axis] = fromFront([node.attr('axis')], rankOf(node.input(0))) ?? [];
   if (!place || !shape || axis === undefined) return mixes;
   const start = place.axis < axis ? 0 : axis;
   const end = place.axis < axis ? axis : shape.length;
@@ -89,21 +89,21 @@ function without(axes: readonly number[], place: Place): Place {
 
 export function reduce(node: Node<Reduction>, context: BatchContext): Places {
   const axes = ints(node.inputs[1]);
-  const away = awayFrom(axes?.length === 0 ? undefined : axes, node as unknown as Node, context);
+  const away = awayFrom(axes?.length === 0 ? undefined : axes, node, context);
   if (typeof away === 'string' || node.attr('keepdims') === 1) return away;
   return [without(fromFront(axes, rankOf(node.input(0))) as number[], away[0] as Place)];
 }
 
 export function argument(node: Node<'ArgMax' | 'ArgMin'>, context: BatchContext): Places {
-  const axes = [node.attr('axis') as number];
-  const away = awayFrom(axes, node as unknown as Node, context);
+  const axes = [node.attr('axis')];
+  const away = awayFrom(axes, node, context);
   if (typeof away === 'string' || node.attr('keepdims') === 1) return away;
   return [without(fromFront(axes, rankOf(node.input(0))) as number[], away[0] as Place)];
 }
 
 export function squeeze(node: Node<'Squeeze'>, context: BatchContext): Places {
   const axes = ints(node.inputs[1]);
-  const away = awayFrom(axes, node as unknown as Node, context);
+  const away = awayFrom(axes, node, context);
   return typeof away === 'string' ? away : [without(fromFront(axes, rankOf(node.input(0))) as number[], away[0] as Place)];
 }
 
@@ -122,14 +122,14 @@ export function unsqueeze(node: Node<'Unsqueeze'>, context: BatchContext): Place
 
 export function oneHot(node: Node<'OneHot'>, context: BatchContext): Places {
   const place = onlyFirst(node, context);
-  const axes = fromFront([node.attr('axis') as number], rankOf(node.output()));
+  const axes = fromFront([node.attr('axis')], rankOf(node.output()));
   return place && axes ? [beside(axes, place)] : mixes;
 }
 
 export function concat(node: Node<'Concat'>, context: BatchContext): Places {
   const first = node.inputs.find((value) => context.place(value)) as Value;
   const place = context.place(first) as Place;
-  const [axis] = fromFront([node.attr('axis') as number], rankOf(first)) ?? [];
+  const [axis] = fromFront([node.attr('axis')], rankOf(first)) ?? [];
   if (axis === undefined || axis === place.axis) return 'joins on the batch axis';
   for (const [port, value] of node.inputs.entries()) {
     const own = context.place(value);
@@ -137,19 +137,17 @@ export function concat(node: Node<'Concat'>, context: BatchContext): Places {
     if (own) return 'joins samples that are laid out in different ways';
     const row = sampleOf(value, place.axis, place, context.batch);
     if (!row) return madeFor(value, context);
-    context.edit(() =>
-      node.setInput(port, context.repeat(context.constant(value?.name ?? '', row), place.axis, first, node as unknown as Node)),
-    );
+    context.edit(() => node.setInput(port, context.repeat(context.constant(value?.name ?? '', row), place.axis, first, node)));
   }
   return [place];
 }
 
 export function gather(node: Node<'Gather'>, context: BatchContext): Places {
   const [data, indices] = [context.place(node.inputs[0]), context.place(node.inputs[1])];
-  const [axis] = fromFront([node.attr('axis') as number], rankOf(node.input(0))) ?? [];
+  const [axis] = fromFront([node.attr('axis')], rankOf(node.input(0))) ?? [];
   if (axis === undefined || (data && indices)) return mixes;
   if (indices) return [moved(indices, axis + indices.axis)];
-  const away = awayFrom([axis], node as unknown as Node, context);
+  const away = awayFrom([axis], node, context);
   const place = data as Place;
   if (typeof away === 'string' || rankOf(node.inputs[1]) < 0) return mixes;
   return [place.axis < axis ? place : moved(place, place.axis + rankOf(node.inputs[1]) - 1)];
@@ -158,14 +156,14 @@ export function gather(node: Node<'Gather'>, context: BatchContext): Places {
 export function slice(node: Node<'Slice'>, context: BatchContext): Places {
   const count = node.input(1).shape?.[0];
   const axes = node.inputs[3] ? ints(node.inputs[3]) : typeof count === 'number' ? Array.from({ length: count }, (_, i) => i) : undefined;
-  return awayFrom(axes, node as unknown as Node, context);
+  return awayFrom(axes, node, context);
 }
 
 export function pad(node: Node<'Pad'>, context: BatchContext): Places {
   const pads = ints(node.inputs[1]);
   const axes = node.inputs[3] ? ints(node.inputs[3]) : node.input(0).shape?.map((_, axis) => axis);
   const padded = pads && axes?.filter((_, i) => pads[i] !== 0 || pads[i + axes.length] !== 0);
-  return awayFrom(padded, node as unknown as Node, context);
+  return awayFrom(padded, node, context);
 }
 
 /** The target says 1 where the samples stand. */
@@ -185,13 +183,13 @@ export function expand(node: Node<'Expand'>, context: BatchContext): Places {
 /** Indices go with the data: both have samples. */
 export function gatherElements(node: Node<'GatherElements'>, context: BatchContext): Places {
   const [data, indices] = [context.place(node.inputs[0]), context.place(node.inputs[1])];
-  const [axis] = fromFront([node.attr('axis') as number], rankOf(node.input(0))) ?? [];
+  const [axis] = fromFront([node.attr('axis')], rankOf(node.input(0))) ?? [];
   return data && indices && samePlace(data, indices) && axis !== undefined && axis !== data.axis ? [data] : mixes;
 }
 
 export function gatherND(node: Node<'GatherND'>, context: BatchContext): Places {
   const [data, indices] = [context.place(node.inputs[0]), context.place(node.inputs[1])];
-  return data && indices && samePlace(data, indices) && data.axis < (node.attr('batch_dims') as number) ? [data] : mixes;
+  return data && indices && samePlace(data, indices) && data.axis < node.attr('batch_dims') ? [data] : mixes;
 }
 
 export function tile(node: Node<'Tile'>, context: BatchContext): Places {
@@ -207,7 +205,7 @@ export function resize(node: Node<'Resize'>, context: BatchContext): Places {
   const [input, output] = [node.input(0).shape, node.output().shape];
   const place = onlyFirst(node, context);
   if (place?.axis !== 0) return mixes;
-  if (node.attr('axes')) return awayFrom(node.attr('axes'), node as unknown as Node, context);
+  if (node.attr('axes')) return awayFrom(node.attr('axes'), node, context);
   if (!input || !output || input[0] !== output[0] || node.attr('keep_aspect_ratio_policy') !== 'stretch') return mixes;
   if (node.inputs[3]) {
     const scales = scalesBetween(input, ints(node.inputs[3]));
@@ -228,21 +226,21 @@ function scalesBetween(from: readonly Dim[], to: readonly number[] | undefined):
 
 /** The sizes of other axes alone. */
 export function shape(node: Node<'Shape'>, context: BatchContext): Places {
-  const place = onlyFirst(node as unknown as Node, context);
+  const place = onlyFirst(node, context);
   const rank = rankOf(node.input(0));
   const at = (position: number): number => Math.min(Math.max(position < 0 ? position + rank : position, 0), rank);
-  const [start, end] = [at(node.attr('start') ?? 0), at(node.attr('end') ?? rank)];
+  const [start, end] = [at(node.attr('start')), at(node.attr('end') ?? rank)];
   return place && (place.axis < start || place.axis >= end) ? [undefined] : 'reads the batch as a size';
 }
 
 export function trilu(node: Node<'Trilu'>, context: BatchContext): Places {
   const place = onlyFirst(node, context);
-  return place && place.axis < rankOf(node.inputs[0]) - 2 ? toAll(node as unknown as Node, place) : mixes;
+  return place && place.axis < rankOf(node.inputs[0]) - 2 ? toAll(node, place) : mixes;
 }
 
 /** Normalised over `axis` and all behind it. */
 export function normalised(node: Node<'LayerNormalization' | 'RMSNormalization'>, context: BatchContext): Places {
   const place = onlyFirst(node, context);
-  const [axis] = fromFront([node.attr('axis') as number], rankOf(node.inputs[0])) ?? [];
-  return place && axis !== undefined && place.axis < axis ? pointwise(node as unknown as Node, context) : mixes;
+  const [axis] = fromFront([node.attr('axis')], rankOf(node.inputs[0])) ?? [];
+  return place && axis !== undefined && place.axis < axis ? pointwise(node, context) : mixes;
 }

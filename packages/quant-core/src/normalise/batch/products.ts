@@ -60,14 +60,14 @@ export function matmul(node: Node<'MatMul' | 'FusedMatMul'>, context: BatchConte
     const axis = matrix ? (port === 0 ? rank - (rankOf(operands[1]) === 1 ? 1 : 2) : rank - 1) : own.axis + stacked - rankOf(value);
     if (matrix && context.place(operands[1 - port])) return mixes;
     const there = moved(own, axis);
-    if ((place && !samePlace(place, there)) || !keepsSize(node as unknown as Node, axis, value.shape?.[own.axis])) return mixes;
+    if ((place && !samePlace(place, there)) || !keepsSize(node, axis, value.shape?.[own.axis])) return mixes;
     place = there;
     like = value;
     if (matrix) return [there];
   }
   if (!place || !like) return mixes;
   for (const port of [0, 1] as const) {
-    const problem = context.place(operands[port]) ? undefined : sameForAll(node as unknown as Node, port, place, stacked, like, context);
+    const problem = context.place(operands[port]) ? undefined : sameForAll(node, port, place, stacked, like, context);
     if (problem) return problem;
   }
   return [place];
@@ -76,12 +76,12 @@ export function matmul(node: Node<'MatMul' | 'FusedMatMul'>, context: BatchConte
 export function gemm(node: Node<'Gemm'>, context: BatchContext): Places {
   const place = onlyFirst(node, context);
   if (!place || place.axis !== (node.attr('transA') === 1 ? 1 : 0)) return mixes;
-  return sameForAll(node as unknown as Node, 2, moved(place, 0), 2, node.output(), context) ?? [moved(place, 0)];
+  return sameForAll(node, 2, moved(place, 0), 2, node.output(), context) ?? [moved(place, 0)];
 }
 
 /** The samples stand under one letter, once in every operand that has any, in no other operand, and in the result. */
 export function einsum(node: Node<'Einsum'>, context: BatchContext): Places {
-  const subscripts = subscriptsOf(node.attr('equation') ?? '', node.inputs.map(rankOf));
+  const subscripts = subscriptsOf(node.attr('equation'), node.inputs.map(rankOf));
   if (!subscripts) return mixes;
   const places = node.inputs.map((value) => context.place(value));
   const first = places.findIndex(Boolean);
@@ -96,7 +96,7 @@ export function einsum(node: Node<'Einsum'>, context: BatchContext): Places {
     if (!apart) return mixes;
   }
   const axis = subscripts.output.indexOf(letter);
-  return keepsSize(node as unknown as Node, axis, node.input(first).shape?.[place.axis]) ? [moved(place, axis)] : mixes;
+  return keepsSize(node, axis, node.input(first).shape?.[place.axis]) ? [moved(place, axis)] : mixes;
 }
 
 /** Query, key and value of a sample stand in its row; a mask is the same for all. */
@@ -126,10 +126,7 @@ export function recurrent(node: Node<'RNN' | 'GRU' | 'LSTM'>, context: BatchCont
     if (!row) return `starts from a state "${state.name}" made for a batch of ${context.batch}`;
     const zero = toNumbers(row).every((x) => x === 0);
     context.edit(() =>
-      node.setInput(
-        port,
-        zero ? undefined : context.repeat(context.constant(state.name, row), first ? 0 : 1, node.input(0), node as unknown as Node),
-      ),
+      node.setInput(port, zero ? undefined : context.repeat(context.constant(state.name, row), first ? 0 : 1, node.input(0), node)),
     );
   }
   // Y has the directions between time and samples; the last states begin with them.

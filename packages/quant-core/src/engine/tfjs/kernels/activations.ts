@@ -24,15 +24,15 @@ const gelu = (tf: TfModule, x: Tf.Tensor, tanh: boolean) => {
 };
 
 export const activations = {
-  Elu: of((tf, x, node) => elu(tf, x, node.attr('alpha') as number)),
-  Selu: of((tf, x, node) => tf.mul(elu(tf, x, node.attr('alpha') as number), node.attr('gamma') as number)),
-  Celu: of((tf, x, node) => elu(tf, x, node.attr('alpha') as number, node.attr('alpha') as number)),
-  ThresholdedRelu: of((tf, x, node) => tf.mul(x, tf.cast(tf.greater(x, node.attr('alpha') as number), 'float32'))),
+  Elu: of((tf, x, node) => elu(tf, x, node.attr('alpha'))),
+  Selu: of((tf, x, node) => tf.mul(elu(tf, x, node.attr('alpha')), node.attr('gamma'))),
+  Celu: of((tf, x, node) => elu(tf, x, node.attr('alpha'), node.attr('alpha'))),
+  ThresholdedRelu: of((tf, x, node) => tf.mul(x, tf.cast(tf.greater(x, node.attr('alpha')), 'float32'))),
   Softplus: of(softplus),
   Softsign: of((tf, x) => tf.div(x, tf.add(tf.abs(x), 1))),
   Gelu: of((tf, x, node) => gelu(tf, x, node.attr('approximate') === 'tanh')),
   Mish: of((tf, x) => tf.mul(x, tf.tanh(softplus(tf, x)))),
-  Swish: of((tf, x, node) => tf.mul(x, tf.sigmoid(tf.mul(x, node.attr('alpha') as number)))),
+  Swish: of((tf, x, node) => tf.mul(x, tf.sigmoid(tf.mul(x, node.attr('alpha'))))),
   Sin: of((tf, x) => tf.sin(x)),
   Cos: of((tf, x) => tf.cos(x)),
 } satisfies { [K in OpType]?: Kernel<K> };

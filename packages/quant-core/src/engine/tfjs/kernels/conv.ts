@@ -137,7 +137,7 @@ const conv: Kernel<'Conv'> = (call) => {
   const window = windowOf(node, w.shape.slice(2), x.shape.slice(2));
   return biased(
     tf,
-    convolve(tf, x, w, { ...window, group: node.attr('group') as number, limitedDepthwise: backend === 'native' }),
+    convolve(tf, x, w, { ...window, group: node.attr('group'), limitedDepthwise: backend === 'native' }),
     call.inputs[2]?.tensor,
   );
 };
@@ -174,7 +174,7 @@ function transposedPads(
 const convTranspose: Kernel<'ConvTranspose'> = (call) => {
   const { tf, node, backend } = call;
   const [x, w] = [tensorAt(call, 0), tensorAt(call, 1)];
-  const group = node.attr('group') as number;
+  const group = node.attr('group');
   const [channels, perGroup, ...kernel] = w.shape as [number, number, ...number[]];
   const axes = kernel.map((_, i) => i + 2);
   const ones = kernel.map(() => 1);

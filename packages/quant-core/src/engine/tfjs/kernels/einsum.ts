@@ -51,7 +51,7 @@ function contracted(tf: TfModule, left: Labelled, right: Labelled, wanted: strin
 /** Products of operands from left to right. Labels twice in one operand and the ellipsis are not known here. */
 export const einsum: Kernel<'Einsum'> = (call) => {
   const { tf, node } = call;
-  const equation = (node.attr('equation') as string).replaceAll(' ', '');
+  const equation = node.attr('equation').replaceAll(' ', '');
   const [from, to] = equation.split('->') as [string, string | undefined];
   const terms = from.split(',');
   if (equation.includes('...') || terms.some((term) => new Set(term).size < term.length)) throw lacking(node, `the equation "${equation}"`);

@@ -1,4 +1,5 @@
 import type * as Tf from '@tensorflow/tfjs-core';
+import type { Node } from '../../../ir/graph.js';
 import type { OpType } from '../../../ir/ops.js';
 import type { TfModule } from '../backend.js';
 import { each, pairwise } from './host.js';
@@ -81,8 +82,9 @@ const softmax =
   <K extends 'Softmax' | 'LogSoftmax'>(log: boolean): Kernel<K> =>
   (call) => {
     const { tf } = call;
+    const node: Node<'Softmax' | 'LogSoftmax'> = call.node;
     const x = tensorAt(call, 0);
-    const axis = (call as unknown as Call<'Softmax'>).node.attr('axis') as number;
+    const axis = node.attr('axis');
     const shifted = tf.sub(x, tf.max(x, axis, true));
     const exponents = tf.exp(shifted);
     const sum = tf.sum(exponents, axis, true);
@@ -116,7 +118,7 @@ export const elementwise = {
     (tf, x) => tf.relu(x),
     (v) => Math.max(0, v),
   ),
-  LeakyRelu: unary((tf, x, { node }) => tf.leakyRelu(x, node.attr('alpha') as number)),
+  LeakyRelu: unary((tf, x, { node }) => tf.leakyRelu(x, node.attr('alpha'))),
   PRelu: (call) => {
     const { tf } = call;
     const [x, slope] = [tensorAt(call, 0), tensorAt(call, 1)];
@@ -125,7 +127,7 @@ export const elementwise = {
   Clip: clip,
   Sigmoid: unary((tf, x) => tf.sigmoid(x)),
   Tanh: unary((tf, x) => tf.tanh(x)),
-  HardSigmoid: unary((tf, x, { node }) => hard(tf, x, node.attr('alpha') as number, node.attr('beta') as number)),
+  HardSigmoid: unary((tf, x, { node }) => hard(tf, x, node.attr('alpha'), node.attr('beta'))),
   HardSwish: unary((tf, x) => tf.mul(x, hard(tf, x, 1 / 6, 0.5))),
   Softmax: softmax(false),
   LogSoftmax: softmax(true),

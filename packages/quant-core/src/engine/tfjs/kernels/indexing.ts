@@ -3,7 +3,7 @@ import type { OpType } from '../../../ir/ops.js';
 import { sizeOf, stridesOf } from '../../../tensor/tensor.js';
 import { heldAs } from '../operand.js';
 import { scatterElements } from './host.js';
-import { axisOf, type Kernel, lacking, operand, type Result, tensorAt } from './kernel.js';
+import { axisOf, type Call, type Kernel, lacking, operand, type Result, tensorAt } from './kernel.js';
 
 /** Elements by index. ONNX counts negative indices from the end, and has them per element: mostly plain JavaScript. */
 
@@ -16,7 +16,7 @@ const inside = (index: number, size: number): number => {
 const gatherElements: Kernel<'GatherElements'> = (call) => {
   const { tf, node } = call;
   const [data, index] = [tensorAt(call, 0), operand(call, 1)];
-  const axis = axisOf(node.attr('axis') as number, data.rank);
+  const axis = axisOf(node.attr('axis'), data.rank);
   const [from, to] = [stridesOf(data.shape), stridesOf(index.shape)];
   const elements = data.dataSync();
   const out = new (data.dtype === 'float32' ? Float32Array : Int32Array)(index.numbers.length);
@@ -50,7 +50,7 @@ function slicePositions(tuples: readonly number[], depth: number, shape: readonl
 const gatherND: Kernel<'GatherND'> = (call) => {
   const { tf, node } = call;
   const [data, index] = [tensorAt(call, 0), operand(call, 1)];
-  const batch = node.attr('batch_dims') as number;
+  const batch = node.attr('batch_dims');
   const depth = index.shape.at(-1) as number;
   const inner = data.shape.slice(batch + depth);
   const size = sizeOf(inner);
@@ -72,7 +72,7 @@ const scatterND: Kernel<'ScatterND'> = (call) => {
   const [data, index, updates] = [tensorAt(call, 0), operand(call, 1), tensorAt(call, 2)];
   const depth = index.shape.at(-1) as number;
   const size = sizeOf(data.shape.slice(depth));
-  const f = combine[node.attr('reduction') as string];
+  const f = combine[node.attr('reduction')];
   if (!f) throw lacking(node, `reduction "${node.attr('reduction')}"`);
   const out = data.dataSync().slice() as Float32Array;
   const values = updates.dataSync();
@@ -83,10 +83,10 @@ const scatterND: Kernel<'ScatterND'> = (call) => {
 };
 
 const scatter: Kernel<'ScatterElements'> = (call) => {
-  const f = combine[call.node.attr('reduction') as string];
+  const f = combine[call.node.attr('reduction')];
   if (!f) throw lacking(call.node, `reduction "${call.node.attr('reduction')}"`);
   const data = tensorAt(call, 0);
-  return scatterElements(call.tf, data, tensorAt(call, 1), tensorAt(call, 2), axisOf(call.node.attr('axis') as number, data.rank), f);
+  return scatterElements(call.tf, data, tensorAt(call, 1), tensorAt(call, 2), axisOf(call.node.attr('axis'), data.rank), f);
 };
 
 /** The first of equals comes first. */
@@ -94,7 +94,7 @@ const topK: Kernel<'TopK'> = (call) => {
   const { tf, node } = call;
   const x = tensorAt(call, 0);
   const k = operand(call, 1).numbers[0] as number;
-  const axis = axisOf(node.attr('axis') as number, x.rank);
+  const axis = axisOf(node.attr('axis'), x.rank);
   const [size, step] = [x.shape[axis] as number, stridesOf(x.shape)[axis] as number];
   const data = x.dataSync();
   const sign = node.attr('largest') ? -1 : 1;
@@ -122,10 +122,10 @@ const topK: Kernel<'TopK'> = (call) => {
 const extreme =
   <K extends 'ArgMax' | 'ArgMin'>(smallest: boolean): Kernel<K> =>
   (given) => {
-    const call = given as unknown as Parameters<Kernel<'ArgMax'>>[0];
+    const call: Call<'ArgMax' | 'ArgMin'> = given;
     const { tf, node } = call;
     const x = tensorAt(call, 0);
-    const axis = axisOf(node.attr('axis') as number, x.rank);
+    const axis = axisOf(node.attr('axis'), x.rank);
     const last = node.attr('select_last_index') === 1;
     const ordered = last ? tf.reverse(x, axis) : x;
     const found = smallest ? tf.argMin(ordered, axis) : tf.argMax(ordered, axis);
@@ -145,7 +145,7 @@ const oneHot: Kernel<'OneHot'> = (call) => {
   const { tf, node } = call;
   const [index, values] = [operand(call, 0), operand(call, 2)];
   const depth = operand(call, 1).numbers[0] as number;
-  const axis = axisOf(node.attr('axis') as number, index.shape.length + 1);
+  const axis = axisOf(node.attr('axis'), index.shape.length + 1);
   const [off, on] = values.numbers as [number, number];
   const inner = sizeOf(index.shape.slice(axis));
   const out = new Array<number>(index.numbers.length * depth).fill(off);

@@ -54,7 +54,7 @@ const pad: Kernel<'Pad'> = (call) => {
     begin[axis] = pads[i] as number;
     end[axis] = pads[i + axes.length] as number;
   });
-  const mode = node.attr('mode') as string;
+  const mode = node.attr('mode');
   if (mode === 'constant') return padded(tf, x, begin, end, call.inputs[2]?.numbers[0] ?? 0);
   return axes.reduce(
     (out, axis) => taken(tf, out, sources(mode, x.shape[axis] as number, begin[axis] as number, end[axis] as number), axis),
@@ -103,7 +103,7 @@ function target(wish: readonly number[], from: readonly number[], zeroIsZero: bo
 const split: Kernel<'Split'> = (call) => {
   const { tf, node } = call;
   const x = tensorAt(call, 0);
-  const axis = axisOf(node.attr('axis') as number, x.rank);
+  const axis = axisOf(node.attr('axis'), x.rank);
   const dim = x.shape[axis] as number;
   const count = node.outputs.length;
   const part = Math.ceil(dim / count);
@@ -125,7 +125,7 @@ const split: Kernel<'Split'> = (call) => {
 const gather: Kernel<'Gather'> = (call) => {
   const { tf, node } = call;
   const [x, index] = [tensorAt(call, 0), operand(call, 1)];
-  const axis = axisOf(node.attr('axis') as number, x.rank);
+  const axis = axisOf(node.attr('axis'), x.rank);
   const dim = x.shape[axis] as number;
   const places = index.numbers.map((at) => (at < 0 ? at + dim : at));
   const outside = places.find((at) => at < 0 || at >= dim);
@@ -151,14 +151,17 @@ const onAxes = (axes: readonly number[] | undefined, rank: number) => axes?.map(
 export const movement = {
   Flatten: (call) => {
     const x = tensorAt(call, 0);
-    const axis = axisOf(call.node.attr('axis') as number, x.rank);
+    const axis = axisOf(call.node.attr('axis'), x.rank);
     return call.tf.reshape(x, [sizeOf(x.shape.slice(0, axis)), sizeOf(x.shape.slice(axis))]);
   },
   Reshape: (call) => {
     const x = tensorAt(call, 0);
     return call.tf.reshape(x, target(operand(call, 1).numbers, x.shape, call.node.attr('allowzero') === 1));
   },
-  Transpose: (call) => call.tf.transpose(tensorAt(call, 0), call.node.attr('perm') as number[] | undefined),
+  Transpose: (call) => {
+    const perm = call.node.attr('perm');
+    return call.tf.transpose(tensorAt(call, 0), perm && [...perm]);
+  },
   Squeeze: (call) => {
     const x = tensorAt(call, 0);
     const axes = onAxes(call.inputs[1]?.numbers, x.rank);
@@ -180,7 +183,7 @@ export const movement = {
   },
   Concat: (call) => {
     const parts = call.inputs.map((_, port) => tensorAt(call, port));
-    const axis = axisOf(call.node.attr('axis') as number, (parts[0] as Tf.Tensor).rank);
+    const axis = axisOf(call.node.attr('axis'), (parts[0] as Tf.Tensor).rank);
     const filled = parts.filter((part) => part.shape[axis] !== 0);
     return filled.length < 2 ? (filled[0] ?? (parts[0] as Tf.Tensor)) : call.tf.concat(filled, axis);
   },
@@ -198,12 +201,12 @@ export const movement = {
   Identity: (call) => tensorAt(call, 0),
   Cast: (call) => {
     const x = operand(call, 0);
-    const to = call.node.attr('to') as Operand['dtype'];
+    const to = call.node.attr('to');
     return [{ tensor: cast(call.tf, x, to), dtype: to }];
   },
   Shape: (call) => {
     const { shape } = operand(call, 0);
-    const part = shape.slice(call.node.attr('start') as number, call.node.attr('end') as number | undefined);
+    const part = shape.slice(call.node.attr('start'), call.node.attr('end'));
     return [{ tensor: call.tf.tensor1d(Int32Array.from(part), 'int32'), dtype: 'int64' }];
   },
   Constant: (call) => {
@@ -220,7 +223,7 @@ export const movement = {
   Tile: (call) => call.tf.tile(tensorAt(call, 0), operand(call, 1).numbers),
   DepthToSpace: (call) => {
     const [n, c, h, w] = tensorAt(call, 0).shape as [number, number, number, number];
-    const block = call.node.attr('blocksize') as number;
+    const block = call.node.attr('blocksize');
     const depth = c / block ** 2;
     const first = call.node.attr('mode') === 'DCR';
     const split = call.tf.reshape(tensorAt(call, 0), first ? [n, block, block, depth, h, w] : [n, depth, block, block, h, w]);
@@ -229,7 +232,7 @@ export const movement = {
   },
   SpaceToDepth: (call) => {
     const [n, c, h, w] = tensorAt(call, 0).shape as [number, number, number, number];
-    const block = call.node.attr('blocksize') as number;
+    const block = call.node.attr('blocksize');
     const split = call.tf.reshape(tensorAt(call, 0), [n, c, h / block, block, w / block, block]);
     return call.tf.reshape(call.tf.transpose(split, [0, 3, 5, 1, 2, 4]), [n, c * block ** 2, h / block, w / block]);
   },

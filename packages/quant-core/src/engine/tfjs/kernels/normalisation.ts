@@ -24,22 +24,22 @@ const batchNormalization: Kernel<'BatchNormalization'> = (call) => {
   if (node.attr('training_mode')) throw lacking(node, 'it is in training mode');
   const x = tensorAt(call, 0);
   const channel = (port: number) => channels(tf, tensorAt(call, port), x.rank);
-  const factor = tf.div(channel(1), tf.sqrt(tf.add(channel(4), node.attr('epsilon') as number)));
+  const factor = tf.div(channel(1), tf.sqrt(tf.add(channel(4), node.attr('epsilon'))));
   return tf.add(tf.mul(tf.sub(x, channel(3)), factor), channel(2));
 };
 
 const instanceNorm: Kernel<'InstanceNormalization'> = (call) => {
   const { tf, node } = call;
   const x = tensorAt(call, 0);
-  const { y } = standardised(tf, x, axesFrom(2, x), node.attr('epsilon') as number);
+  const { y } = standardised(tf, x, axesFrom(2, x), node.attr('epsilon'));
   return tf.add(tf.mul(y, channels(tf, tensorAt(call, 1), x.rank)), channels(tf, tensorAt(call, 2), x.rank));
 };
 
 const layerNorm: Kernel<'LayerNormalization'> = (call) => {
   const { tf, node } = call;
   const x = tensorAt(call, 0);
-  const axes = axesFrom(axisOf(node.attr('axis') as number, x.rank), x);
-  const { y, mean, inverse } = standardised(tf, x, axes, node.attr('epsilon') as number);
+  const axes = axesFrom(axisOf(node.attr('axis'), x.rank), x);
+  const { y, mean, inverse } = standardised(tf, x, axes, node.attr('epsilon'));
   const scaled = tf.mul(y, tensorAt(call, 1));
   const bias = call.inputs[2]?.tensor;
   return [{ tensor: bias ? tf.add(scaled, bias) : scaled }, { tensor: mean }, { tensor: inverse }].slice(
@@ -52,9 +52,9 @@ const layerNorm: Kernel<'LayerNormalization'> = (call) => {
 const groupNorm: Kernel<'GroupNormalization'> = (call) => {
   const { tf, node } = call;
   const x = tensorAt(call, 0);
-  const groups = node.attr('num_groups') as number;
+  const groups = node.attr('num_groups');
   const [n, c] = x.shape as [number, number];
-  const { y } = standardised(tf, tf.reshape(x, [n, groups, x.size / (n * groups)]), [2], node.attr('epsilon') as number);
+  const { y } = standardised(tf, tf.reshape(x, [n, groups, x.size / (n * groups)]), [2], node.attr('epsilon'));
   const each = (vector: Tf.Tensor) =>
     channels(tf, vector.size === c ? vector : tf.reshape(tf.tile(tf.expandDims(vector, 1), [1, c / groups]), [c]), x.rank);
   return tf.add(tf.mul(tf.reshape(y, x.shape), each(tensorAt(call, 1))), each(tensorAt(call, 2)));
@@ -63,8 +63,8 @@ const groupNorm: Kernel<'GroupNormalization'> = (call) => {
 const rmsNorm: Kernel<'RMSNormalization'> = (call) => {
   const { tf, node } = call;
   const x = tensorAt(call, 0);
-  const axes = axesFrom(axisOf(node.attr('axis') as number, x.rank), x);
-  const root = tf.sqrt(tf.add(tf.mean(tf.square(x), axes, true), node.attr('epsilon') as number));
+  const axes = axesFrom(axisOf(node.attr('axis'), x.rank), x);
+  const root = tf.sqrt(tf.add(tf.mean(tf.square(x), axes, true), node.attr('epsilon')));
   return tf.mul(tf.div(x, root), tensorAt(call, 1));
 };
 
@@ -72,7 +72,7 @@ const rmsNorm: Kernel<'RMSNormalization'> = (call) => {
 const lrn: Kernel<'LRN'> = (call) => {
   const { tf, node } = call;
   const x = tensorAt(call, 0);
-  const size = node.attr('size') as number;
+  const size = node.attr('size');
   const [n, c] = x.shape as [number, number];
   const squares = tf.reshape(tf.square(x), [n, c, sizeOf(x.shape.slice(2))]);
   const before = Math.floor((size - 1) / 2);
@@ -82,15 +82,15 @@ const lrn: Kernel<'LRN'> = (call) => {
     shifted.reduce((a, b) => tf.add(a, b)),
     x.shape,
   );
-  const base = tf.add(tf.mul(sum, (node.attr('alpha') as number) / size), node.attr('bias') as number);
-  return tf.div(x, tf.pow(base, node.attr('beta') as number));
+  const base = tf.add(tf.mul(sum, node.attr('alpha') / size), node.attr('bias'));
+  return tf.div(x, tf.pow(base, node.attr('beta')));
 };
 
 /** What has no length stays as it is. */
 const lpNorm: Kernel<'LpNormalization'> = (call: Call<'LpNormalization'>) => {
   const { tf, node } = call;
   const x = tensorAt(call, 0);
-  const axis = axisOf(node.attr('axis') as number, x.rank);
+  const axis = axisOf(node.attr('axis'), x.rank);
   const length = node.attr('p') === 1 ? tf.sum(tf.abs(x), axis, true) : tf.sqrt(tf.sum(tf.square(x), axis, true));
   return tf.div(x, tf.where(tf.equal(length, 0), tf.onesLike(length), length));
 };

@@ -78,7 +78,7 @@ const maxPool: Kernel<'MaxPool'> = (call) => {
   const { tf, node } = call;
   const x = operand(call, 0);
   if (node.attr('storage_order')) throw lacking(node, 'storage_order 1 is not known here');
-  const window = windowOf(node, node.attr('kernel_shape') as readonly number[], x.shape.slice(2));
+  const window = windowOf(node, node.attr('kernel_shape'), x.shape.slice(2));
   if (node.outputs.length < 2 && plain(window) && !x.isWide)
     return pooled(tf, x.tensor, window, Number.NEGATIVE_INFINITY, (image, kernel, strides) => tf.maxPool(image, kernel, strides, 'valid'));
   const { values, indices } = maxima(tf, x.tensor, window);
@@ -89,7 +89,7 @@ const maxPool: Kernel<'MaxPool'> = (call) => {
 const averagePool: Kernel<'AveragePool'> = (call) => {
   const { tf, node } = call;
   const x = tensorAt(call, 0);
-  const w = windowOf(node, node.attr('kernel_shape') as readonly number[], x.shape.slice(2));
+  const w = windowOf(node, node.attr('kernel_shape'), x.shape.slice(2));
   const spatial = x.shape.slice(2);
   const share = tf.tensor(sharesOf(w, spatial, node.attr('count_include_pad') === 1, node.attr('pads')), [1, 1, ...w.out]);
   const taps = sizeOf(w.kernel);

@@ -1,5 +1,4 @@
 import type * as Tf from '@tensorflow/tfjs-core';
-import type { Node } from '../../../ir/graph.js';
 import type { DType } from '../../../tensor/dtype.js';
 import type { Operand } from '../operand.js';
 import { axisOf, type Call, type Kernel, lacking, operand } from './kernel.js';
@@ -12,10 +11,14 @@ const ranges: Partial<Record<DType, readonly [number, number]>> = {
 };
 
 /** A scale or zero point beside a tensor of `shape`: a scalar, or one entry for each place on `axis`. */
-function along({ tf, node }: Pick<Call<'DequantizeLinear'>, 'tf' | 'node'>, of: Operand, shape: readonly number[]): Tf.Tensor {
+function along(
+  { tf, node }: Pick<Call<'QuantizeLinear' | 'DequantizeLinear'>, 'tf' | 'node'>,
+  of: Operand,
+  shape: readonly number[],
+): Tf.Tensor {
   const x = of.isWide ? tf.cast(of.tensor, 'float32') : of.tensor;
   if (x.size === 1) return tf.reshape(x, []);
-  const axis = axisOf(node.attr('axis') as number, shape.length);
+  const axis = axisOf(node.attr('axis'), shape.length);
   if (x.rank !== 1 || x.size !== shape[axis])
     throw lacking(node, `its scales have shape [${x.shape}], one a tensor or one a channel is known`);
   return tf.reshape(
@@ -28,12 +31,11 @@ function along({ tf, node }: Pick<Call<'DequantizeLinear'>, 'tf' | 'node'>, of: 
 const quantize: Kernel<'QuantizeLinear'> = (call) => {
   const { tf, node, round } = call;
   const [x, zero] = [operand(call, 0), call.inputs[2]];
-  const quantizer = { tf, node: node as unknown as Node<'DequantizeLinear'> };
   const dtype = zero?.dtype ?? 'uint8';
   const range = ranges[dtype];
   if (!range || !x.isFloat) throw lacking(node, `${x.dtype} to ${dtype} is not known here`);
-  const whole = round(tf.div(x.tensor, along(quantizer, operand(call, 1), x.shape)));
-  const shifted = zero ? tf.add(whole, along(quantizer, zero, x.shape)) : whole;
+  const whole = round(tf.div(x.tensor, along(call, operand(call, 1), x.shape)));
+  const shifted = zero ? tf.add(whole, along(call, zero, x.shape)) : whole;
   return [{ tensor: tf.clipByValue(shifted, ...range), dtype }];
 };
 

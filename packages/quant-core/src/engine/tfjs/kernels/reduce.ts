@@ -9,7 +9,7 @@ type ReduceOp = Extract<OpType, `Reduce${string}`>;
 const reduction =
   <K extends ReduceOp>(f: (tf: TfModule, x: Tf.Tensor, axes: number[], keep: boolean) => Tf.Tensor): Kernel<K> =>
   (given) => {
-    const call = given as unknown as Call<'ReduceSum'>;
+    const call: Call<ReduceOp> = given;
     const x = tensorAt(call, 0);
     const axes = call.inputs[1]?.numbers.map((axis) => axisOf(axis, x.rank));
     if (!axes?.length && call.node.attr('noop_with_empty_axes')) return f(call.tf, call.tf.expandDims(x, x.rank), [x.rank], false);

@@ -58,12 +58,12 @@ interface Axis {
 function along(call: Call<'Resize'>, x: Tf.Tensor, { axis, to, scale }: Axis): Tf.Tensor {
   const { tf, node } = call;
   const from = x.shape[axis] as number;
-  const transform = node.attr('coordinate_transformation_mode') as string;
+  const transform = node.attr('coordinate_transformation_mode');
   const places = Array.from({ length: to }, (_, i) => original(transform, i, from, to, scale));
   if (places.some((place) => place === undefined)) throw lacking(node, `coordinate_transformation_mode "${transform}"`);
   const within = (at: number) => Math.min(from - 1, Math.max(0, at));
-  const mode = node.attr('mode') as string;
-  const round = nearest[node.attr('nearest_mode') as string];
+  const mode = node.attr('mode');
+  const round = nearest[node.attr('nearest_mode')];
   if (mode === 'nearest') {
     if (!round) throw lacking(node, `nearest_mode "${node.attr('nearest_mode')}"`);
     return taken(
@@ -73,7 +73,7 @@ function along(call: Call<'Resize'>, x: Tf.Tensor, { axis, to, scale }: Axis): T
       axis,
     );
   }
-  return weightedSum(tf, x, axis, places as number[], within, (t) => weights(mode, t, node.attr('cubic_coeff_a') as number));
+  return weightedSum(tf, x, axis, places as number[], within, (t) => weights(mode, t, node.attr('cubic_coeff_a')));
 }
 
 function weightedSum(

@@ -11,7 +11,7 @@ export interface Window {
   out: readonly number[];
 }
 
-type WindowNode = Node<'Conv'> | Node<'MaxPool'> | Node<'AveragePool'>;
+type WindowNode = Node<'Conv' | 'MaxPool' | 'AveragePool'>;
 
 /** Size of a dilated kernel. */
 export const reachOf = (kernel: number, dilation: number): number => (kernel - 1) * dilation + 1;
@@ -20,14 +20,13 @@ export const reachOf = (kernel: number, dilation: number): number => (kernel - 1
  * Strides, dilations, padding and output sizes of a convolution or pooling over `spatial` sizes, with `auto_pad` and
  * `ceil_mode` resolved as the ONNX operators define them. A window that `ceil_mode` lets run past the padding widens `end`.
  */
-export function windowOf(of: WindowNode, kernel: readonly number[], spatial: readonly number[]): Window {
-  const node = of as Node<'AveragePool'>;
+export function windowOf(node: WindowNode, kernel: readonly number[], spatial: readonly number[]): Window {
   const rank = kernel.length;
   const strides = node.attr('strides') ?? new Array<number>(rank).fill(1);
   const dilations = node.attr('dilations') ?? new Array<number>(rank).fill(1);
   const pads = node.attr('pads') ?? new Array<number>(2 * rank).fill(0);
   const auto = node.attr('auto_pad');
-  const ceil = of.op !== 'Conv' && node.attr('ceil_mode') === 1;
+  const ceil = node.is('MaxPool', 'AveragePool') && node.attr('ceil_mode') === 1;
   const begin: number[] = [];
   const end: number[] = [];
   const out: number[] = [];
