@@ -136,11 +136,11 @@ function lookThrough(output: Value): Value {
 export function logitsOf(output: Value): { logits: Value; form: ScoreForm; axis?: number } {
   const { producer } = lookThrough(output);
   if (producer?.op === 'Sigmoid') return { logits: producer.input(0), form: 'probabilities' };
-  if (producer?.op === 'Softmax' || producer?.op === 'LogSoftmax') {
+  if (producer?.is('Softmax', 'LogSoftmax')) {
     const logits = producer.input(0);
     return {
       logits,
-      form: producer.op === 'Softmax' ? 'probabilities' : 'log_probabilities',
+      form: producer.is('Softmax') ? 'probabilities' : 'log_probabilities',
       axis: fromFront(producer.attr('axis'), logits.shape?.length ?? 2),
     };
   }
@@ -152,14 +152,14 @@ function scoresOf(output: Value): { form: ScoreForm; axis?: number } {
   const end = lookThrough(output);
   const { producer } = end;
   const { form } = logitsOf(output);
-  if (!producer || (producer.op !== 'Softmax' && producer.op !== 'LogSoftmax')) {
-    const moved = producer?.op === 'Transpose' ? producer : undefined;
+  if (!producer?.is('Softmax', 'LogSoftmax')) {
+    const moved = producer?.is('Transpose') ? producer : undefined;
     const before = moved && lookThrough(moved.input(0)).producer;
-    if (!moved || !before || (before.op !== 'Softmax' && before.op !== 'LogSoftmax')) return { form: 'logits' };
+    if (!moved || !before?.is('Softmax', 'LogSoftmax')) return { form: 'logits' };
     const rank = moved.input(0).shape?.length ?? 0;
     const perm = moved.attr('perm') ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
     const axis = perm.indexOf(fromFront(before.attr('axis'), rank));
-    return axis > 0 ? { form: before.op === 'Softmax' ? 'probabilities' : 'log_probabilities', axis } : { form: 'logits' };
+    return axis > 0 ? { form: before.is('Softmax') ? 'probabilities' : 'log_probabilities', axis } : { form: 'logits' };
   }
   const axis = fromFront(producer.attr('axis'), end.shape?.length ?? 2);
   const moved = movedAxis(end.shape, output.shape, axis);
@@ -182,7 +182,7 @@ function movedAxis(from: readonly Dim[] | undefined, to: readonly Dim[] | undefi
 function classAxes(graph: Graph): Map<Value, { axis: number; op: string }> {
   const found = new Map<Value, { axis: number; op: string }>();
   for (const node of graph.nodes) {
-    if (node.op !== 'ArgMax' && node.op !== 'TopK') continue;
+    if (!node.is('ArgMax', 'TopK')) continue;
     const from = node.input(0);
     const axis = fromFront(node.attr('axis'), from.shape?.length ?? 2);
     if (axis <= 0) continue;
