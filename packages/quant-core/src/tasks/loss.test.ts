@@ -9,9 +9,10 @@ import { graphOf, runGraph } from '../normalise/testing/oracle.js';
 import { Tensor } from '../tensor/tensor.js';
 import { HoldoutScore } from '../train/holdout.js';
 import { headsOf } from '../train/testing/jobs.js';
-import { buildLoss, type LossSpec, lossFeeds, lossOutput } from './loss.js';
+import { tasks } from './index.js';
+import { buildLoss, type LossHead, type LossSpec, lossFeeds, lossOutput, targetShape } from './loss.js';
 import { logitsOf } from './output.js';
-import type { LossKind, Truth } from './task.js';
+import { isIgnored, type LossKind, type Truth } from './task.js';
 import { lossSpec } from './testing/specs.js';
 
 interface Figures {
@@ -232,5 +233,123 @@ describe('what the loss is taken of', () => {
   it('values are the output itself, also behind a Sigmoid', () => {
     expect(lossOutput(of('y = Sigmoid(h)'), 'mse').name).toBe('y');
     expect(lossOutput(of('y = Sigmoid(h)'), 'cross_entropy').name).toBe('h');
+  });
+});
+
+describe('of maps, sequences and several outputs', () => {
+  const values = (n: number, of: (i: number) => number) => Float32Array.from({ length: n }, (_, i) => of(i));
+  const map = Tensor.float32(
+    [2, 3, 2, 2],
+    values(24, (i) => (((i * 7) % 11) - 5) / 4),
+  );
+  const sequence = Tensor.float32(
+    [2, 3, 2],
+    values(12, (i) => (((i * 5) % 7) - 3) / 2),
+  );
+  const answers = Tensor.float32([2, 3], [1.5, -0.5, 3, -2, 0.25, 0.5]);
+
+  /** Wanted: torch.nn.functional of PyTorch 2.15 (cross_entropy with ignored labels, binary_cross_entropy_with_logits, huber_loss, cross_entropy with shares). */
+  const maps = [
+    {
+      what: 'a class for every pixel, two of them ignored',
+      task: 'dense_classification',
+      kind: 'cross_entropy',
+      axis: 1,
+      z: map,
+      truth: [0, 1, 2, 255, 1, -1, 0, 2],
+      loss: 1.4949755668640137,
+      gradient: [-0.142032668, 0.064837471, 0.024634009, 0, 0.110401973, -0.148090422, 0.110401973, 0],
+    },
+    {
+      what: 'a class for every token, the class axis last',
+      task: 'dense_classification',
+      kind: 'cross_entropy',
+      axis: 2,
+      z: sequence,
+      truth: [0, 1, 1, 1, 0, -100],
+      loss: 1.3663872480392456,
+      gradient: [-0.184828371, 0.184828371, 0.146211728, -0.146211714, 0.146211728, -0.146211714, 0.146211728],
+    },
+    {
+      what: 'independent answers',
+      task: 'multi_label',
+      kind: 'binary_cross_entropy',
+      axis: null,
+      z: answers,
+      truth: [1, 0, 1, 0, 1, 1],
+      loss: 0.31683701276779175,
+      gradient: [-0.030404260382056236, 0.06292344629764557, -0.007904310710728168],
+    },
+    {
+      what: 'Huber',
+      task: 'regression',
+      kind: 'huber',
+      axis: null,
+      z,
+      truth: [0.5, 1, -1, 2, -1, 0],
+      loss: 1.5625,
+      gradient: [1 / 6, -1 / 6, 1 / 6, -1 / 6, 1 / 6, 0.5 / 6],
+    },
+    {
+      what: 'shares of classes',
+      task: 'soft_classification',
+      kind: 'cross_entropy',
+      axis: 1,
+      z,
+      truth: [0.2, 0.3, 0.5, 0.1, 0.9, 0],
+      loss: 1.0810246467590332,
+      gradient: [0.25165697932243347, -0.10240841656923294, -0.14924860000610352],
+    },
+  ] as const;
+
+  it.each(maps)('$what: loss, gradient and held-out loss are those of PyTorch', async ({ task, kind, axis, z: own, truth, ...wanted }) => {
+    const spec: LossSpec = { terms: [{ output: 'z', kind, axis, distillationWeight: 0, weight: 1 }], temperature: 2 };
+    const data = { values: { data: Float32Array.from(truth) } };
+    const graph = new Graph('loss');
+    graph.outputs.push(graph.input('z', { dtype: 'float32', shape: ['N', ...own.shape.slice(1)] }));
+    const [head] = headsOf(graph, spec) as [LossHead];
+    const target = tasks[task].targets(data, { width: head.width, layout: head.layout, ignoreIndex: undefined }, 0, 2);
+    const { loss, gradient } = await lossOf(spec, own, { target: Tensor.float32(targetShape(head, 2), target) });
+    expect(loss).toBeCloseTo(wanted.loss, 5);
+    for (const [i, one] of wanted.gradient.entries()) expect(gradient[i]).toBeCloseTo(one, 6);
+    expect(heldOut(spec, own, data, undefined, task).loss).toBeCloseTo(wanted.loss, 5);
+  });
+
+  it('parts of a batch weigh ignored positions by the whole batch', () => {
+    const layout = { outer: 1, classes: 2, inner: 2 };
+    const truth = { values: { data: Float32Array.of(0, 1, -1, -1) } };
+    const of = (from: number, to: number) => [
+      ...tasks.dense_classification.targets(truth, { width: 4, layout, ignoreIndex: undefined }, from, to),
+    ];
+    expect(of(0, 1)).toEqual([2, 0, 0, 2]);
+    expect(of(1, 2)).toEqual([0, 0, 0, 0]);
+  });
+
+  it('an ignored label can be stated, and 255 counts where there are so many classes', () => {
+    expect(isIgnored(255, 10, undefined)).toBe(true);
+    expect(isIgnored(255, 256, undefined)).toBe(false);
+    expect(isIgnored(3, 10, 3)).toBe(true);
+    expect(isIgnored(255, 10, 3)).toBe(false);
+    expect(isIgnored(-100, 10, 3)).toBe(true);
+  });
+
+  it('several outputs: the sum of their terms, each with its factor', async () => {
+    const graph = new Graph('loss');
+    const b = new GraphBuilder(graph);
+    const input = graph.input('z', { dtype: 'float32', shape: [2, 3] });
+    graph.outputs.push(input, b.op('Identity', [input], {}, 'w'));
+    inferShapes(graph);
+    const spec: LossSpec = {
+      terms: [
+        { output: 'z', kind: 'cross_entropy', axis: 1, distillationWeight: 0, weight: 0.5 },
+        { output: 'w', kind: 'mse', axis: null, distillationWeight: 1, weight: 0.25 },
+      ],
+      temperature: 2,
+    };
+    const loss = buildLoss(graph, b, spec);
+    graph.outputs.splice(0, 2, b.op('Identity', [loss], {}, 'loss'));
+    inferShapes(graph);
+    const results = await runGraph(graph, { z, [lossFeeds.target]: oneHot, [lossFeeds.teacher(1)]: t });
+    expect(results.loss?.data[0]).toBeCloseTo(0.5 * 0.843524635 + 0.25 * 6.17708349, 5);
   });
 });

@@ -178,11 +178,11 @@ function movedAxis(from: readonly Dim[] | undefined, to: readonly Dim[] | undefi
   return found.length === 1 ? (found[0] as number) : -1;
 }
 
-/** Values that ArgMax or TopK is taken of, with the axis. */
+/** Values that an ArgMax, TopK or softmax is taken of, with the axis. */
 function classAxes(graph: Graph): Map<Value, { axis: number; op: string }> {
   const found = new Map<Value, { axis: number; op: string }>();
   for (const node of graph.nodes) {
-    if (!node.is('ArgMax', 'TopK')) continue;
+    if (!node.is('ArgMax', 'TopK', 'Softmax', 'LogSoftmax')) continue;
     const from = node.input(0);
     const axis = fromFront(node.attr('axis'), from.shape?.length ?? 2);
     if (axis <= 0) continue;

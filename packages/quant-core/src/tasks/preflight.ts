@@ -79,7 +79,8 @@ export function assignFor(
   training?: Assignment,
 ): Assignment {
   const own = assignTasks(model.outputs, summary, { output: config.output ?? recipe.output, task: config.task });
-  if (!training || own.task === training.task || config.task || summary.task === 'unlabelled') return own;
+  const told = config.task || summary.task === 'unlabelled' || training?.task === 'unlabelled';
+  if (!training || told || own.task === training.task) return own;
   // The labels alone can be read in several ways: as those of the training data, where they can be.
   try {
     return assignTasks(model.outputs, summary, { output: training.outputs[0].output.name, task: training.task });
