@@ -35,7 +35,11 @@ export function rebatch(graph: Graph): Rebatched {
 }
 
 function freeSymbol(graph: Graph): string {
-  const used = new Set(graph.values().flatMap((value) => value.shape?.filter((dim) => typeof dim === 'string') ?? []));
+  const used = new Set(
+    graph
+      .values()
+      .flatMap(({ shape, declared }) => [...(shape ?? []), ...(declared?.shape ?? [])].filter((dim) => typeof dim === 'string')),
+  );
   let symbol = 'N';
   for (let i = 1; [...used].some((dim) => dim.split(/[^\w]+/).includes(symbol)); i++) symbol = `batch_${i}`;
   return symbol;
@@ -58,6 +62,11 @@ function open(graph: Graph, batch: number, symbol: string): string | undefined {
   for (const change of followed.edits) change();
   for (const [value, shape] of expected)
     if (value.type && (!value.producer || value.producer.op === 'Opaque')) value.type = { ...value.type, shape };
+  // What the file declares holds for its own batch.
+  for (const value of followed.places.keys()) {
+    const shape = expected.get(value);
+    if (value.declared) value.declared = { dtype: value.declared.dtype, ...(shape ? { shape } : {}) };
+  }
   return check(graph, expected);
 }
 

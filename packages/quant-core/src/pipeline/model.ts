@@ -7,7 +7,6 @@ import { planQuantization, type QuantPlan } from '../fakequant/plan.js';
 import { unmatchedOverrides } from '../fakequant/presets.js';
 import { type ModelSource, readModel } from '../formats/read.js';
 import type { Graph, Value } from '../ir/graph.js';
-import { inferShapes } from '../ir/infer.js';
 import { spec } from '../ir/ops.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { normalise } from '../normalise/index.js';
@@ -18,6 +17,7 @@ import { logitsOf } from '../train/loss.js';
 import { parameterLayout } from '../train/parameters.js';
 import { buildTrainingStep, type TrainingStep } from '../train/step.js';
 import { inputsOf, openSizes } from './inputs.js';
+import { inferTypes } from './types.js';
 
 /** A model as every later stage wants it. */
 export interface PreparedModel {
@@ -57,7 +57,7 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
       node: quantized.name,
       op: quantized.opName,
     });
-  inferShapes(original);
+  await inferTypes(original, engine);
   const output = onlyOutput(original);
   const graph = original.clone();
   const inputs = inputsOf(graph);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { OctetError } from '../../errors.js';
+import type { ErrorCode, OctetError } from '../../errors.js';
 import { defaultLimits } from '../../events.js';
 import { inferShapes } from '../../ir/infer.js';
 import { verify } from '../../ir/verify.js';
@@ -152,7 +152,7 @@ describe('model-local functions', () => {
     expect(graph.nodes.map(({ op }) => op)).toEqual(['Neg']);
   });
 
-  const fails = (bytes: Uint8Array, code: string, limits = defaultLimits) =>
+  const fails = (bytes: Uint8Array, code: ErrorCode, limits = defaultLimits) =>
     expect(() => readOnnx(bytes, { limits })).toThrow(expect.objectContaining({ code } satisfies Partial<OctetError>));
   const model = (own: FunctionProto[], nodes: NodeProto[]) => bytesOf(nodes, undefined, { nodes, model: { functions: own } });
 
