@@ -63,7 +63,10 @@ export const ModelSummarySchema = Type.Object({
   bytes: Count,
   quantizable: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), parameters: Count })),
   float: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), reason: Type.String() })),
-  trainable: Type.Boolean(),
+  trainable: Type.Union([Type.Boolean(), Type.Null()], {
+    description: 'Whether training reaches the quantized layers; null where that shows only with the sizes of the data.',
+  }),
+  notes: Type.Optional(Type.Array(Type.String())),
 });
 
 export const ModelSchema = Type.Object(

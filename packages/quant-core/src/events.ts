@@ -71,8 +71,10 @@ export interface ModelSummary {
   quantizable: { node: string; op: string; parameters: number }[];
   /** Nodes that stay float, and why. */
   float: { node: string; op: string; reason: string }[];
-  /** Whether a QAT job can reach its loss from the quantized layers. */
-  trainable: boolean;
+  /** Whether a QAT job can reach its loss from the quantized layers; null where that shows only with the sizes of the data. */
+  trainable: boolean | null;
+  /** What cannot be told before there are data, why it cannot be trained, and what was changed to read it, in sentences. */
+  notes?: string[];
 }
 
 /** What an upload of a dataset tells about it. */

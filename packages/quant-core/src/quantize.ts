@@ -44,6 +44,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
   });
   try {
     for (const text of data.assumptions) context.warn('DATASET_ASSUMED', text);
+    for (const text of model.notes) context.warn('TRAINING_MODE', text);
     if (model.locked) context.warn('BATCH_FIXED', lockedBatch(model));
     const evaluator = new Evaluator(context, model, data);
     const float = await context.stage('baseline', async () => {

@@ -46,7 +46,7 @@ export function requireSense(recipe: Recipe, model: ModelSummary, dataset: Data,
     check(evaluation, model);
     checkSameClasses(dataset.summary, evaluation.summary);
   }
-  if (recipe.method === 'qat' && !model.trainable) {
+  if (recipe.method === 'qat' && model.trainable === false) {
     throw new ServiceError('MODEL_NOT_TRAINABLE', 'No quantized layer of this model can be reached by the gradient of the loss.', {
       place: { pointer: '/method' },
     });

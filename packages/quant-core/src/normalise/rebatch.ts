@@ -3,6 +3,7 @@ import { inferShapes } from '../ir/infer.js';
 import type { OpType } from '../ir/ops.js';
 import { runPasses } from '../ir/pass.js';
 import { alwaysEqual, multiplyDims } from '../ir/shapes/dim.js';
+import { show } from '../ir/shapes/rule.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type BatchContext, type BatchRule, isPlain, type Place } from './batch/place.js';
 import { batchRules } from './batchRules.js';
@@ -79,7 +80,7 @@ function check(graph: Graph, expected: ReadonlyMap<Value, readonly Dim[]>): stri
   }
   for (const [value, shape] of expected) {
     const same = value.shape?.length === shape.length && value.shape.every((dim, axis) => alwaysEqual(dim, shape[axis] as Dim));
-    if (!same) return `"${value.name}" would have shape [${value.shape?.join(', ')}], and not [${shape.join(', ')}]`;
+    if (!same) return `"${value.name}" would have shape ${show(value.shape)}, and not ${show(shape)}`;
   }
   return undefined;
 }

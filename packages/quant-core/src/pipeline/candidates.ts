@@ -10,6 +10,7 @@ import { planWeights, type ScaleTable, scalesOfWeights, simulate } from '../fake
 import { writeOnnx } from '../formats/onnx/write.js';
 import type { Graph } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
+import { show } from '../ir/shapes/rule.js';
 import type { Range } from '../tensor/affine.js';
 import { sizeOf } from '../tensor/tensor.js';
 import type { Context } from './context.js';
@@ -133,7 +134,7 @@ function checkInterface(original: Graph, artifact: Graph): void {
       if (other?.name !== value.name || other.dtype !== value.dtype || !fixed) {
         throw new OctetError(
           'PARITY_BROKEN',
-          `The ${side.slice(0, -1)} ${value.name} (${value.dtype}, [${value.shape}]) became ${other?.name} (${other?.dtype}, [${other?.shape}])`,
+          `The ${side.slice(0, -1)} ${value.name} (${value.dtype}, ${show(value.shape)}) became ${other?.name} (${other?.dtype}, ${show(other?.shape)})`,
           { tensor: value.name },
         );
       }

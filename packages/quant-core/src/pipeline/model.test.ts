@@ -56,6 +56,27 @@ describe('what a model is', () => {
     expect(summary.trainable).toBe(false);
   });
 
+  it('of open length, longer than any that is tried at first', async () => {
+    const net = (window: number) => `c = Conv(x, w=float32[2, 1, ${window}]#) {kernel_shape=[${window}]} @conv
+      m = GlobalMaxPool(c)
+      f = Flatten(m)
+      y = Gemm(f, w2=float32[2, 2]#) @fc
+      return y`;
+    expect(await inspect(net(512), 'float32[N, 1, T]')).toMatchObject({ trainable: true });
+    // No length is tried that is long enough: it is said, and nothing is refused.
+    expect(await inspect(net(20_000), 'float32[N, 1, T]')).toMatchObject({
+      trainable: null,
+      notes: [expect.stringMatching(/^The sizes T are open, and whether the model can be trained shows only with those of the data/)],
+    });
+  });
+
+  it('exported in training mode', async () => {
+    const text = `n = BatchNormalization(x, g=float32[4]#, b=float32[4]#, m=float32[4]#, v=float32[4]{1, 2, 3, 4}) {training_mode=1} @bn
+      y = Gemm(n, w=float32[4, 2]#)
+      return y`;
+    expect((await inspect(text)).notes).toEqual([expect.stringContaining('BatchNormalization bn')]);
+  });
+
   it('whose output is of a size that nothing tells', async () => {
     const summary = await inspect(`a = Gemm(x, w1=float32[4, 4]#) @first
       y = Opaque<ai.onnx, Shrink, 1>(a) @shrink

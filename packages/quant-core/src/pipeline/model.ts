@@ -11,18 +11,22 @@ import { spec } from '../ir/ops.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { normalise } from '../normalise/index.js';
 import { openBatch } from '../normalise/openBatch.js';
+import { leaveTrainingMode } from '../normalise/trainingMode.js';
 import type { Recipe } from '../recipe.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { logitsOf } from '../train/loss.js';
 import { parameterLayout } from '../train/parameters.js';
 import { buildTrainingStep, type TrainingStep } from '../train/step.js';
+import { checkBatchPlace } from './batchPlace.js';
 import { inputsOf, openSizes } from './inputs.js';
 import { inferTypes } from './types.js';
 
 /** A model as every later stage wants it. */
 export interface PreparedModel {
-  /** As it was read, shapes inferred; never changed. */
+  /** As it was read, shapes inferred, in inference form; never changed. */
   original: Graph;
+  /** What was changed for the inference form, in sentences; none where the file is in it. */
+  notes: readonly string[];
   source: ModelSource;
   /** In normal form, with a symbolic batch where that was possible. */
   graph: Graph;
@@ -58,6 +62,8 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
       op: quantized.opName,
     });
   await inferTypes(original, engine);
+  const notes = leaveTrainingMode(original);
+  checkBatchPlace(original);
   const output = onlyOutput(original);
   const graph = original.clone();
   const inputs = inputsOf(graph);
@@ -70,6 +76,7 @@ export async function prepareModel(path: string, limits: Limits, engine: Engine)
   const width = row?.every((dim) => typeof dim === 'number') ? (row as number[]).reduce((a, b) => a * b, 1) : undefined;
   return {
     original,
+    notes,
     source,
     graph,
     norms,
@@ -116,7 +123,7 @@ function onlyOutput(graph: Graph): Value {
 
 /** What it means for a job that the batch of the file could not be opened. */
 export const lockedBatch = ({ fixedBatch, obstacle }: PreparedModel): string =>
-  `The model was exported for a batch of ${fixedBatch} and is calibrated and trained with no other: ${obstacle}. Export it with an open batch (in PyTorch: dynamic_axes) for training.batchSize to count.`;
+  `The model was exported for a batch of ${fixedBatch} and is calibrated and trained with no other: ${obstacle}. Export it with an open batch (in PyTorch: dynamic_shapes, or dynamic_axes with dynamo=False) for training.batchSize to count.`;
 
 /** Put the batch size of the file back into the interface of a graph made from it. */
 export function restoreBatch(graph: Graph, model: Pick<PreparedModel, 'fixedBatch' | 'locked' | 'batchSymbol'>): Graph {
@@ -154,15 +161,16 @@ export function planFor(model: PreparedModel, recipe: Recipe): QuantPlan {
   return planQuantization(model.graph, recipe);
 }
 
-/** Sizes of images to try a model with that takes any: no dataset is known yet. */
-const trialSizes = [224, 96, 32, 8];
+/** Sizes to try where a model leaves one open, besides the batch: no dataset is known yet. */
+const trialSizes = [224, 96, 32, 8, 512, 2048, 16_384];
 
 /**
  * Check, by building a training step for one sample, that every trained layer can be reached from the loss.
- * Returns the names of weights that cannot. Throws MODEL_NOT_TRAINABLE naming the node that is in the way of all, MODEL_SHAPE when no size of image fits.
+ * Returns the names of weights that cannot, or nothing where none of the sizes tried is one that the model takes: that shows with the data.
+ * Throws MODEL_NOT_TRAINABLE naming the node that is in the way of all, MODEL_SHAPE for a model without open sizes.
  */
-export function checkTrainable(model: PreparedModel, plan: QuantPlan): readonly string[] {
-  for (const [trial, size] of trialSizes.entries()) {
+export function checkTrainable(model: PreparedModel, plan: QuantPlan): readonly string[] | undefined {
+  for (const size of trialSizes) {
     const sizes = openSizes(
       model,
       model.inputs.map(({ shape }) => shape.map(() => size)),
@@ -170,11 +178,10 @@ export function checkTrainable(model: PreparedModel, plan: QuantPlan): readonly 
     try {
       return buildTrialStep(model, plan, sizes).unreached;
     } catch (error) {
-      const last = trial === trialSizes.length - 1 || !Object.keys(sizes).length;
-      if (last || !(error instanceof OctetError) || error.code !== 'MODEL_SHAPE') throw error;
+      if (!Object.keys(sizes).length || !(error instanceof OctetError) || error.code !== 'MODEL_SHAPE') throw error;
     }
   }
-  return [];
+  return undefined;
 }
 
 function buildTrialStep(model: PreparedModel, plan: QuantPlan, sizes: Record<string, number>): TrainingStep {
@@ -198,13 +205,7 @@ export async function summarise(path: string, limits: Limits, recipe: Recipe, en
   await checkRuns(model, engine);
   const plan = planFor(model, recipe);
   const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
-  let trainable = true;
-  try {
-    checkTrainable(model, plan);
-  } catch (error) {
-    if (!(error instanceof OctetError) || error.code !== 'MODEL_NOT_TRAINABLE') throw error;
-    trainable = false;
-  }
+  const { trainable, why } = trainability(model, plan);
   const { source, original } = model;
   return {
     format: 'onnx',
@@ -224,7 +225,28 @@ export async function summarise(path: string, limits: Limits, recipe: Recipe, en
     })),
     float: plan.float.map((entry) => ({ ...entry })),
     trainable,
+    ...(why === undefined && model.notes.length === 0 ? {} : { notes: [...model.notes, ...(why === undefined ? [] : [why])] }),
   };
+}
+
+/** What an inspection says of training, with the reason for anything but yes. */
+function trainability(model: PreparedModel, plan: QuantPlan): { trainable: boolean | null; why?: string } {
+  try {
+    if (checkTrainable(model, plan)) return { trainable: true };
+    const open = Object.keys(
+      openSizes(
+        model,
+        model.inputs.map(({ shape }) => shape.map(() => 1)),
+      ),
+    );
+    return {
+      trainable: null,
+      why: `The sizes ${open.join(', ')} are open, and whether the model can be trained shows only with those of the data.`,
+    };
+  } catch (error) {
+    if (!(error instanceof OctetError) || error.code !== 'MODEL_NOT_TRAINABLE') throw error;
+    return { trainable: false, why: error.message };
+  }
 }
 
 /** The runtime must be able to load the model as it was sent. Throws MODEL_UNSUPPORTED_OP or MODEL_RUN_FAILED. */

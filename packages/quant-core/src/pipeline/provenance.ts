@@ -18,13 +18,16 @@ async function sha256(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** The float model as a file that a runtime can load: the upload itself, or what was in its zip, large weights in a file beside it. */
+/**
+ * The float model as a file that a runtime can load: the upload itself; or, where that is a zip or was brought to inference form, the model written anew, with large weights in
+ * a file beside it.
+ */
 export async function floatFile(job: QuantizeJob, model: PreparedModel): Promise<string> {
   const file = await open(job.modelPath);
   const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
   await file.close();
   const zipped = bytesRead === 4 && buffer.toString('latin1') === 'PK\u0003\u0004';
-  if (!zipped) return job.modelPath;
+  if (!zipped && model.notes.length === 0) return job.modelPath;
   const path = join(job.workDirectory, 'float.onnx');
   const weights = new WeightFile(join(job.workDirectory, 'float.weights'));
   await writeFile(path, writeOnnx(model.original, weights));

@@ -4,6 +4,7 @@ import type { Graph } from '../../ir/graph.js';
 import { buildGraph } from './build.js';
 import { checkConstants } from './check.js';
 import { expandGraph } from './expand.js';
+import { checkFinite } from './finite.js';
 import { inlineFunctions } from './functions.js';
 import { OnnxOrigin } from './origin.js';
 import {
@@ -146,6 +147,7 @@ function build(parsed: ParsedModel, limits: Limits, externalData?: ExternalData)
   expandGraph(model.graph, Math.max(tableOpset, opset));
   const graph = buildGraph(model.graph, { maxParameters: limits.modelParameters, ...(externalData ? { externalData } : {}) });
   checkConstants(graph);
+  checkFinite(graph);
   graph.opset = Math.max(tableOpset, opset);
   graph.origin = origin;
   return graph;
