@@ -121,6 +121,8 @@ export type JobMessage =
 export interface QuantizeJob {
   /** An .onnx file, or a zip of one with its external data. */
   modelPath: string;
+  /** Whether external data may also be read from files beside the model, as on a machine of one's own; only from its zip when left out. */
+  externalFiles?: 'zip' | 'beside';
   dataset: { path: string; config: import('./recipe.js').DatasetConfig };
   /** Without it, a seeded share of the dataset is kept for evaluation and never trained on. */
   evaluationDataset?: { path: string; config: import('./recipe.js').DatasetConfig };

@@ -30,7 +30,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
   await mkdir(job.outputDirectory, { recursive: true });
 
   const { model, full, data, ...loaded } = await context.stage('load', async () => {
-    const model = await prepareModel(job.modelPath, job.limits, context.engine);
+    const model = await prepareModel(job.modelPath, job.limits, context.engine, job.externalFiles);
     const full = planFor(model, recipe);
     checkFileSize(model.graph, full);
     const norms = recipe.method === 'qat' ? keptNorms(model, full, recipe, checkTrainable(model, full)) : undefined;
@@ -118,7 +118,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
             }
           : null,
         warnings: context.warnings,
-        provenance: await provenanceOf(context, data, modelPath, loaded.memory?.usualBytes ?? null),
+        provenance: await provenanceOf(context, model, data, modelPath, loaded.memory?.usualBytes ?? null),
       });
       const reportPath = join(job.outputDirectory, 'report.json');
       const markdownPath = join(job.outputDirectory, 'report.md');

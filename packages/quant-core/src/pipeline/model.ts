@@ -5,7 +5,7 @@ import { OctetError } from '../errors.js';
 import type { Limits, ModelSummary } from '../events.js';
 import { planQuantization, type QuantPlan } from '../fakequant/plan.js';
 import { unmatchedOverrides } from '../fakequant/presets.js';
-import { type ModelSource, readModel } from '../formats/read.js';
+import { type ExternalFiles, type ModelSource, readModel } from '../formats/read.js';
 import type { Graph, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
@@ -53,8 +53,8 @@ const quantizedOp =
  * Read a model and bring it to normal form. Throws MODEL_* errors for files that are no model, are quantized already, or do
  * not have inputs and one float output with the batch in front.
  */
-export async function prepareModel(path: string, limits: Limits, engine: Engine): Promise<PreparedModel> {
-  const { graph: original, source } = await readModel(path, limits);
+export async function prepareModel(path: string, limits: Limits, engine: Engine, files: ExternalFiles = 'zip'): Promise<PreparedModel> {
+  const { graph: original, source } = await readModel(path, limits, files);
   const quantized = original.nodes.find((node) => quantizedOp.test(node.opName));
   if (quantized)
     throw new OctetError('MODEL_ALREADY_QUANTIZED', `The model holds ${quantized.opName} ${quantized.name}: it is quantized already`, {
