@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { OctetError } from '../errors.js';
@@ -9,6 +10,8 @@ import { buildModel, type OnnxSource, parseOnnx } from './onnx/read.js';
 export interface ModelSource extends OnnxSource {
   /** Bytes of the model file and its external data. */
   bytes: number;
+  /** SHA-256 of the model file followed by its external data in the order that it names them, wherever they lay: for a file without, the digest of the file. */
+  sha256: string;
   /** Files of external data that were read beside the model, in the order that it names them. */
   files: readonly string[];
 }
@@ -50,15 +53,19 @@ export async function readModel(
     const bytes = await file.readFile();
     const parsed = parseOnnx(bytes, limits);
     if (files === 'zip' || parsed.locations.length === 0)
-      return { graph: buildModel(parsed, limits), source: { ...parsed.source, bytes: bytes.length, files: [] } };
-    const beside = await readBeside(path, parsed.locations, limits, bytes.length);
-    return {
-      graph: buildModel(parsed, limits, beside.external),
-      source: { ...parsed.source, bytes: beside.bytes, files: beside.files },
-    };
+      return { graph: buildModel(parsed, limits), source: { ...parsed.source, bytes: bytes.length, sha256: digest([bytes]), files: [] } };
+    const { external, files: beside, bytes: total } = await readBeside(path, parsed.locations, limits, bytes.length);
+    const sha256 = digest([bytes, ...parsed.locations.map(external)]);
+    return { graph: buildModel(parsed, limits, external), source: { ...parsed.source, bytes: total, sha256, files: beside } };
   } finally {
     await file.close();
   }
+}
+
+function digest(contents: readonly Uint8Array[]): string {
+  const hash = createHash('sha256');
+  for (const content of contents) hash.update(content);
+  return hash.digest('hex');
 }
 
 /** The one file of an archive that is called like `location`, in whatever folder. */
@@ -105,5 +112,6 @@ async function readZip(file: FileHandle, size: number, limits: Limits): Promise<
     if (!content) throw new OctetError('MODEL_EXTERNAL_DATA', `The file "${location}" is not in the zip.`, { file: location });
     return content;
   };
-  return { graph: buildModel(parsed, limits, external), source: { ...parsed.source, bytes: total, files: [] } };
+  const sha256 = digest([model, ...parsed.locations.map(external)]);
+  return { graph: buildModel(parsed, limits, external), source: { ...parsed.source, bytes: total, sha256, files: [] } };
 }
