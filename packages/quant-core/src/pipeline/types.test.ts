@@ -16,7 +16,7 @@ import { writeOnnx } from '../formats/onnx/write.js';
 import { bindDims } from '../ir/infer.js';
 import { normalise } from '../normalise/index.js';
 import { Tensor } from '../tensor/tensor.js';
-import { float, graphAttribute, info, int, ints, modelBytes, node, ramp, text } from '../testing/onnx.js';
+import { float, floats, graphAttribute, info, int, ints, modelBytes, node, ramp, text } from '../testing/onnx.js';
 import { inferTypes } from './types.js';
 
 const engine = new OrtEngine();
@@ -79,6 +79,13 @@ interface Case {
 
 const cases: Case[] = [
   { what: 'an operator outside the list', between: [node('LpPool', ['a'], ['b'], [ints('kernel_shape', [3]), ints('pads', [1, 1])])] },
+  {
+    what: 'a scaler as skl2onnx writes it, of which nobody knows the shape',
+    between: [
+      node('Scaler', ['a'], ['scaled'], [floats('offset', [0.5]), floats('scale', [2])], ml),
+      node('Cast', ['scaled'], ['b'], [int('to', 1)]),
+    ],
+  },
   { what: 'one with noise', between: [node('RandomNormalLike', ['a'], ['n'], [float('scale', 0.001)]), node('Add', ['a', 'n'], ['b'])] },
   {
     what: 'one outside the standard',
@@ -101,12 +108,7 @@ const cases: Case[] = [
   {
     what: 'a Loop with a state and a collected output',
     between: [node('Loop', ['trips', 'yes', 'a'], ['b', 'seen'], [loop(['N', 3, 5])])],
-    outputs: [
-      info(
-        'seen',
-        [undefined as unknown as string, 3].map((dim) => dim ?? 'T'),
-      ),
-    ],
+    outputs: [info('seen', ['T', 3])],
   },
   {
     what: 'a sequence there and back',

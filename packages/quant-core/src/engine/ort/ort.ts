@@ -160,7 +160,8 @@ export class OrtEngine implements Engine {
     for (const output of session.outputMetadata) {
       if (!output.isTensor || !Object.hasOwn(dtypes, output.type)) continue;
       const shape = output.shape.map((dim, axis): Dim => (typeof dim === 'number' && dim >= 0 ? dim : dim || `${output.name}_d${axis}`));
-      types.set(output.name, { dtype: output.type as DType, shape });
+      // It says [] for a scalar and for a shape that it cannot tell alike.
+      types.set(output.name, { dtype: output.type as DType, ...(shape.length > 0 ? { shape } : {}) });
     }
     await session.release();
     return types;
