@@ -2,8 +2,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failure } from '../data/testing/files.js';
 import { OrtEngine } from '../engine/ort/ort.js';
 import { defaultLimits } from '../events.js';
+import { inferShapes } from '../ir/infer.js';
 import { graphOf } from '../normalise/testing/oracle.js';
 import { defaultRecipe } from '../recipe.js';
+import { Tensor } from '../tensor/tensor.js';
+import { info, ints, modelBytes, node, ramp } from '../testing/onnx.js';
 import { smallNet } from '../train/testing/jobs.js';
 import { prepareModel, restoreBatch, summarise } from './model.js';
 import { exampleModel, Workshop } from './testing/jobs.js';
@@ -96,6 +99,24 @@ describe('what a model is', () => {
   ] as const)('%s is refused', async (_what, code, text) => {
     await failure(code, () => inspect(text));
   });
+});
+
+it('a fixed batch is opened through an operator that no rule is for, and put back', async () => {
+  const path = await shop.file(
+    'lp.onnx',
+    modelBytes({
+      nodes: [node('LpPool', ['x'], ['p'], [ints('kernel_shape', [2, 2])]), node('Flatten', ['p'], ['f']), node('Gemm', ['f', 'w'], ['y'])],
+      inputs: [info('x', [2, 1, 4, 4])],
+      outputs: [info('y', [2, 3])],
+      initializers: { w: Tensor.float32([9, 3], ramp(27)) },
+    }),
+  );
+  const model = await prepareModel(path, defaultLimits, engine);
+  expect(model).toMatchObject({ fixedBatch: 2, locked: false });
+  expect(model.graph.outputs[0]?.shape).toEqual([model.batchSymbol, 3]);
+  const copy = restoreBatch(model.graph.clone(), model);
+  inferShapes(copy);
+  expect(copy.outputs[0]?.shape).toEqual([2, 3]);
 });
 
 it('a fixed batch is opened, and put back', async () => {

@@ -6,7 +6,7 @@ import type { Limits, ModelSummary } from '../events.js';
 import { planQuantization, type QuantPlan } from '../fakequant/plan.js';
 import { unmatchedOverrides } from '../fakequant/presets.js';
 import { type ExternalFiles, type ModelSource, readModel } from '../formats/read.js';
-import type { Graph, Value } from '../ir/graph.js';
+import type { Graph, Value, ValueType } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { normalise } from '../normalise/index.js';
@@ -125,15 +125,15 @@ function onlyOutput(graph: Graph): Value {
 export const lockedBatch = ({ fixedBatch, obstacle }: PreparedModel): string =>
   `The model was exported for a batch of ${fixedBatch} and is calibrated and trained with no other: ${obstacle}. Export it with an open batch (in PyTorch: dynamic_shapes, or dynamic_axes with dynamo=False) for training.batchSize to count.`;
 
-/** Put the batch size of the file back into the interface of a graph made from it. */
+/** Put the batch size of the file back into a graph made from it: its interface, and what is noted of values that no rule tells. */
 export function restoreBatch(graph: Graph, model: Pick<PreparedModel, 'fixedBatch' | 'locked' | 'batchSymbol'>): Graph {
   if (model.fixedBatch === undefined || model.locked) return graph;
-  for (const value of [...graph.inputs, ...graph.outputs]) {
-    if (value.type?.shape)
-      value.type = {
-        ...value.type,
-        shape: value.type.shape.map((dim) => (dim === model.batchSymbol ? (model.fixedBatch as number) : dim)),
-      };
+  const size = model.fixedBatch;
+  const restored = (type: ValueType): ValueType =>
+    type.shape ? { ...type, shape: type.shape.map((dim) => (dim === model.batchSymbol ? size : dim)) } : type;
+  for (const value of graph.values()) {
+    if (value.type) value.type = restored(value.type);
+    if (value.declared) value.declared = restored(value.declared);
   }
   return graph;
 }
