@@ -20,7 +20,7 @@ async function sha256(...paths: readonly string[]): Promise<string> {
 }
 
 /** Digest of the float model as it came: of its file, followed by the files of external data beside it in the order that it names them. */
-export const digestOf = (job: QuantizeJob, { source }: PreparedModel): Promise<string> => sha256(job.modelPath, ...source.files);
+const digestOf = (job: QuantizeJob, { source }: PreparedModel): Promise<string> => sha256(job.modelPath, ...source.files);
 
 /**
  * The float model as a file that a runtime can load: the upload itself; or, where that is a zip or was brought to inference form, the model written anew, with large weights in
