@@ -48,8 +48,8 @@ export function opsPage(): string {
         'so that layers before them can learn. Shape arithmetic (Shape, Gather, Concat, Slice and others on sizes) is folded away, BatchNormalization is folded into the layer before it, ' +
         'and Dropout is dropped.',
       'Older forms are brought to those of opset 18 when a model is read. What the optimizer of ONNX Runtime writes (FusedConv, FusedGemm, FusedMatMul, Gelu, BiasGelu, FastGelu, QuickGelu, ' +
-        'SkipLayerNormalization, SimplifiedLayerNormalization, Attention without a mask) is expanded, and an If that a known size decides becomes the branch that is taken.',
-      'An operator that is not in the list, Loop and Scan among them, stays as it is, in float. Nothing is trained through it, or through one marked "no": layers whose only way to the loss leads there keep their weights. A model in which nothing can be quantized, or whose loss no quantized layer can reach, is refused with the node named. What ONNX says of each operator is checked in [conformance.md](conformance.md).',
+        'SkipLayerNormalization, SimplifiedLayerNormalization, Attention without a mask) is expanded, and an If that a known size decides becomes the branch that is taken. Functions of the model (ModelProto.functions) are written out, at any depth.',
+      'An operator that is not in the list, Loop and Scan among them, stays as it is, in float. Types and shapes after it come from the file, or from ONNX Runtime where the file is silent, so that layers after it become int8 and are trained. Nothing is trained through it, or through one marked "no": layers whose only way to the loss leads there keep their weights. A model in which nothing can be quantized, or whose loss no quantized layer can reach, is refused with the node named. What ONNX says of each operator is checked in [conformance.md](conformance.md).',
       `The second engine, TF.js, executes all of them but ${listed.filter((op) => !kernels[op]).join(', ')}, and none that is not in the list.`,
       ['| operator | trained through | in the int8 model |', '| --- | --- | --- |', ...rows].join('\n'),
     ].join('\n\n') + '\n'

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { JobBody } from '@octet/contracts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { classifier, points } from './support/samples.js';
+import { classifier, points, splitClassifier } from './support/samples.js';
 import { freePort, until } from './support/services.js';
 
 /** The command line as it is built: processes, exit codes, what is printed where, and what is left behind. */
@@ -127,6 +127,19 @@ describe('octet quantize', () => {
     ).toBe(report.provenance.artifactSha256);
     expect(await readFile(path.join(directory, 'report.md'), 'utf8')).toContain('# Accuracy report');
     expect((await readdir(directory)).filter((name) => name.endsWith('.part'))).toEqual([]);
+  });
+
+  it('finds the external data of a model beside it, and names the file that is not there', async () => {
+    const { model: file, weights } = splitClassifier();
+    const split = path.join(directory, 'split.onnx');
+    await writeFile(split, file);
+    const args = ['quantize', split, '-d', train, '--method', 'ptq', '-o', path.join(directory, 'split.int8.onnx'), ...quick];
+    const missing = await run(args);
+    expect(missing.code).toBe(1);
+    expect(missing.err).toMatch(/FILE_UNREADABLE(.|\n)*net\.onnx\.data/);
+    await writeFile(path.join(directory, 'net.onnx.data'), weights);
+    const { code, err } = await run(args);
+    expect({ code, err }).toMatchObject({ code: 0 });
   });
 
   it('exits with 2 when the gate is missed, and --json is one object on standard output', async () => {
@@ -258,6 +271,16 @@ describe('octet serve and its clients', () => {
 
   it('makes the same model as octet quantize does', async () => {
     expect((await readFile(path.join(directory, 'downloaded.onnx'))).equals(await readFile(path.join(directory, 'out.onnx')))).toBe(true);
+  });
+
+  it('sends the external data of a model with it', async () => {
+    const { model: file, weights } = splitClassifier('sent.onnx.data');
+    const split = path.join(directory, 'sent.onnx');
+    await writeFile(split, file);
+    await writeFile(path.join(directory, 'sent.onnx.data'), weights);
+    const { code, out, err } = await run(['submit', split, '--data', train, '--method', 'ptq', ...quick], server);
+    expect({ code, err }).toMatchObject({ code: 0 });
+    expect(out).toMatch(/^job_/);
   });
 
   it('shows status and list', async () => {

@@ -1,5 +1,6 @@
 import { bytesOf, npy } from '../../packages/quant-core/src/data/testing/files.js';
 import { zip } from '../../packages/quant-core/src/data/testing/zip.js';
+import { decode, encode } from '../../packages/quant-core/src/formats/onnx/schema.js';
 import { Tensor } from '../../packages/quant-core/src/tensor/tensor.js';
 import { info, int, modelBytes, node, ramp } from '../../packages/quant-core/src/testing/onnx.js';
 
@@ -20,6 +21,23 @@ export function classifier(): Uint8Array {
       b2: Tensor.float32([3], ramp(3)),
     },
   });
+}
+
+/** The same classifier as exporters write it with external data: all weights in the file `location`. */
+export function splitClassifier(location = 'net.onnx.data'): { model: Uint8Array; weights: Uint8Array } {
+  const whole = decode('Model', classifier());
+  const pieces: Uint8Array[] = [];
+  let offset = 0;
+  for (const tensor of whole.graph?.initializer ?? []) {
+    const raw = tensor.rawData ?? new Uint8Array(0);
+    pieces.push(raw);
+    const fields = { location, offset: String(offset), length: String(raw.length) };
+    tensor.externalData = Object.entries(fields).map(([key, value]) => ({ key, value }));
+    tensor.dataLocation = 1;
+    delete tensor.rawData;
+    offset += raw.length;
+  }
+  return { model: encode('Model', whole), weights: Buffer.concat(pieces) };
 }
 
 /** A dataset for it as .npz: `x` [samples, features] and `y` with labels below `classes`. */

@@ -1,7 +1,7 @@
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { form, startApi, type TestApi } from '../../../tests/support/api.js';
-import { classifier, points } from '../../../tests/support/samples.js';
+import { classifier, points, splitClassifier } from '../../../tests/support/samples.js';
 import { until } from '../../../tests/support/services.js';
 
 let api: TestApi;
@@ -45,6 +45,48 @@ describe('models', () => {
     body.append('file', new Blob([new Uint8Array(classifier())]), 'C:\\models\\net v2.onnx');
     const model = await (await post('/v1/models', body)).json();
     expect(model).toMatchObject({ name: 'net v2', filename: 'net v2.onnx' });
+  });
+
+  describe('with its weights in a file beside it', () => {
+    const { model: file, weights } = splitClassifier();
+    const parts = (external: Record<string, Uint8Array>) => {
+      const body = new FormData();
+      body.append('file', new Blob([new Uint8Array(file)]), 'net.onnx');
+      for (const [name, data] of Object.entries(external)) body.append('external', new Blob([new Uint8Array(data)]), name);
+      return body;
+    };
+
+    it('takes both as parts, and as the same model whatever their order', async () => {
+      const answers = await Promise.all([
+        post('/v1/models', parts({ 'net.onnx.data': weights })),
+        post('/v1/models', parts({ 'unused.bin': weights, 'net.onnx.data': weights })),
+        post('/v1/models', parts({ 'net.onnx.data': weights, 'unused.bin': weights })),
+      ]);
+      const models = await Promise.all(answers.map((answer) => answer.json()));
+      expect(models[0], JSON.stringify(models[0])).toMatchObject({
+        name: 'net',
+        filename: 'net.zip',
+        summary: { ops: { Gemm: 2, Relu: 1 }, trainable: true },
+      });
+      expect(models[0].summary.bytes).toBe(file.length + weights.length);
+      expect(models[1].sha256).toBe(models[2].sha256);
+    });
+
+    it('says which file is missing, and that names must differ', async () => {
+      expect(await (await post('/v1/models', file)).json()).toMatchObject({
+        code: 'MODEL_EXTERNAL_DATA',
+        place: { file: 'net.onnx.data' },
+        hint: expect.stringContaining('"external"'),
+      });
+      expect(await (await post('/v1/models', parts({ 'other.bin': weights }))).json()).toMatchObject({
+        code: 'MODEL_EXTERNAL_DATA',
+        detail: expect.stringContaining('net.onnx.data'),
+      });
+      expect(await (await post('/v1/models', parts({ 'net.onnx': weights }))).json()).toMatchObject({ code: 'MULTIPART_INVALID' });
+      expect(await (await post('/v1/models', parts({ 'net.onnx.data': new Uint8Array(100_001) }))).json()).toMatchObject({
+        code: 'MODEL_TOO_LARGE',
+      });
+    });
   });
 
   it('refuses what is larger than the limit while it comes in', async () => {

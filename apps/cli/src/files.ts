@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { access, copyFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { externalLocations } from '@octet/quant-core';
 import { CliError } from './errors.js';
 
 /** Checks that a path is a file that can be read, and gives its size. @throws CliError FILE_UNREADABLE */
@@ -14,6 +15,13 @@ export async function requireFile(file: string): Promise<number> {
     throw refuse('it may not be read by this user', error);
   });
   return found.size;
+}
+
+/** The files of external data that a model names, where they should lie: beside it. None for a zip, which holds its own. */
+export function externalFiles(model: string): string[] {
+  return externalLocations(model)
+    .filter((location) => !path.isAbsolute(location) && !location.split(/[/\\]/).includes('..'))
+    .map((location) => path.join(path.dirname(model), location));
 }
 
 /** Checks before the work that its result can be written. @throws CliError FILE_UNWRITABLE */

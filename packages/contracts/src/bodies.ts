@@ -80,8 +80,13 @@ export const ModelSummarySchema = Type.Object({
   bytes: Count,
   quantizable: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), parameters: Count })),
   float: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), reason: Type.String() })),
-  trainable: Type.Boolean(),
+  trainable: Type.Union([Type.Boolean(), Type.Null()], {
+    description: 'Whether training reaches the quantized layers; null where that shows only with the sizes of the data.',
+  }),
   notTrainableBecause: Type.Optional(Type.String({ description: 'Why a QAT job cannot reach its loss; only where trainable is false.' })),
+  notes: Type.Optional(
+    Type.Array(Type.String(), { description: 'What cannot be told before there are data, and what was changed to read the model.' }),
+  ),
 });
 
 export const ModelSchema = Type.Object(

@@ -34,7 +34,12 @@ export const errorCatalogue = {
   MODEL_CYCLIC: { title: 'The graph has a cycle', status: 422, hint: 'An ONNX graph must be acyclic; export the model again.', retryable: false },
   MODEL_MISSING_TENSOR: { title: 'A node reads a tensor that nothing produces', status: 422, hint: 'The initializer or producing node is missing from the file; export it again with all weights.', retryable: false },
   MODEL_ARCHIVE: { title: 'The archive with the model is not acceptable', status: 422, hint: 'Send a plain .onnx file, or a zip with exactly one .onnx file and its external data, not encrypted.', retryable: false },
-  MODEL_EXTERNAL_DATA: { title: 'External data cannot be read', status: 422, hint: 'Zip the .onnx file together with its external data files, with relative paths inside the zip.', retryable: false },
+  MODEL_EXTERNAL_DATA: {
+    title: 'External data cannot be read',
+    status: 422,
+    hint: 'Send the files of external data with the model: as parts "external" of the request, or in one zip with the .onnx file. The command line finds them beside the model.',
+    retryable: false,
+  },
   MODEL_OPSET_UNSUPPORTED: { title: 'The opset of the model is not supported', status: 422, hint: 'Export with an opset between 7 and the newest one listed in docs/ops.md.', retryable: false },
   MODEL_UNSUPPORTED_OP: { title: 'The model uses an operator that cannot be executed', status: 422, hint: 'Custom operators cannot run here. Export the model with standard ONNX operators.', retryable: false },
   MODEL_ALREADY_QUANTIZED: { title: 'The model is quantized already', status: 422, hint: 'Send the float model it was made from.', retryable: false },

@@ -88,10 +88,12 @@ export interface ModelSummary {
   quantizable: { node: string; op: string; parameters: number }[];
   /** Nodes that stay float, and why. */
   float: { node: string; op: string; reason: string }[];
-  /** Whether a QAT job can reach its loss from the quantized layers. */
-  trainable: boolean;
+  /** Whether a QAT job can reach its loss from the quantized layers; null where that shows only with the sizes of the data. */
+  trainable: boolean | null;
   /** Why it cannot; only where `trainable` is false. */
   notTrainableBecause?: string;
+  /** What cannot be told before there are data, and what was changed to read the model, in sentences. */
+  notes?: string[];
 }
 
 /** What an upload of a dataset tells about it. */
@@ -140,6 +142,8 @@ export type JobMessage =
 export interface QuantizeJob {
   /** An .onnx file, or a zip of one with its external data. */
   modelPath: string;
+  /** Whether external data may also be read from files beside the model, as on a machine of one's own; only from its zip when left out. */
+  externalFiles?: 'zip' | 'beside';
   dataset: { path: string; config: import('./recipe.js').DatasetConfig };
   /** Without it, a seeded share of the dataset is kept for evaluation and never trained on. */
   evaluationDataset?: { path: string; config: import('./recipe.js').DatasetConfig };

@@ -1,5 +1,6 @@
 export { allocate, type DType } from './tensor/dtype.js';
 export { Tensor } from './tensor/tensor.js';
+export { externalLocations } from './formats/onnx/locations.js';
 export { type ErrorCode, type ErrorPlace, errorCatalogue, OctetError, type SerializedError } from './errors.js';
 export * from './events.js';
 export { type DatasetConfig, DatasetConfigSchema, type Recipe, RecipeSchema } from './recipe.js';

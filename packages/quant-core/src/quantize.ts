@@ -51,7 +51,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
 async function load(context: Context): Promise<Loaded> {
   const { job, engine } = context;
   const { recipe } = job;
-  const model = await prepareModel(job.modelPath, job.limits, engine, recipe.outputs);
+  const model = await prepareModel(job.modelPath, job.limits, engine, { wishes: recipe.outputs, files: job.externalFiles });
   const full = planFor(model, recipe);
   checkFileSize(model.graph, full);
   const norms = recipe.method === 'qat' ? keptNorms(model, full, recipe, checkTrainable(model, full)) : undefined;
@@ -71,6 +71,7 @@ async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
   const { recipe } = job;
   const on = { context, model, data };
   for (const text of data.assumptions) context.warn('DATASET_ASSUMED', text);
+  for (const text of model.notes) context.warn('TRAINING_MODE', text);
   const locked = lockedBatch(model);
   if (locked) context.warn('BATCH_FIXED', locked);
 
@@ -123,7 +124,7 @@ async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
       placement,
       training: trained && start ? trainingReport(trained, recipe, start.rounded !== undefined, norms?.note ?? '') : null,
       warnings: context.warnings,
-      provenance: await provenanceOf(context, data, modelPath, loaded.estimatedBytes),
+      provenance: await provenanceOf(context, model, data, modelPath, loaded.estimatedBytes),
     });
     const reportPath = join(job.outputDirectory, 'report.json');
     const markdownPath = join(job.outputDirectory, 'report.md');

@@ -5,11 +5,13 @@ import { ConfigError, ServiceError } from '@octet/contracts';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { readText, type StagedFile, type StageLimits, type Staging } from './staging.js';
 
-/** What may come in a part: a file within limits, or a text of so many bytes. */
-export type PartRule = { file: StageLimits } | { text: number };
+/** What may come in a part: a file within limits, several such parts of one name, or a text of so many bytes. */
+export type PartRule = { file: StageLimits } | { files: StageLimits } | { text: number };
 
 export interface Intake {
   files: Map<string, StagedFile>;
+  /** Files of parts that may come several times. */
+  lists: Map<string, StagedFile[]>;
   texts: Map<string, string>;
 }
 
@@ -49,7 +51,7 @@ export async function readParts(
   rules: Record<string, PartRule>,
   required: readonly string[],
 ): Promise<Intake> {
-  const intake: Intake = { files: new Map(), texts: new Map() };
+  const intake: Intake = { files: new Map(), lists: new Map(), texts: new Map() };
   const names = Object.keys(rules).join(', ');
   try {
     for await (const part of request.parts()) {
@@ -62,12 +64,14 @@ export async function readParts(
         });
       if (intake.files.has(name) || intake.texts.has(name)) throw new ServiceError('MULTIPART_INVALID', `The part "${name}" came twice.`);
       if ('file' in rule) intake.files.set(name, await staging.write(part.file, name, part.filename ?? '', rule.file));
+      else if ('files' in rule)
+        intake.lists.set(name, [...(intake.lists.get(name) ?? []), await staging.write(part.file, name, part.filename ?? '', rule.files)]);
       else intake.texts.set(name, await readText(part.file, name, rule.text));
     }
   } catch (error) {
     throw multipartError(error);
   }
-  const missing = required.filter((name) => !intake.files.has(name) && !intake.texts.has(name));
+  const missing = required.filter((name) => !intake.files.has(name) && !intake.lists.has(name) && !intake.texts.has(name));
   if (missing.length > 0) {
     const errors = missing.map((name) => ({ pointer: `/${name}`, detail: 'is missing' }));
     throw new ServiceError('MULTIPART_INVALID', `The part ${missing.map((name) => `"${name}"`).join(' and ')} is missing.`, {

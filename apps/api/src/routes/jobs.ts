@@ -13,13 +13,14 @@ import {
 import type { KeptAnswer } from '@octet/store';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import Type from 'typebox';
+import { bundleModel } from '../http/bundle.js';
 import { answerOnce, idempotencyKey } from '../http/idempotency.js';
 import { fingerprintOf, readParts } from '../http/intake.js';
 import { goneSignal } from '../http/signals.js';
 import { Staging } from '../http/staging.js';
 import { readOneShot, submitOneShot } from '../services/one-shot.js';
 import type { Routes } from './context.js';
-import { BinaryPart, idempotencyHeader, idParams, pageQuery, problems } from './schemas.js';
+import { BinaryPart, ExternalParts, idempotencyHeader, idParams, pageQuery, problems } from './schemas.js';
 
 const tags = ['jobs'];
 const params = idParams('job');
@@ -40,6 +41,7 @@ export const jobRoutes: Routes = async (app, { context }) => {
     model: file(config.limits.modelBytes, 'MODEL_TOO_LARGE'),
     dataset: file(config.limits.datasetBytes, 'DATASET_TOO_LARGE'),
     evaluation: file(config.limits.datasetBytes, 'DATASET_TOO_LARGE'),
+    external: { files: file(config.limits.modelBytes, 'MODEL_TOO_LARGE').file },
     config: { text: config.configBytes },
   };
 
@@ -49,6 +51,7 @@ export const jobRoutes: Routes = async (app, { context }) => {
     try {
       const parts = await readParts(request, staging, rules, ['model', 'dataset']);
       const shot = readOneShot(parts);
+      shot.model = await bundleModel(staging, shot.model, parts.lists.get('external') ?? [], rules.model.file);
       const { model, dataset, evaluation, ...settings } = shot;
       const hash = fingerprintOf([model.sha256, dataset.sha256, evaluation?.sha256, settings, reuse]);
       return await answerOnce(store, request, reply, hash, async () =>
@@ -67,7 +70,7 @@ export const jobRoutes: Routes = async (app, { context }) => {
         operationId: 'submitJob',
         summary: 'Submit a job',
         description:
-          'As JSON with the ids of uploads, or as one multipart request with the parts `model`, `dataset`, `evaluation` (may be left out) and `config` ' +
+          'As JSON with the ids of uploads, or as one multipart request with the parts `model`, `external` (files of external data that the model names; may be left out), `dataset`, `evaluation` (may be left out) and `config` ' +
           '(JSON; may be left out) in any order. In the second form `config` may hold `datasetConfig` and `evaluationDatasetConfig` too.',
         headers: idempotencyHeader,
         querystring: submitQuery,
@@ -77,6 +80,7 @@ export const jobRoutes: Routes = async (app, { context }) => {
             'multipart/form-data': {
               schema: Type.Object({
                 model: BinaryPart('The float model.'),
+                external: ExternalParts,
                 dataset: BinaryPart('Training, calibration and held-out samples.'),
                 evaluation: Type.Optional(BinaryPart('Evaluation samples; a seeded share of the dataset when left out.')),
                 config: Type.Optional(JobSettingsSchema),

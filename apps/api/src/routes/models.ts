@@ -1,11 +1,12 @@
 import { ModelSchema, pageOf } from '@octet/contracts';
 import Type from 'typebox';
+import { bundleModel } from '../http/bundle.js';
 import { answerOnce, idempotencyKey } from '../http/idempotency.js';
 import { acceptFiles, fileTypes, fingerprintOf, readFileBody, readParts } from '../http/intake.js';
 import { goneSignal } from '../http/signals.js';
 import { Staging } from '../http/staging.js';
 import type { Routes } from './context.js';
-import { BinaryPart, idempotencyHeader, idParams, pageQuery, problems } from './schemas.js';
+import { BinaryPart, ExternalParts, idempotencyHeader, idParams, pageQuery, problems } from './schemas.js';
 
 const tags = ['models'];
 const params = idParams('model');
@@ -23,12 +24,15 @@ export const modelRoutes: Routes = async (app, { context: { config, store, uploa
         operationId: 'uploadModel',
         summary: 'Upload a float model',
         description:
-          'An ONNX file, or a zip of one .onnx file with its external data: as the body, or as the part `file`. It is inspected before it is stored.',
+          'An ONNX file, or a zip of one .onnx file with its external data: as the body, or as the part `file`. Files of external data may also come beside the .onnx file, ' +
+          'each as a part `external` under the name that the model has for it. It is inspected before it is stored.',
         headers: idempotencyHeader,
         querystring: Type.Object({ name: Type.Optional(name) }, { additionalProperties: false }),
         body: {
           content: {
-            'multipart/form-data': { schema: Type.Object({ file: BinaryPart('The model.'), name: Type.Optional(name) }) },
+            'multipart/form-data': {
+              schema: Type.Object({ file: BinaryPart('The model.'), external: ExternalParts, name: Type.Optional(name) }),
+            },
             ...Object.fromEntries(fileTypes.slice(0, 2).map((type) => [type, { schema: BinaryPart('The model.') }])),
           },
         },
@@ -41,10 +45,11 @@ export const modelRoutes: Routes = async (app, { context: { config, store, uploa
       const staging = await Staging.open(config.tempDirectory);
       try {
         const parts = request.isMultipart()
-          ? await readParts(request, staging, { file: { file: limits }, name: { text: 200 } }, ['file'])
+          ? await readParts(request, staging, { file: { file: limits }, external: { files: limits }, name: { text: 200 } }, ['file'])
           : undefined;
         const title = parts?.texts.get('name') || request.query.name;
-        const file = parts?.files.get('file') ?? (await readFileBody(request, staging, request.query.name ?? '', limits));
+        const sent = parts?.files.get('file') ?? (await readFileBody(request, staging, request.query.name ?? '', limits));
+        const file = await bundleModel(staging, sent, parts?.lists.get('external') ?? [], limits);
         return await answerOnce(store, request, reply, fingerprintOf([file.sha256, title ?? file.fileName]), async () => {
           const model = await uploads.storeModel(await uploads.inspectModel(file, signal), title);
           return { status: 201, headers: { location: `/v1/models/${model.id}` }, body: model };

@@ -29,3 +29,8 @@ export const idempotencyHeader = Type.Object({
 /** A file in a multipart body. */
 export const BinaryPart = (text: string) =>
   Type.Unsafe<unknown>({ type: 'string', contentMediaType: 'application/octet-stream', description: text });
+
+/** The files of a model's external data, each a part of this name. */
+export const ExternalParts = Type.Optional(
+  Type.Array(BinaryPart('A file of external data of the model, such as model.onnx.data, under the file name that the model has for it.')),
+);

@@ -102,18 +102,19 @@ export class Client {
     return this.json<JobBody>(`/v1/jobs/${encodeURIComponent(id)}/cancel`, { method: 'POST' });
   }
 
-  uploadModel(name: string, body: Readable, bytes: number): Promise<Model> {
-    return this.#upload<Model>(`/v1/models?${new URLSearchParams({ name })}`, body, bytes);
+  /** A model as the file itself, or as a multipart body with its external data. */
+  uploadModel(name: string, body: Readable, bytes: number, type?: string): Promise<Model> {
+    return this.#upload<Model>(`/v1/models?${new URLSearchParams({ name })}`, body, bytes, type);
   }
 
   uploadDataset(name: string, config: DatasetConfig, body: Readable, bytes: number): Promise<Dataset> {
     return this.#upload<Dataset>(`/v1/datasets?${new URLSearchParams({ name, config: JSON.stringify(config) })}`, body, bytes);
   }
 
-  #upload<T>(path: string, body: Readable, bytes: number): Promise<T> {
+  #upload<T>(path: string, body: Readable, bytes: number, type = 'application/octet-stream'): Promise<T> {
     return this.json<T>(path, {
       method: 'POST',
-      headers: { 'content-type': 'application/octet-stream', 'content-length': String(bytes) },
+      headers: { 'content-type': type, 'content-length': String(bytes) },
       body,
     });
   }

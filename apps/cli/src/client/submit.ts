@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import type { JobBody } from '@octet/contracts';
-import { requireFile } from '../files.js';
+import { externalFiles, requireFile } from '../files.js';
 import type { JobPlan } from '../recipe.js';
 import type { Client } from './client.js';
 import { fileStream, multipartBody, type Part } from './multipart.js';
@@ -44,6 +44,7 @@ export async function submitJob(
     const parts: Part[] = [
       { name: 'config', text: JSON.stringify(config), type: 'application/json' },
       { name: 'model', file: inputs.model },
+      ...externalFiles(inputs.model).map((file) => ({ name: 'external', file })),
       { name: 'dataset', file: inputs.data },
       ...(inputs.evaluation === undefined ? [] : [{ name: 'evaluation', file: inputs.evaluation }]),
     ];
@@ -66,7 +67,7 @@ export async function submitJob(
   const upload = async (input: string, size: number, send: (name: string, size: number) => Promise<{ id: string }>) =>
     isId(input) ? input : (await send(path.basename(input).slice(0, 200), size)).id;
   const [modelSize = 0, dataSize = 0, evaluationSize = 0] = sizes;
-  const model = await upload(inputs.model, modelSize, (name, size) => client.uploadModel(name, open(inputs.model), size));
+  const model = await upload(inputs.model, modelSize, (name, size) => uploadModel(client, name, inputs.model, size, open));
   const dataset = await upload(inputs.data, dataSize, (name, size) =>
     client.uploadDataset(name, plan.datasetConfig, open(inputs.data), size),
   );
@@ -80,4 +81,19 @@ export async function submitJob(
           ),
         };
   return client.post<JobBody>(url, { ...settings, model, dataset, ...evaluationDataset }, headers);
+}
+
+/** A model alone is sent as it is; one with external data beside it as parts. */
+async function uploadModel(
+  client: Client,
+  name: string,
+  model: string,
+  size: number,
+  open: (file: string) => ReturnType<typeof fileStream>,
+): Promise<{ id: string }> {
+  const external = externalFiles(model);
+  if (external.length === 0) return client.uploadModel(name, open(model), size);
+  const parts = [{ name: 'file', file: model }, ...external.map((file) => ({ name: 'external', file }))];
+  const { type, bytes, stream } = await multipartBody(parts);
+  return client.uploadModel(name, stream, bytes, type);
 }

@@ -6,7 +6,7 @@ import type { PipelineEvent, QuantizeJob, Report } from '@octet/quant-core';
 import { type RunnerLog, runJobProcess } from '@octet/runner';
 import { CliError } from '../errors.js';
 import { exitCodes } from '../exit-codes.js';
-import { placeFile, requireFile, requireWritable } from '../files.js';
+import { externalFiles, placeFile, requireFile, requireWritable } from '../files.js';
 import { Progress } from '../output/progress.js';
 import { keyFigures, renderResult } from '../output/result.js';
 import { planJob, type RecipeFlags } from '../recipe.js';
@@ -28,7 +28,7 @@ const ownLimits = { ...defaultLimits, modelBytes: 2 ** 33, modelParameters: 2 **
 /** `octet quantize`: one job here and now, in a process of its own, without a server. Gives the exit code. */
 export async function quantizeCommand(model: string, flags: QuantizeFlags): Promise<number> {
   const plan = await planJob(flags);
-  const inputs = [model, flags.data, ...(flags.eval === undefined ? [] : [flags.eval])];
+  const inputs = [model, ...externalFiles(model), flags.data, ...(flags.eval === undefined ? [] : [flags.eval])];
   for (const input of inputs) await requireFile(input);
   const files = outputsOf(model, flags);
   for (const file of Object.values(files)) {
@@ -46,6 +46,7 @@ export async function quantizeCommand(model: string, flags: QuantizeFlags): Prom
     try {
       const job: QuantizeJob = {
         modelPath: path.resolve(model),
+        externalFiles: 'beside',
         dataset: { path: path.resolve(flags.data), config: plan.datasetConfig },
         ...(flags.eval === undefined ? {} : { evaluationDataset: { path: path.resolve(flags.eval), config: plan.evaluationConfig } }),
         recipe: recipeOf(plan.settings),

@@ -1,4 +1,4 @@
-import type { Graph } from '../ir/graph.js';
+import type { Graph, ValueType } from '../ir/graph.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 export interface CompileOptions {
@@ -46,6 +46,11 @@ export interface Engine {
   /** Where the engine may lay files, which whoever made the directory removes; a temporary directory of its own without. */
   layFilesIn?(directory: string): void;
   compile(graph: Graph, options: CompileOptions): Promise<Program>;
+  /**
+   * Types of the outputs of a graph as the runtime infers them without running it, by name; only what it knows. An engine may lack it.
+   * Throws MODEL_RUN_FAILED for a graph that it does not take.
+   */
+  inferTypes?(graph: Graph): Promise<ReadonlyMap<string, ValueType>>;
   /**
    * Compile a training graph that is run on `shards` parts at a time, on up to `threads` threads. Every part runs on one thread,
    * so that the result has the same bits whatever the number of threads.

@@ -1,3 +1,4 @@
+import type { Graph, ValueType } from '../ir/graph.js';
 import type { CompileOptions, Engine, Program, ShardedProgram } from './engine.js';
 
 /** Graphs of our own run on one engine, finished model files and models as a user runs them on another. */
@@ -22,6 +23,10 @@ export class SplitEngine implements Engine {
 
   compile(graph: Parameters<Engine['compile']>[0], options: CompileOptions): Promise<Program> {
     return (options.mode === 'train' ? this.compute : this.runtime).compile(graph, options);
+  }
+
+  async inferTypes(graph: Graph): Promise<ReadonlyMap<string, ValueType>> {
+    return (await this.runtime.inferTypes?.(graph)) ?? new Map();
   }
 
   compileSharded(...given: Parameters<Engine['compileSharded']>): Promise<ShardedProgram> {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -58,6 +59,8 @@ describe('readModel', () => {
     expect(graph.nodes.filter(({ op }) => op === 'Relu')).toHaveLength(2);
     expect(source).toEqual({
       producer: 'p 2',
+      sha256: createHash('sha256').update(bytes).digest('hex'),
+      files: [],
       irVersion: 8,
       opset: 13,
       ops: { Relu: 2, 'com.microsoft.Gelu': 1 },

@@ -42,6 +42,7 @@ export function copyNode(part: Graph, node: Node, twins: Map<Value, Value>): Nod
   for (const [port, value] of node.inputs.entries()) copy.setInput(port, value && twins.get(value));
   for (const value of node.outputs) {
     const out = new Value(part.freshName(value.name), value.type);
+    out.declared = value.declared;
     out.producer = copy;
     out.port = value.port;
     copy.outputs.push(out);

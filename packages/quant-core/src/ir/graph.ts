@@ -14,6 +14,8 @@ export interface ValueType {
 /** One tensor in a graph: a graph input, a constant, or an output of a node. Edges are references to it. */
 export class Value {
   type: ValueType | undefined;
+  /** What the file says of it, or the runtime infers. Shape inference takes from here what it cannot tell by its own rules. */
+  declared: ValueType | undefined;
   /** Set for constants (initializers). */
   constant: Tensor | undefined;
   /** The node that writes it; absent for inputs and constants. */
@@ -229,6 +231,7 @@ export class Graph {
       }
     }
     from.readers.length = 0;
+    to.declared ??= from.declared;
     if (!this.outputs.includes(from)) return;
     let successor = to;
     if (!to.producer || this.outputs.includes(to)) {
@@ -298,6 +301,7 @@ export class Graph {
     for (const value of this.values()) {
       const twin = new Value(copy.freshName(value.name), value.type);
       twin.constant = value.constant;
+      twin.declared = value.declared;
       map.set(value, twin);
     }
     const of = (value: Value) => map.get(value) as Value;

@@ -1,5 +1,6 @@
 import { OctetError } from '../errors.js';
 import { toNumbers } from '../tensor/tensor.js';
+import { fillIn, inputSymbols } from './declared.js';
 import type { Dim, Graph, Node, Value, ValueType } from './graph.js';
 import { type OpType, spec } from './ops.js';
 import { type ContentRule, contents, longestContent } from './shapes/contents.js';
@@ -15,6 +16,11 @@ const mostElements = 2 ** 40;
 
 class Inference implements ShapeContext {
   readonly known = new Map<Value, readonly Dim[]>();
+  private readonly symbols: Readonly<Record<string, number>>;
+
+  constructor(graph: Graph) {
+    this.symbols = inputSymbols(graph);
+  }
 
   elements(value: Value | undefined): readonly Dim[] | undefined {
     if (!value) return undefined;
@@ -35,7 +41,7 @@ class Inference implements ShapeContext {
         throw misfit(node, `${name} is missing`, undefined, 'MODEL_INVALID');
     const types = rule(node, this);
     for (const [port, value] of node.outputs.entries()) {
-      value.type = types[port];
+      value.type = value.declared ? fillIn(types[port], value.declared, this.symbols) : types[port];
       if (value.type && node.op !== 'Opaque') check(node, value, value.type);
     }
     this.follow(node);
@@ -94,13 +100,14 @@ function mayNotBeEmpty(node: Node, type: ValueType): boolean {
 
 /**
  * Set `type` of every node output from the graph inputs and constants, following symbolic sizes through shape arithmetic.
- * An `Opaque` node keeps the types read from its file; what lies behind one without types stays unknown.
+ * An `Opaque` node keeps the types read from its file. What no rule can tell is taken from what is declared of the value; after an
+ * `Opaque` node of which nothing is declared it stays unknown.
  * Throws MODEL_SHAPE and MODEL_DTYPE naming node and tensor; with `strict` also when a type stays unknown.
  * Returns the elements of small integer tensors that are known before the model runs.
  */
 export function inferShapes(graph: Graph, options: { strict?: boolean } = {}): KnownElements {
   for (const input of graph.inputs) checkInput(input);
-  const inference = new Inference();
+  const inference = new Inference(graph);
   for (const node of graph.nodes) {
     inference.visit(node);
     if (!options.strict) continue;
@@ -124,15 +131,19 @@ function checkInput(input: Value): void {
 }
 
 /**
- * Replace symbols by sizes in the types of the graph inputs (and the types noted for `Opaque` nodes), in place, and infer again, so that every
+ * Replace symbols by sizes in the types of the graph inputs (and the types noted for `Opaque` nodes or declared), in place, and infer again, so that every
  * shape is static. Throws MODEL_SHAPE naming the value when a size stays open that does not come from an `Opaque` node.
  */
 export function bindDims(graph: Graph, sizes: Readonly<Record<string, number>>): void {
+  const bound = (type: ValueType): ValueType => (type.shape ? { ...type, shape: type.shape.map((dim) => bindDim(dim, sizes)) } : type);
   const bind = (value: Value): void => {
-    if (value.type?.shape) value.type = { ...value.type, shape: value.shape?.map((dim) => bindDim(dim, sizes)) as Dim[] };
+    if (value.type) value.type = bound(value.type);
   };
   graph.inputs.forEach(bind);
-  for (const node of graph.nodes) if (node.op === 'Opaque') node.outputs.forEach(bind);
+  for (const node of graph.nodes) {
+    for (const value of node.outputs) if (value.declared) value.declared = bound(value.declared);
+    if (node.op === 'Opaque') node.outputs.forEach(bind);
+  }
   inferShapes(graph);
   const open = (value: Value): boolean => !value.shape || value.shape.some((dim) => typeof dim === 'string');
   const excused = new Set<Value>();

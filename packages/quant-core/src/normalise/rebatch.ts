@@ -3,6 +3,7 @@ import { inferShapes } from '../ir/infer.js';
 import type { OpType } from '../ir/ops.js';
 import { runPasses } from '../ir/pass.js';
 import { alwaysEqual, multiplyDims } from '../ir/shapes/dim.js';
+import { show } from '../ir/shapes/rule.js';
 import { Tensor } from '../tensor/tensor.js';
 import { type BatchContext, type BatchRule, isPlain, type Place } from './batch/place.js';
 import { batchRules } from './batchRules.js';
@@ -35,7 +36,11 @@ export function rebatch(graph: Graph): Rebatched {
 }
 
 function freeSymbol(graph: Graph): string {
-  const used = new Set(graph.values().flatMap((value) => value.shape?.filter((dim) => typeof dim === 'string') ?? []));
+  const used = new Set(
+    graph
+      .values()
+      .flatMap(({ shape, declared }) => [...(shape ?? []), ...(declared?.shape ?? [])].filter((dim) => typeof dim === 'string')),
+  );
   let symbol = 'N';
   for (let i = 1; [...used].some((dim) => dim.split(/[^\w]+/).includes(symbol)); i++) symbol = `batch_${i}`;
   return symbol;
@@ -58,6 +63,11 @@ function open(graph: Graph, batch: number, symbol: string): string | undefined {
   for (const change of followed.edits) change();
   for (const [value, shape] of expected)
     if (value.type && (!value.producer || value.producer.op === 'Opaque')) value.type = { ...value.type, shape };
+  // What the file declares holds for its own batch.
+  for (const value of followed.places.keys()) {
+    const shape = expected.get(value);
+    if (value.declared) value.declared = { dtype: value.declared.dtype, ...(shape ? { shape } : {}) };
+  }
   return check(graph, expected);
 }
 
@@ -70,7 +80,7 @@ function check(graph: Graph, expected: ReadonlyMap<Value, readonly Dim[]>): stri
   }
   for (const [value, shape] of expected) {
     const same = value.shape?.length === shape.length && value.shape.every((dim, axis) => alwaysEqual(dim, shape[axis] as Dim));
-    if (!same) return `"${value.name}" would have shape [${value.shape?.join(', ')}], and not [${shape.join(', ')}]`;
+    if (!same) return `"${value.name}" would have shape ${show(value.shape)}, and not ${show(shape)}`;
   }
   return undefined;
 }

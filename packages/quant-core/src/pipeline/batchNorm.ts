@@ -19,13 +19,18 @@ const keptBelow = 3;
 const fewestSamples = 2;
 
 /**
- * The batch norms that training keeps. `unreached` names the weights that no gradient reaches: those stay folded. Throws CONFIG_IMPOSSIBLE
+ * The batch norms that training keeps. `unreached` names the weights that no gradient reaches, as far as that is known: those stay folded. Throws CONFIG_IMPOSSIBLE
  * where the recipe says "keep" and there is nothing to keep, or batches are too small for statistics.
  */
-export function keptNorms(model: PreparedModel, plan: QuantPlan, { training }: Recipe, unreached: readonly string[]): NormChoice {
+export function keptNorms(
+  model: PreparedModel,
+  plan: QuantPlan,
+  { training }: Recipe,
+  unreached: readonly string[] | undefined,
+): NormChoice {
   const wish = training.batchNorm;
   const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
-  const norms = stillFolded(model.graph, model.norms).filter(({ node }) => !unreached.includes(nodes.get(node)?.input(1).name as string));
+  const norms = stillFolded(model.graph, model.norms).filter(({ node }) => !unreached?.includes(nodes.get(node)?.input(1).name as string));
   const inFile = model.source.ops.BatchNormalization ?? 0;
   const nothing = inFile
     ? `none of the ${inFile} BatchNormalization nodes of the file stands behind a layer that is trained`
@@ -39,7 +44,7 @@ export function keptNorms(model: PreparedModel, plan: QuantPlan, { training }: R
     return refuse(
       nothing,
       '/training/batchNorm',
-      'Export the model in training form (torch.onnx.export with training=TrainingMode.PRESERVE or TRAINING), or leave training.batchNorm at "auto".',
+      'Export the model without folding (torch.onnx.export with training=TrainingMode.PRESERVE of a model in eval mode), or leave training.batchNorm at "auto".',
     );
   const narrow = plan.weights.some(({ bits }) => bits < keptBelow);
   if (wish === 'fold' || (wish === 'auto' && !narrow))

@@ -7,11 +7,14 @@ import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { activationParams, bestWeightClip, type WeightRange } from '../fakequant/scales.js';
 import { planWeights, type ScaleTable, scalesOfWeights, simulate } from '../fakequant/simulate.js';
+import { addMetadata } from '../formats/onnx/metadata.js';
 import { writeOnnx } from '../formats/onnx/write.js';
 import type { Graph } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
+import { show } from '../ir/shapes/rule.js';
 import type { Range } from '../tensor/affine.js';
 import { sizeOf } from '../tensor/tensor.js';
+import { octetVersion } from '../version.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { graphBatch, type PreparedModel, restoreBatch } from './model.js';
@@ -117,10 +120,21 @@ export async function exportCandidate(
   const simulation = simulate(float, plan, table);
   restoreBatch(artifact, model);
   checkInterface(model.original, artifact);
+  addMetadata(artifact, descriptionOf(context, model));
   const bytes = writeOnnx(artifact);
   const path = join(context.job.workDirectory, `${name}.onnx`);
   await writeFile(path, bytes);
   return { path, bytes: bytes.byteLength, float: reference, simulation, artifact, table, ranges };
+}
+
+/** What the file says of itself. Only what the numbers depend on: threads, latency runs and the gate leave the bytes as they are. */
+function descriptionOf({ job }: Context, { source }: PreparedModel): Record<string, string> {
+  const { method, target, quantization, calibration, training, seed } = job.recipe;
+  return {
+    version: octetVersion,
+    recipe: JSON.stringify({ method, target, quantization, calibration, training, seed }),
+    'float.sha256': source.sha256,
+  };
 }
 
 /** The int8 model must drop in where the float one was: same names, types and dimensions. */
@@ -133,7 +147,7 @@ function checkInterface(original: Graph, artifact: Graph): void {
       if (other?.name !== value.name || other.dtype !== value.dtype || !fixed) {
         throw new OctetError(
           'PARITY_BROKEN',
-          `The ${side.slice(0, -1)} ${value.name} (${value.dtype}, [${value.shape}]) became ${other?.name} (${other?.dtype}, [${other?.shape}])`,
+          `The ${side.slice(0, -1)} ${value.name} (${value.dtype}, ${show(value.shape)}) became ${other?.name} (${other?.dtype}, ${show(other?.shape)})`,
           { tensor: value.name },
         );
       }

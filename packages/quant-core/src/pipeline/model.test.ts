@@ -2,8 +2,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failure } from '../data/testing/files.js';
 import { OrtEngine } from '../engine/ort/ort.js';
 import { defaultLimits } from '../events.js';
+import { inferShapes } from '../ir/infer.js';
 import { graphOf } from '../normalise/testing/oracle.js';
 import { defaultRecipe } from '../recipe.js';
+import { Tensor } from '../tensor/tensor.js';
+import { info, ints, modelBytes, node, ramp } from '../testing/onnx.js';
 import { smallNet } from '../train/testing/jobs.js';
 import { prepareModel, restoreBatch, summarise } from './model.js';
 import { exampleModel, Workshop } from './testing/jobs.js';
@@ -58,6 +61,27 @@ describe('what a model is', () => {
     expect(summary.notTrainableBecause).toBe('Floor steps has no gradient, and lies between a trained layer and the loss');
   });
 
+  it('of open length, longer than any that is tried at first', async () => {
+    const net = (window: number) => `c = Conv(x, w=float32[2, 1, ${window}]#) {kernel_shape=[${window}]} @conv
+      m = GlobalMaxPool(c)
+      f = Flatten(m)
+      y = Gemm(f, w2=float32[2, 2]#) @fc
+      return y`;
+    expect(await inspect(net(512), 'float32[N, 1, T]')).toMatchObject({ trainable: true });
+    // No length is tried that is long enough: it is said, and nothing is refused.
+    expect(await inspect(net(20_000), 'float32[N, 1, T]')).toMatchObject({
+      trainable: null,
+      notes: [expect.stringMatching(/^The sizes T are open, and whether the model can be trained shows only with those of the data/)],
+    });
+  });
+
+  it('exported in training mode', async () => {
+    const text = `n = BatchNormalization(x, g=float32[4]#, b=float32[4]#, m=float32[4]#, v=float32[4]{1, 2, 3, 4}) {training_mode=1} @bn
+      y = Gemm(n, w=float32[4, 2]#)
+      return y`;
+    expect((await inspect(text)).notes).toEqual([expect.stringContaining('BatchNormalization bn')]);
+  });
+
   it('that ends in an operator outside the list', async () => {
     const summary = await inspect(`a = Gemm(x, w1=float32[4, 4]#) @first
       y = Opaque<ai.onnx, Shrink, 1>(a) @shrink
@@ -87,6 +111,28 @@ describe('what a model is', () => {
   ] as const)('%s is refused', async (_what, code, text) => {
     await failure(code, () => inspect(text));
   });
+});
+
+it('a fixed batch is opened through an operator that no rule is for, and put back', async () => {
+  const path = await shop.file(
+    'lp.onnx',
+    modelBytes({
+      nodes: [node('LpPool', ['x'], ['p'], [ints('kernel_shape', [2, 2])]), node('Flatten', ['p'], ['f']), node('Gemm', ['f', 'w'], ['y'])],
+      inputs: [info('x', [2, 1, 4, 4])],
+      outputs: [info('y', [2, 3])],
+      initializers: { w: Tensor.float32([9, 3], ramp(27)) },
+    }),
+  );
+  const model = await prepareModel(path, defaultLimits, engine);
+  expect(model.batch).toMatchObject({ kind: 'opened', size: 2 });
+  expect(model.graph.outputs[0]?.shape).toEqual([model.batch.symbol, 3]);
+  const copy = restoreBatch(model.graph.clone(), model);
+  inferShapes(copy);
+  expect(copy.nodes.map((each) => each.output().shape)).toEqual([
+    [2, 1, 3, 3],
+    [2, 9],
+    [2, 3],
+  ]);
 });
 
 it('a fixed batch is opened, and put back', async () => {

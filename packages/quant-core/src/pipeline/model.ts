@@ -5,13 +5,13 @@ import { OctetError } from '../errors.js';
 import type { Limits, ModelSummary } from '../events.js';
 import { planQuantization, type QuantPlan } from '../fakequant/plan.js';
 import { unmatchedOverrides } from '../fakequant/presets.js';
-import { type ModelSource, readModel } from '../formats/read.js';
-import type { Graph, Value } from '../ir/graph.js';
-import { inferShapes } from '../ir/infer.js';
+import { type ExternalFiles, type ModelSource, readModel } from '../formats/read.js';
+import type { Graph, Value, ValueType } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { normalise } from '../normalise/index.js';
 import { openBatch } from '../normalise/openBatch.js';
+import { leaveTrainingMode } from '../normalise/trainingMode.js';
 import type { Recipe } from '../recipe.js';
 import { assignTasks, type OutputTask } from '../tasks/assign.js';
 import type { LossSpec, LossTerm } from '../tasks/loss.js';
@@ -19,12 +19,16 @@ import { describeOutputs, type ModelOutput } from '../tasks/output.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { parameterLayout } from '../train/parameters.js';
 import { buildTrainingStep, type TrainingStep } from '../train/step.js';
+import { checkBatchPlace } from './batchPlace.js';
 import { inputsOf, openSizes } from './inputs.js';
+import { inferTypes } from './types.js';
 
 /** A model as every later stage wants it. */
 export interface PreparedModel {
-  /** As it was read, shapes inferred; never changed. */
+  /** As it was read, shapes inferred, in inference form; never changed. */
   original: Graph;
+  /** What was changed for the inference form, in sentences; none where the file is in it. */
+  notes: readonly string[];
   source: ModelSource;
   /** In normal form, with a symbolic batch where that was possible. */
   graph: Graph;
@@ -60,22 +64,29 @@ const quantizedOp =
  * not have inputs with the batch in front.
  * @param wishes what the job says about outputs
  */
-export async function prepareModel(path: string, limits: Limits, engine: Engine, wishes: Recipe['outputs'] = []): Promise<PreparedModel> {
-  const { graph: original, source } = await readModel(path, limits);
+export async function prepareModel(
+  path: string,
+  limits: Limits,
+  engine: Engine,
+  { wishes = [], files = 'zip' }: { wishes?: Recipe['outputs']; files?: ExternalFiles | undefined } = {},
+): Promise<PreparedModel> {
+  const { graph: original, source } = await readModel(path, limits, files);
   const quantized = original.nodes.find((node) => quantizedOp.test(node.opName));
   if (quantized)
     throw new OctetError('MODEL_ALREADY_QUANTIZED', `The model holds ${quantized.opName} ${quantized.name}: it is quantized already`, {
       node: quantized.name,
       op: quantized.opName,
     });
-  inferShapes(original);
+  await inferTypes(original, engine);
+  const notes = leaveTrainingMode(original);
+  checkBatchPlace(original);
   const graph = original.clone();
   const inputs = inputsOf(graph);
   const evaluate = async (constants: Graph) => (await runEach(constants, [{}], engine))[0] ?? {};
   const { fixedBatch, obstacle } = await openBatch(graph, inputs, { evaluate, run: (some, feeds) => runEach(some, feeds, engine) });
   const norms = await normalise(graph, { evaluate });
   const outputs = describeOutputs(graph, wishes);
-  return { original, source, graph, norms, inputs, outputs, batch: batchOf(graph, fixedBatch, obstacle) };
+  return { original, notes, source, graph, norms, inputs, outputs, batch: batchOf(graph, fixedBatch, obstacle) };
 }
 
 function batchOf(graph: Graph, size: number | undefined, obstacle: string | undefined): ModelBatch {
@@ -100,14 +111,17 @@ async function runEach(graph: Graph, feeds: readonly Feeds[], engine: Engine): P
 /** What it means for a job that the batch of the file could not be opened; undefined where it could. */
 export const lockedBatch = ({ batch }: PreparedModel): string | undefined =>
   batch.kind === 'locked'
-    ? `The model was exported for a batch of ${batch.size} and is calibrated and trained with no other: ${batch.obstacle}. Export it with an open batch (in PyTorch: dynamic_axes) for training.batchSize to count.`
+    ? `The model was exported for a batch of ${batch.size} and is calibrated and trained with no other: ${batch.obstacle}. Export it with an open batch (in PyTorch: dynamic_shapes, or dynamic_axes with dynamo=False) for training.batchSize to count.`
     : undefined;
 
-/** Put the batch size of the file back into the interface of a graph made from it. */
+/** Put the batch size of the file back into a graph made from it: its interface, and what is noted of values that no rule tells. */
 export function restoreBatch(graph: Graph, { batch }: Pick<PreparedModel, 'batch'>): Graph {
   if (batch.kind !== 'opened') return graph;
-  for (const value of [...graph.inputs, ...graph.outputs]) {
-    if (value.type?.shape) value.type = { ...value.type, shape: value.type.shape.map((dim) => (dim === batch.symbol ? batch.size : dim)) };
+  const restored = (type: ValueType): ValueType =>
+    type.shape ? { ...type, shape: type.shape.map((dim) => (dim === batch.symbol ? batch.size : dim)) } : type;
+  for (const value of graph.values()) {
+    if (value.type) value.type = restored(value.type);
+    if (value.declared) value.declared = restored(value.declared);
   }
   return graph;
 }
@@ -135,15 +149,16 @@ export function planFor(model: PreparedModel, recipe: Recipe): QuantPlan {
   return planQuantization(model.graph, recipe);
 }
 
-/** Sizes of images to try a model with that takes any: no dataset is known yet. */
-const trialSizes = [224, 96, 32, 8];
+/** Sizes to try where a model leaves one open, besides the batch: no dataset is known yet. */
+const trialSizes = [224, 96, 32, 8, 512, 2048, 16_384];
 
 /**
  * Check, by building a training step for one sample, that every trained layer can be reached from the loss.
- * Returns the names of weights that cannot. Throws MODEL_NOT_TRAINABLE naming the node that is in the way of all, MODEL_SHAPE when no size of image fits.
+ * Returns the names of weights that cannot, or nothing where none of the sizes tried is one that the model takes: that shows with the data.
+ * Throws MODEL_NOT_TRAINABLE naming the node that is in the way of all, MODEL_SHAPE for a model without open sizes.
  */
-export function checkTrainable(model: PreparedModel, plan: QuantPlan): readonly string[] {
-  for (const [trial, size] of trialSizes.entries()) {
+export function checkTrainable(model: PreparedModel, plan: QuantPlan): readonly string[] | undefined {
+  for (const size of trialSizes) {
     const sizes = openSizes(
       model,
       model.inputs.map(({ shape }) => shape.map(() => size)),
@@ -151,11 +166,10 @@ export function checkTrainable(model: PreparedModel, plan: QuantPlan): readonly 
     try {
       return buildTrialStep(model, plan, sizes).unreached;
     } catch (error) {
-      const last = trial === trialSizes.length - 1 || !Object.keys(sizes).length;
-      if (last || !(error instanceof OctetError) || error.code !== 'MODEL_SHAPE') throw error;
+      if (!Object.keys(sizes).length || !(error instanceof OctetError) || error.code !== 'MODEL_SHAPE') throw error;
     }
   }
-  return [];
+  return undefined;
 }
 
 /** A loss that every judged output adds to: what can be trained is what it depends on. Throws as `assignTasks` where no output is judged. */
@@ -184,17 +198,11 @@ const dims = (value: Value) => ({ name: value.name, dtype: value.dtype ?? 'unkno
 
 /** What a model is, and what of it can be int8 by the recipe. Throws as `prepareModel` and the planner do. */
 export async function summarise(path: string, limits: Limits, recipe: Recipe, engine: Engine): Promise<ModelSummary> {
-  const model = await prepareModel(path, limits, engine, recipe.outputs);
+  const model = await prepareModel(path, limits, engine, { wishes: recipe.outputs });
   await checkRuns(model, engine);
   const plan = planFor(model, recipe);
   const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
-  let notTrainableBecause: string | undefined;
-  try {
-    checkTrainable(model, plan);
-  } catch (error) {
-    if (!(error instanceof OctetError) || error.code !== 'MODEL_NOT_TRAINABLE') throw error;
-    notTrainableBecause = error.message;
-  }
+  const { trainable, why } = trainability(model, plan);
   const { source, original } = model;
   return {
     format: 'onnx',
@@ -213,9 +221,32 @@ export async function summarise(path: string, limits: Limits, recipe: Recipe, en
       parameters: nodes.get(point.node)?.input(point.port).constant?.size ?? 0,
     })),
     float: plan.float.map((entry) => ({ ...entry })),
-    trainable: notTrainableBecause === undefined,
-    ...(notTrainableBecause === undefined ? {} : { notTrainableBecause }),
+    trainable,
+    ...(why === undefined || trainable !== false ? {} : { notTrainableBecause: why }),
+    ...notesOf(trainable === null && why !== undefined ? [...model.notes, why] : model.notes),
   };
+}
+
+const notesOf = (notes: readonly string[]) => (notes.length ? { notes: [...notes] } : {});
+
+/** What an inspection says of training, with the reason for anything but yes. */
+function trainability(model: PreparedModel, plan: QuantPlan): { trainable: boolean | null; why?: string } {
+  try {
+    if (checkTrainable(model, plan)) return { trainable: true };
+    const open = Object.keys(
+      openSizes(
+        model,
+        model.inputs.map(({ shape }) => shape.map(() => 1)),
+      ),
+    );
+    return {
+      trainable: null,
+      why: `The sizes ${open.join(', ')} are open, and whether the model can be trained shows only with those of the data.`,
+    };
+  } catch (error) {
+    if (!(error instanceof OctetError) || error.code !== 'MODEL_NOT_TRAINABLE') throw error;
+    return { trainable: false, why: error.message };
+  }
 }
 
 /** The runtime must be able to load the model as it was sent. Throws MODEL_UNSUPPORTED_OP or MODEL_RUN_FAILED. */

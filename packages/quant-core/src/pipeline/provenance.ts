@@ -12,19 +12,26 @@ import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import type { PreparedModel } from './model.js';
 
-async function sha256(path: string): Promise<string> {
+/** Digest of files, one after the other. */
+async function sha256(...paths: readonly string[]): Promise<string> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
+  for (const path of paths) await pipeline(createReadStream(path), hash, { end: false });
   return hash.digest('hex');
 }
 
-/** The float model as a file that a runtime can load: the upload itself, or what was in its zip, large weights in a file beside it. */
+/** Digest of the float model as it came: of its file, followed by the files of external data beside it in the order that it names them. */
+const digestOf = (job: QuantizeJob, { source }: PreparedModel): Promise<string> => sha256(job.modelPath, ...source.files);
+
+/**
+ * The float model as a file that a runtime can load: the upload itself; or, where that is a zip or was brought to inference form, the model written anew, with large weights in
+ * a file beside it.
+ */
 export async function floatFile(job: QuantizeJob, model: PreparedModel): Promise<string> {
   const file = await open(job.modelPath);
   const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
   await file.close();
   const zipped = bytesRead === 4 && buffer.toString('latin1') === 'PK\u0003\u0004';
-  if (!zipped) return job.modelPath;
+  if (!zipped && model.notes.length === 0) return job.modelPath;
   const path = join(job.workDirectory, 'float.onnx');
   const weights = new WeightFile(join(job.workDirectory, 'float.weights'));
   await writeFile(path, writeOnnx(model.original, weights));
@@ -35,6 +42,7 @@ export async function floatFile(job: QuantizeJob, model: PreparedModel): Promise
 /** Digests, versions, settings and times, and the command that makes the same model again. */
 export async function provenanceOf(
   context: Context,
+  model: PreparedModel,
   data: JobData,
   artifactPath: string,
   estimatedBytes: number | null,
@@ -54,7 +62,7 @@ export async function provenanceOf(
     basename(artifactPath),
   ].join(' ');
   return {
-    modelSha256: await sha256(job.modelPath),
+    modelSha256: await digestOf(job, model),
     datasetSha256: await sha256(job.dataset.path),
     evaluationDatasetSha256: evaluation ? await sha256(evaluation.path) : null,
     artifactSha256: await sha256(artifactPath),

@@ -7,8 +7,8 @@ import { OctetError } from '../../errors.js';
 import { countNodes } from '../../formats/onnx/count.js';
 import { WeightFile } from '../../formats/onnx/weightFile.js';
 import { writeOnnx } from '../../formats/onnx/write.js';
-import type { Graph } from '../../ir/graph.js';
-import type { DType } from '../../tensor/dtype.js';
+import type { Dim, Graph, ValueType } from '../../ir/graph.js';
+import { type DType, dtypes } from '../../tensor/dtype.js';
 import { Tensor } from '../../tensor/tensor.js';
 import { type CompileOptions, type Engine, mostOptimizedNodes, type Program, type ShardedProgram } from '../engine.js';
 import { SequentialShards } from '../sequential.js';
@@ -149,6 +149,24 @@ export class OrtEngine implements Engine {
     );
   }
 
+  async inferTypes(graph: Graph): Promise<ReadonlyMap<string, ValueType>> {
+    const weights = this.weightFile(graph);
+    const options = {
+      ...sessionOptions({ threads: 1, mode: 'infer' }, graph.nodes.length, weights),
+      graphOptimizationLevel: 'disabled',
+    } as const;
+    const session = await this.session(writeOnnx(graph, weights), options);
+    const types = new Map<string, ValueType>();
+    for (const output of session.outputMetadata) {
+      if (!output.isTensor || !Object.hasOwn(dtypes, output.type)) continue;
+      const shape = output.shape.map((dim, axis): Dim => (typeof dim === 'number' && dim >= 0 ? dim : dim || `${output.name}_d${axis}`));
+      // It says [] for a scalar and for a shape that it cannot tell alike.
+      types.set(output.name, { dtype: output.type as DType, ...(shape.length > 0 ? { shape } : {}) });
+    }
+    await session.release();
+    return types;
+  }
+
   layFilesIn(directory: string): void {
     this.weights = new WeightFile(join(directory, `weights-${process.pid}.bin`));
   }
@@ -195,7 +213,7 @@ export class OrtEngine implements Engine {
     return new OrtProgram(await this.session(source, session), this.ort, options.profilePrefix !== undefined, vectors);
   }
 
-  private async session(source: Uint8Array | string, options: SessionOptions): Promise<Session> {
+  private async session(source: Uint8Array | string, options: SessionOptions): Promise<Ort.InferenceSession> {
     try {
       const { InferenceSession } = this.ort;
       return await (typeof source === 'string' ? InferenceSession.create(source, options) : InferenceSession.create(source, options));

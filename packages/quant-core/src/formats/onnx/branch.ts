@@ -48,6 +48,7 @@ export function inlineBranch(graph: Graph, node: Node, then: boolean): boolean {
     copy.opaque = made.opaque;
     for (const [port, value] of made.outputs.entries()) {
       copy.output(port).type = value.type;
+      copy.output(port).declared = value.declared;
       twins.set(value, copy.output(port));
     }
   }

@@ -1,4 +1,5 @@
 import { OctetError } from '../../errors.js';
+import { inputSymbols } from '../../ir/declared.js';
 import { type Dim, Graph, type Node, type Value, type ValueType } from '../../ir/graph.js';
 import { type Attrs, isOpType, type OpType, spec } from '../../ir/ops.js';
 import { Tensor } from '../../tensor/tensor.js';
@@ -100,10 +101,11 @@ export function buildGraph(proto: GraphProto, options: BuildOptions): Graph {
   }
   for (const { node, inputs } of made) connect(node, inputs, values);
   for (const info of proto.valueInfo ?? []) hint(values.get(info.name ?? ''), info);
+  const symbols = inputSymbols(graph);
   for (const node of nodes) {
     for (const [port, type] of declaredTypes(node).entries()) {
       const name = node.output?.[port] ?? '';
-      if (type) hint(values.get(name), { name, type });
+      if (type) hint(values.get(name), { name, type: onlySymbols(type, symbols) });
     }
   }
   readOutputs(graph, proto, values);
@@ -323,13 +325,34 @@ function dimensions(type: TypeProto, name: string): Dim[] | undefined {
   );
 }
 
-/** Take over the type a file claims for a value, where it is a possible one. */
+/** A type without the names of dimensions that are not among these. */
+function onlySymbols(type: TypeProto, symbols: Readonly<Record<string, number>>): TypeProto {
+  const tensor = type.tensorType;
+  if (!tensor?.shape) return type;
+  const dim = (tensor.shape.dim ?? []).map((one) => (one.dimParam && !Object.hasOwn(symbols, one.dimParam) ? {} : one));
+  return { tensorType: { ...tensor, shape: { dim } } };
+}
+
+/** Take over the type a file claims for a value, where it is a possible one; a later claim fills what earlier ones left open. */
 function hint(value: Value | undefined, info: ValueInfoProto): void {
   const dtype = dtypeOf(info.type?.tensorType?.elemType ?? 0);
-  if (!value || value.type || !dtype || !info.type) return;
-  const shape = dimensions(info.type, value.name);
-  value.type = { dtype, ...(shape?.every((dim) => typeof dim === 'string' || (dim > 0 && dim <= maxElements)) ? { shape } : {}) };
+  if (!value?.producer || !dtype || !info.type) return;
+  const claimed = dimensions(info.type, value.name);
+  const shape = claimed?.every((dim) => typeof dim === 'string' || (dim > 0 && dim <= maxElements)) ? claimed : undefined;
+  const before = value.declared;
+  if (!before) value.declared = { dtype, ...(shape ? { shape } : {}) };
+  else if (before.dtype === dtype && shape) {
+    const merged =
+      before.shape?.length === shape.length
+        ? before.shape.map((dim, axis) => better(dim, shape[axis] as Dim, value.name, axis))
+        : before.shape;
+    value.declared = { dtype, shape: merged ?? shape };
+  }
+  value.type = value.declared;
 }
+
+/** Of two claims for a dimension, the one that says something. */
+const better = (dim: Dim, other: Dim, name: string, axis: number): Dim => (dim === `${name}_d${axis}` ? other : dim);
 
 /** Any node that reaches itself by going from inputs to their producers. */
 function nodeOnCycle(nodes: readonly Node[]): Node {

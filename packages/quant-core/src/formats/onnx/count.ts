@@ -6,12 +6,19 @@ const windowBytes = 64 * 1024;
 const [graphField, nodeField] = [7, 1];
 
 /** Fields of a protobuf message in a file, read one after the other. */
-class Fields {
+export class Fields {
   private readonly window = Buffer.alloc(windowBytes);
   private start = 0;
   private held = 0;
 
   constructor(private readonly fd: number) {}
+
+  /** The bytes between two positions, as text. */
+  text(from: number, to: number): string {
+    const bytes = Buffer.alloc(to - from);
+    readSync(this.fd, bytes, 0, bytes.length, from);
+    return bytes.toString('utf8');
+  }
 
   private byte(at: number): number {
     if (at < this.start || at >= this.start + this.held) {

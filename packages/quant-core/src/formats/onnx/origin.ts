@@ -1,4 +1,4 @@
-import type { AnnotationProto, FunctionProto, NodeProto, OpsetProto, StringEntryProto, ValueInfoProto } from './schema.js';
+import type { AnnotationProto, NodeProto, OpsetProto, StringEntryProto, ValueInfoProto } from './schema.js';
 
 /** What the ONNX door keeps of a file beside the graph, to write it back (`Graph.origin`). */
 export class OnnxOrigin {
@@ -10,7 +10,6 @@ export class OnnxOrigin {
       modelVersion?: number;
       docString?: string;
       metadataProps?: StringEntryProto[];
-      functions?: FunctionProto[];
       $unknowns?: Uint8Array[];
     },
     /** Doc string, annotations, and fields of GraphProto that Octet does not know. */

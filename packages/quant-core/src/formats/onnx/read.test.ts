@@ -210,8 +210,7 @@ describe('tensors', () => {
 });
 
 describe('what goes through unchanged', () => {
-  it('keeps metadata, doc strings, annotations, functions and unknown fields', () => {
-    const function_ = { domain: 'local', name: 'Twice' };
+  it('keeps metadata, doc strings, annotations and unknown fields', () => {
     const relu: NodeProto = withUnknown(node('Relu', ['x'], ['h'], [], { docString: 'a doc' }));
     const shrink: NodeProto = withUnknown(node('Shrink', ['h'], ['y'], [withUnknown(float('lambd', 0.5))], { docString: 'b doc' }));
     const graph = withUnknown({
@@ -235,7 +234,6 @@ describe('what goes through unchanged', () => {
         modelVersion: 5,
         docString: 'model doc',
         metadataProps: [{ key: 'k', value: 'v' }],
-        functions: [withUnknown({ ...function_ })],
         opsetImport: [
           { domain: '', version: 18 },
           { domain: 'local', version: 3 },
@@ -250,7 +248,6 @@ describe('what goes through unchanged', () => {
       domain: 'org.example',
       docString: 'model doc',
       metadataProps: [{ key: 'k', value: 'v' }],
-      functions: [function_],
     });
     expect(Number(model.modelVersion)).toBe(5);
     expect(model.opsetImport?.map(({ domain, version }) => [domain, Number(version)])).toEqual([
@@ -263,14 +260,7 @@ describe('what goes through unchanged', () => {
       input: [{ docString: 'input doc' }],
     });
     expect(model.graph?.quantizationAnnotation?.map(({ tensorName }) => tensorName)).toEqual(['h']);
-    const kept = [
-      model,
-      model.functions?.[0],
-      model.graph,
-      ...(model.graph?.node ?? []),
-      model.graph?.node?.[1]?.attribute?.[0],
-      model.graph?.input?.[0],
-    ];
+    const kept = [model, model.graph, ...(model.graph?.node ?? []), model.graph?.node?.[1]?.attribute?.[0], model.graph?.input?.[0]];
     for (const message of kept) expect(message?.$unknowns?.map((field) => [...field])).toEqual([[...unknownField]]);
   });
 
@@ -396,26 +386,6 @@ describe('subgraphs', () => {
     for (const value of copy.values()) if (value.name === 'bias') value.name = 'renamed';
     expect(await run(writeOnnx(graph))).toEqual(before);
     expect(await run(writeOnnx(copy))).toEqual(before);
-  });
-});
-
-describe('model-local functions', () => {
-  it('are written back, with the nodes that call them', async () => {
-    const body = encode('Node', node('Mul', ['a', 'a'], ['b']));
-    // FunctionProto: input = 4, output = 5, node = 7, opset_import = 9.
-    const field = (id: number, content: Uint8Array) => Buffer.concat([Buffer.from([(id << 3) | 2, content.length]), content]);
-    const square = {
-      domain: 'local',
-      name: 'Square',
-      $unknowns: [field(4, Buffer.from('a')), field(5, Buffer.from('b')), field(7, body), field(9, Buffer.from([0x0a, 0, 0x10, 18]))],
-    };
-    const bytes = modelBytes({
-      nodes: [node('Square', ['x'], ['y'], [], { domain: 'local' })],
-      inputs: [info('x', [3])],
-      model: { functions: [square], opsetImport: [{ version: 18 }, { domain: 'local', version: 1 }] },
-    });
-    const { y } = await runModel(writeOnnx(readOnnx(bytes)), { x: [[1, 2, 3], [3]] });
-    expect(y?.data).toEqual([1, 4, 9]);
   });
 });
 

@@ -4,10 +4,11 @@ import type { Graph } from '../../ir/graph.js';
 import { buildGraph } from './build.js';
 import { checkConstants } from './check.js';
 import { expandGraph } from './expand.js';
+import { checkFinite } from './finite.js';
+import { inlineFunctions } from './functions.js';
 import { OnnxOrigin } from './origin.js';
 import {
   decode,
-  type FunctionProto,
   type GraphProto,
   type ModelProto,
   type NodeProto,
@@ -40,7 +41,7 @@ export interface OnnxSource {
   irVersion: number;
   /** Opset of ai.onnx in the file. */
   opset: number;
-  /** Operator → count, as in the file; with the domain in front where it is not ai.onnx. */
+  /** Operator → count, as in the file with its functions written out; with the domain in front where it is not ai.onnx. */
   ops: Record<string, number>;
   nodes: number;
 }
@@ -49,6 +50,8 @@ export interface OnnxSource {
 export interface ParsedModel {
   model: ModelProto & { graph: GraphProto };
   source: OnnxSource;
+  /** Opset of ai.onnx that the graph is written in, with its functions in it. */
+  opset: number;
   /** Locations of external data that its initializers name. */
   locations: readonly string[];
 }
@@ -87,14 +90,17 @@ function parse(bytes: Uint8Array, limits: Limits): ParsedModel {
   const irVersion = toNumber(model.irVersion);
   if (!graph || irVersion < 1)
     throw new OctetError('MODEL_NOT_ONNX', graph ? 'The file has no IR version.' : 'The file has no graph in it.');
-  const nodes = graph.node ?? [];
   // Since IR version 3 the import is required; it stands behind the graph, and is the first thing lost.
   if (irVersion >= 3 && !model.opsetImport)
     throw new OctetError('MODEL_TRUNCATED', 'The model imports no opset; the end of the file is missing.');
   const opset = opsetOf(model.opsetImport ?? []);
+  const { $unknowns } = model;
+  const whole = { ...model, graph, ...($unknowns ? { $unknowns } : {}) };
+  const opsetWritten = inlineFunctions(whole, { opset, tableOpset, mostNodes: limits.modelNodes });
+  const nodes = graph.node ?? [];
   const all = countNodes(nodes);
   if (all > limits.modelNodes) throw new OctetError('MODEL_TOO_LARGE', `The model has ${all} nodes, and ${limits.modelNodes} are allowed.`);
-  checkDomains(nodes, model.functions ?? []);
+  checkDomains(nodes);
   const ops = new Map<string, number>();
   for (const node of nodes) {
     const domain = standardDomain(node.domain);
@@ -111,7 +117,7 @@ function parse(bytes: Uint8Array, limits: Limits): ParsedModel {
     ops: Object.fromEntries(ops),
     nodes: nodes.length,
   };
-  return { model: { ...model, graph, ...(model.$unknowns ? { $unknowns: model.$unknowns } : {}) }, source, locations: [...locations] };
+  return { model: whole, source, opset: opsetWritten, locations: [...locations] };
 }
 
 /** Upgrade, build and check the graph of a decoded model, which is used up by it. */
@@ -135,13 +141,14 @@ function guarded<T>(step: () => T): T {
 }
 
 function build(parsed: ParsedModel, limits: Limits, externalData?: ExternalData): Graph {
-  const { model, source } = parsed;
+  const { model, opset } = parsed;
   const origin = originOf(model);
-  if (source.opset < tableOpset) upgradeGraph(model.graph, source.opset);
-  expandGraph(model.graph, Math.max(tableOpset, source.opset));
+  if (opset < tableOpset) upgradeGraph(model.graph, opset);
+  expandGraph(model.graph, Math.max(tableOpset, opset));
   const graph = buildGraph(model.graph, { maxParameters: limits.modelParameters, ...(externalData ? { externalData } : {}) });
   checkConstants(graph);
-  graph.opset = Math.max(tableOpset, source.opset);
+  checkFinite(graph);
+  graph.opset = Math.max(tableOpset, opset);
   graph.origin = origin;
   return graph;
 }
@@ -166,13 +173,12 @@ function countNodes(nodes: readonly NodeProto[]): number {
   return count;
 }
 
-/** Every operator is of a domain that the runtime has, or a function of the model. */
-function checkDomains(nodes: readonly NodeProto[], functions: readonly FunctionProto[]): void {
-  const local = new Set(functions.map(({ domain, name }) => JSON.stringify([standardDomain(domain), name ?? ''])));
+/** Every operator is of a domain that the runtime has. (Functions of the model are written out by now.) */
+function checkDomains(nodes: readonly NodeProto[]): void {
   const check = (node: NodeProto): void => {
     const domain = standardDomain(node.domain);
     const name = node.name || node.output?.[0] || '';
-    if (!runnableDomains.has(domain) && !local.has(JSON.stringify([domain, node.opType ?? '']))) {
+    if (!runnableDomains.has(domain)) {
       throw new OctetError(
         'MODEL_UNSUPPORTED_OP',
         `Node "${name}" is a ${node.opType} of the domain "${domain}", which ONNX Runtime does not have.`,
@@ -189,7 +195,7 @@ function checkDomains(nodes: readonly NodeProto[], functions: readonly FunctionP
 }
 
 function originOf(model: ModelProto & { graph: GraphProto }): OnnxOrigin {
-  const { producerName, producerVersion, domain, docString, metadataProps, functions, $unknowns, graph } = model;
+  const { producerName, producerVersion, domain, docString, metadataProps, $unknowns, graph } = model;
   const kept = (message: { docString?: string; $unknowns?: Uint8Array[] }) => ({
     ...(message.docString ? { docString: message.docString } : {}),
     ...(message.$unknowns ? { $unknowns: message.$unknowns } : {}),
@@ -209,7 +215,6 @@ function originOf(model: ModelProto & { graph: GraphProto }): OnnxOrigin {
       ...(model.modelVersion === undefined ? {} : { modelVersion: toNumber(model.modelVersion) }),
       ...(docString ? { docString } : {}),
       ...(metadataProps ? { metadataProps } : {}),
-      ...(functions ? { functions } : {}),
       ...($unknowns ? { $unknowns } : {}),
     },
     { ...kept(graph), ...(graph.quantizationAnnotation ? { quantizationAnnotation: graph.quantizationAnnotation } : {}) },

@@ -73,6 +73,7 @@ export interface NodeProto extends Kept {
   name?: string;
   opType?: string;
   domain?: string;
+  overload?: string;
   attribute?: AttributeProto[];
   docString?: string;
 }
@@ -101,7 +102,15 @@ export interface OpsetProto extends Kept {
 
 export interface FunctionProto extends Kept {
   name?: string;
+  input?: string[];
+  output?: string[];
+  /** Attributes without a default; those with one are in `attributeProto`. */
+  attribute?: string[];
+  node?: NodeProto[];
+  opsetImport?: OpsetProto[];
   domain?: string;
+  attributeProto?: AttributeProto[];
+  overload?: string;
 }
 
 export interface ModelProto extends Kept {
@@ -183,6 +192,7 @@ export const messages = {
     attribute: [5, 'Attribute', 'repeated'],
     docString: [6, 'string'],
     domain: [7, 'string'],
+    overload: [8, 'string'],
   },
   Annotation: { tensorName: [1, 'string'], parameters: [2, 'StringEntry', 'repeated'] },
   Graph: {
@@ -197,7 +207,17 @@ export const messages = {
     sparseInitializer: [15, 'bytes', 'repeated'],
   },
   Opset: { domain: [1, 'string'], version: [2, 'int64'] },
-  Function: { name: [1, 'string'], domain: [10, 'string'] },
+  Function: {
+    name: [1, 'string'],
+    input: [4, 'string', 'repeated'],
+    output: [5, 'string', 'repeated'],
+    attribute: [6, 'string', 'repeated'],
+    node: [7, 'Node', 'repeated'],
+    opsetImport: [9, 'Opset', 'repeated'],
+    domain: [10, 'string'],
+    attributeProto: [11, 'Attribute', 'repeated'],
+    overload: [13, 'string'],
+  },
   Model: {
     irVersion: [1, 'int64'],
     producerName: [2, 'string'],

@@ -33,16 +33,20 @@ export function capturedNames(node: NodeProto): string[] {
 
 const bodyOf = (node: NodeProto, name: string): GraphProto | undefined => node.attribute?.find((attribute) => attribute.name === name)?.g;
 
-/** A type of which only what both claim is left; sizes that are names mean something else outside. */
+/** A type of which only what both claim is left. */
 function common(a: TypeProto | undefined, b: TypeProto | undefined): TypeProto | undefined {
   const [x, y] = [a?.tensorType, b?.tensorType];
   if (!x?.elemType || x.elemType !== y?.elemType) return undefined;
   const [left, right] = [x.shape?.dim ?? [], y.shape?.dim ?? []];
   if (!x.shape || !y.shape || left.length !== right.length) return { tensorType: { elemType: x.elemType } };
   const size = (dim: DimensionProto | undefined) => (dim?.dimValue === undefined ? undefined : toNumber(dim.dimValue));
-  const dim = left.map((one, axis) =>
-    size(one) !== undefined && size(one) === size(right[axis]) ? { dimValue: size(one) as number } : {},
-  );
+  const dim = left.map((one, axis): DimensionProto => {
+    const [own, other] = [size(one), size(right[axis])];
+    if (own !== undefined && own === other) return { dimValue: own };
+    return own === undefined && other === undefined && one.dimParam && one.dimParam === right[axis]?.dimParam
+      ? { dimParam: one.dimParam }
+      : {};
+  });
   return { tensorType: { elemType: x.elemType, shape: { dim } } };
 }
 
@@ -52,7 +56,10 @@ function stacked(type: TypeProto | undefined): TypeProto | undefined {
   return own && { tensorType: { ...own, ...(own.shape ? { shape: { dim: [{}, ...(own.shape.dim ?? [])] } } : {}) } };
 }
 
-/** Types of the outputs of If, Loop and Scan as their subgraphs declare them; undefined where they do not. */
+/**
+ * Types of the outputs of If, Loop and Scan as their subgraphs declare them; undefined where they do not. A name of a dimension means the same outside
+ * only where an input of the main graph has it.
+ */
 export function declaredTypes(node: NodeProto): (TypeProto | undefined)[] {
   const count = node.output?.length ?? 0;
   const all = (of: (port: number) => TypeProto | undefined) => Array.from({ length: count }, (_, port) => of(port));

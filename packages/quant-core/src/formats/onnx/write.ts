@@ -12,6 +12,7 @@ import {
   type ModelProto,
   type NodeProto,
   type TypeProto,
+  toNumber,
   type ValueInfoProto,
 } from './schema.js';
 import { innerNames, keepUnknowns, renameInside } from './subgraph.js';
@@ -162,9 +163,17 @@ function trimmed(names: string[]): string[] {
 
 function valueInfoProto(value: Value, origin: OnnxOrigin | undefined): ValueInfoProto {
   const before = origin?.valueInfo.get(value.name);
-  const type = value.type ? typeProto(value.type, before?.type) : before?.type;
+  const type = value.type && !(before?.type && saysThatMuch(before.type, value.type)) ? typeProto(value.type, before?.type) : before?.type;
   const info: ValueInfoProto = { ...before, name: value.name, ...(type ? { type } : {}) };
   return before ? keepUnknowns(before, info) : info;
+}
+
+/** Whether what the file declared holds for the type that a value has now, so that it is written as it was: with its names, and what it left open. */
+function saysThatMuch({ tensorType: declared }: TypeProto, { dtype, shape }: ValueType): boolean {
+  if (declared?.elemType !== dtypes[dtype].onnx) return false;
+  const dims = declared.shape?.dim ?? [];
+  if (!declared.shape || !shape) return !shape;
+  return dims.length === shape.length && dims.every(({ dimValue }, axis) => dimValue === undefined || toNumber(dimValue) === shape[axis]);
 }
 
 function typeProto(type: ValueType, before: TypeProto | undefined): TypeProto {

@@ -18,8 +18,14 @@ export type ShapeRule<K extends OpType> = (node: Node<K>, context: ShapeContext)
 
 const floatTypes: readonly DType[] = ['float32', 'float16', 'float64'];
 
+/** Longest text of a dimension in a message; a longer one is a formula that nobody reads. */
+const longestShown = 24;
+
+/** A dimension for messages, `?` for one with a long formula. */
+export const showDim = (dim: Dim): string => (String(dim).length > longestShown ? '?' : String(dim));
+
 /** `[2, N, 7]` for messages. */
-export const show = (shape: readonly Dim[] | undefined): string => (shape ? `[${shape.join(', ')}]` : 'unknown shape');
+export const show = (shape: readonly Dim[] | undefined): string => (shape ? `[${shape.map(showDim).join(', ')}]` : 'unknown shape');
 
 /** An error that names the node and, where there is one, the tensor. */
 export function misfit(node: Node<OpType>, detail: string, tensor?: Value, code: ErrorCode = 'MODEL_SHAPE'): OctetError {

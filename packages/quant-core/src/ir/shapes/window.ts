@@ -1,6 +1,6 @@
 import type { Dim, Node } from '../graph.js';
 import { addDims, divideDims, multiplyDims, neverEqual, subtractDims } from './dim.js';
-import { commonDType, misfit, show, type Types, typed, wantFloat, wantRank, wantVector } from './rule.js';
+import { commonDType, misfit, show, showDim, type Types, typed, wantFloat, wantRank, wantVector } from './rule.js';
 
 interface Window {
   kernel: readonly Dim[];
@@ -53,7 +53,7 @@ function slide(node: WindowNode, spatial: readonly Dim[], window: Window, ceil: 
     if (typeof room === 'number' && room < 0 && !ceil) {
       throw misfit(
         node,
-        `the window of ${reach(window.kernel[i] as Dim, window.dilations[i] as number)} is larger than the padded input of ${addDims(size, begin + end)} on spatial axis ${i}`,
+        `the window of ${reach(window.kernel[i] as Dim, window.dilations[i] as number)} is larger than the padded input of ${showDim(addDims(size, begin + end))} on spatial axis ${i}`,
         node.input(0),
       );
     }

@@ -7,6 +7,7 @@ import { openDataset } from '../../data/dataset.js';
 import { bytesOf, idx, npy } from '../../data/testing/files.js';
 import { zip } from '../../data/testing/zip.js';
 import { defaultLimits, type PipelineEvent, type PipelineResult, type QuantizeJob } from '../../events.js';
+import { decode, encode } from '../../formats/onnx/schema.js';
 import { writeOnnx } from '../../formats/onnx/write.js';
 import type { Graph } from '../../ir/graph.js';
 import { quantize } from '../../quantize.js';
@@ -35,6 +36,13 @@ export interface Done extends PipelineResult {
   report: Report;
   events: PipelineEvent[];
   model: Buffer;
+}
+
+/** The bytes of a model file without what it says of its recipe: jobs with other settings may still make the same model. */
+export function withoutMetadata(file: Uint8Array): Uint8Array {
+  const model = decode('Model', file);
+  delete model.metadataProps;
+  return encode('Model', model);
 }
 
 /** Files and jobs of one test file, in a scratch directory. */
