@@ -3,7 +3,7 @@ import { OctetError } from '../errors.js';
 import { tasks } from '../tasks/index.js';
 import type { ModelOutput } from '../tasks/output.js';
 import { type ClassLayout, type Collected, isIgnored, layoutOf, type Truth } from '../tasks/task.js';
-import { Comparer, errorOf, largestClass } from './comparison.js';
+import { Comparer, errorOf, largestClass } from './distance.js';
 import {
   allFinite,
   binaryConfidence,

@@ -1,6 +1,6 @@
 import type { TaskName } from '../choices.js';
 import type { ModelOutput } from '../tasks/output.js';
-import type { Comparison } from './comparison.js';
+import type { Comparison } from './distance.js';
 import type { RowStore } from './rowStore.js';
 
 /** Labels and confidences of the best classes of every sample, best first. */
