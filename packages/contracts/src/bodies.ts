@@ -100,6 +100,7 @@ export const DatasetSummarySchema = Type.Object({
   classes: Type.Optional(Count),
   classNames: Type.Optional(Type.Array(Type.String())),
   classCounts: Type.Optional(Type.Array(Count)),
+  labelOffset: Type.Optional(Type.Literal(1, { description: 'Labels started at 1: this was taken off them.' })),
   targetShape: Type.Optional(Type.Array(Type.Integer())),
   imageSizes: Type.Optional(Type.Object({ smallest: Type.Tuple([Count, Count]), largest: Type.Tuple([Count, Count]) })),
   assumptions: Type.Optional(Type.Array(Type.String({ description: 'What was taken for granted to read the dataset.' }))),

@@ -7,7 +7,7 @@ export * from './status.js';
 export { describe as describeSchema, fieldErrors, parseAgainst } from './validate.js';
 export {
   checkAgainstModel,
-  checkSameClasses,
+  checkEvaluationClasses,
   defaultLimits,
   type DatasetConfig,
   type DatasetSummary,

@@ -89,6 +89,8 @@ export interface DatasetSummary {
   classes?: number;
   classNames?: string[];
   classCounts?: number[];
+  /** Classification: what was taken off the labels, for those that start at 1. */
+  labelOffset?: 1;
   /** Regression: shape of one target. */
   targetShape?: number[];
   /** Images: smallest and largest [height, width]; absent when the config states the size. */

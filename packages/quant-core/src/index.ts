@@ -7,4 +7,4 @@ export * from './report/schema.js';
 export * as reportText from './report/format.js';
 export { metricFacts } from './evaluate/metrics.js';
 export type { InputType } from './data/materialise.js';
-export { checkAgainstModel, checkSameClasses } from './data/model-check.js';
+export { checkAgainstModel, checkEvaluationClasses } from './data/model-check.js';

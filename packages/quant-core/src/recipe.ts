@@ -163,6 +163,15 @@ export const DatasetConfigSchema = Type.Object(
     task: Type.Optional(Type.Union([Type.Literal('classification'), Type.Literal('regression'), Type.Literal('unlabelled')])),
     x: Type.Optional(Type.String({ description: 'Name of the array (npz) or file in the zip (idx) that holds the samples.' })),
     y: Type.Optional(Type.String({ description: 'Name of the array or file that holds the labels.' })),
+    classes: Type.Optional(
+      Type.Array(Type.String({ minLength: 1, maxLength: 1024 }), {
+        minItems: 2,
+        maxItems: 65_536,
+        uniqueItems: true,
+        description: 'Names of the classes in the order of the outputs of the model. Folders and labels that are texts are looked up in it; it may be longer than the names present.',
+      }),
+    ),
+    labelOffset: Type.Optional(Type.Union([Type.Literal(0), Type.Literal(1)], { description: 'Number of the first class in the labels: 1 for labels from 1 to the number of outputs. Found from the labels and the model when left out.' })),
     layout: Type.Optional(Type.Union([Type.Literal('NCHW'), Type.Literal('NHWC')], { description: 'Layout of the stored samples.' })),
     scale: Type.Optional(Type.Number({ description: 'x is multiplied by this first; 0.00392156862745098 (1/255) brings bytes to 0..1.' })),
     offset: Type.Optional(Type.Number({ description: 'Added to x before scaling.' })),

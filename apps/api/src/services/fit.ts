@@ -1,7 +1,7 @@
 import {
   ConfigError,
   checkAgainstModel,
-  checkSameClasses,
+  checkEvaluationClasses,
   type Dataset,
   type DatasetConfig,
   type DatasetSummary,
@@ -44,7 +44,7 @@ export function requireSense(recipe: Recipe, model: ModelSummary, dataset: Data,
   check(dataset, model);
   if (evaluation !== undefined) {
     check(evaluation, model);
-    checkSameClasses(dataset.summary, evaluation.summary);
+    checkEvaluationClasses(dataset.summary, evaluation.summary);
   }
   if (recipe.method === 'qat' && !model.trainable) {
     throw new ServiceError('MODEL_NOT_TRAINABLE', 'No quantized layer of this model can be reached by the gradient of the loss.', {

@@ -5,10 +5,12 @@ import { OctetError } from '../errors.js';
 import type { DatasetSummary, Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import { Tensor } from '../tensor/tensor.js';
+import { type ClassOrder, nameLabels } from './class-names.js';
 import { Column } from './column.js';
 import type { StoreArray } from './elements.js';
 import { fitSamples } from './fit.js';
 import { FlatReader } from './flat.js';
+import { labelOffsetOf, offsetAssumption, shiftLabels } from './label-offset.js';
 import type { DatasetFormat, InputSpec, Inspected, Materialised, SampleSpec, Upload } from './materialise.js';
 import { storedArrays } from './model-check.js';
 import type { Reading } from './reading.js';
@@ -50,6 +52,12 @@ interface OpenOptions {
   others?: readonly InputSpec[];
   /** Images decoded at a time; the cores of the machine when left out. */
   threads?: number;
+  /** Numbers of named classes: from the metadata of the model, or from the training data, which goes before the config. */
+  classes?: ClassOrder;
+  /** Classes that the model tells apart: labels that run from 1 to this number are brought to start at 0. */
+  outputs?: number;
+  /** First label, where it is known: from the training data, which goes before the config. */
+  labelOffset?: 0 | 1;
   signal?: AbortSignal;
   /** Samples laid out so far and in all. */
   onProgress?(done: number, total: number): void;
@@ -97,6 +105,14 @@ export class Dataset implements Samples {
 
   get classNames(): string[] | undefined {
     return this.summary.classNames;
+  }
+
+  /** How other data of the same job are read, so that their class numbers mean the same: options of `openDataset`. */
+  labelling(outputs: number | undefined): Pick<OpenOptions, 'classes' | 'labelOffset'> {
+    if (this.task !== 'classification') return {};
+    const { classNames, classes = 0, labelOffset = 0 } = this.summary;
+    const numbers = Array.from({ length: Math.max(classes, outputs ?? 0) }, (_, i) => String(i + labelOffset));
+    return { classes: classNames ? { names: classNames, from: 'training' } : { names: numbers, from: 'trainingNumbers' }, labelOffset };
   }
 
   get labels(): Int32Array | undefined {
@@ -166,7 +182,8 @@ export async function openDataset(path: string, config: DatasetConfig, options: 
   return withUpload(path, config, options, async (upload, format, bytes) => {
     checkInputs(upload, format);
     const data = await formats[format](upload);
-    const summary = summarise(data, bytes);
+    const labelOffset = settleLabels(data, upload, options);
+    const summary = { ...summarise(data, bytes), ...(labelOffset && { labelOffset }) };
     const specs = [upload.fit, ...upload.others];
     const readings = storedArrays(summary).map((stored, i) => fitSamples(stored, config, specs[i], upload.others.length > 0));
     [data.x, ...(data.several?.others.map((other) => other.x) ?? [])].forEach((file, i) => {
@@ -185,13 +202,25 @@ export async function openDataset(path: string, config: DatasetConfig, options: 
 export async function inspectDataset(path: string, config: DatasetConfig, options: Omit<OpenOptions, 'fit'>): Promise<DatasetSummary> {
   return withUpload(path, config, options, async (upload, format, bytes) => {
     const data = await (format === 'images' ? (await import('./images.js')).inspectImages(upload) : formats[format](upload));
-    const summary = summarise(data, bytes);
+    const labelOffset = settleLabels(data, upload, options);
+    const summary = { ...summarise(data, bytes), ...(labelOffset && { labelOffset }) };
     const arrays = storedArrays(summary);
     const assumed = arrays.flatMap((stored) => fitSamples(stored, config, undefined, arrays.length > 1).assumptions);
     summary.assumptions = [...data.assumptions, ...assumed];
     await rm(upload.directory, { recursive: true, force: true });
     return summary;
   });
+}
+
+/** Class labels as numbers from 0, with the names that config, model or training data give them. Returns what was taken off them. */
+function settleLabels(data: Inspected, upload: Upload, { outputs, labelOffset }: Pick<OpenOptions, 'outputs' | 'labelOffset'>): 0 | 1 {
+  const { targets, assumptions } = data;
+  if (targets?.task !== 'classification' || targets.names) return 0;
+  const said = labelOffset ?? upload.config.labelOffset;
+  const offset = said ?? labelOffsetOf(targets.counts, outputs);
+  if (offset && said === undefined) assumptions.push(offsetAssumption(outputs as number));
+  data.targets = nameLabels(shiftLabels(targets, offset, upload.name), upload.classes, assumptions, upload.name);
+  return offset;
 }
 
 /** Only an .npz has room for several inputs. */
@@ -222,6 +251,7 @@ async function withUpload<T>(
         name,
         archive,
         config,
+        classes: classOrder(config, options.classes),
         limits,
         directory,
         fit,
@@ -239,6 +269,12 @@ async function withUpload<T>(
   } finally {
     await archive?.close();
   }
+}
+
+/** The training data of a job go before the config, and the config before the model. */
+function classOrder({ classes }: DatasetConfig, given: ClassOrder | undefined): ClassOrder | undefined {
+  if (classes === undefined || given?.from === 'training' || given?.from === 'trainingNumbers') return given;
+  return { names: classes, from: 'config' };
 }
 
 async function sizeOfFile(path: string, name: string, limits: Limits): Promise<number> {

@@ -76,7 +76,7 @@ interface Listing {
 
 function list(upload: Upload): Listing {
   const assumptions: string[] = [];
-  const folders = readFolders(upload.archive as Archive, upload.config, upload.name, assumptions);
+  const folders = readFolders(upload.archive as Archive, upload.config, upload.name, assumptions, upload.classes);
   const images = folders.flatMap((folder) => folder.images);
   checkSamples(images.length, [1], upload.limits, upload.name);
   return { images, targets: targetsOf(folders, upload), assumptions };

@@ -5,6 +5,7 @@ import type { DatasetConfig } from '../recipe.js';
 import type { DType } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/tensor.js';
 import type { Archive } from './archive.js';
+import type { ClassOrder } from './class-names.js';
 import { type Numbers, storeTypeOf } from './elements.js';
 import { type FlatFile, FlatWriter } from './flat.js';
 import { heed } from './stream.js';
@@ -38,6 +39,8 @@ export interface Upload {
   /** Set when the upload is a zip. */
   archive: Archive | undefined;
   config: DatasetConfig;
+  /** Numbers of named classes, where somebody else than the dataset says them. */
+  classes: ClassOrder | undefined;
   limits: Limits;
   /** Directory for the flat files. */
   directory: string;

@@ -4,6 +4,7 @@ import type { DatasetConfig } from '../recipe.js';
 import { sizeOf } from '../tensor/tensor.js';
 import { fitSamples } from './fit.js';
 import { checkOneSize, wishOf } from './images.js';
+import { labelOffsetOf, offsetAssumption } from './label-offset.js';
 import type { SampleSpec } from './materialise.js';
 import type { Stored } from './reading.js';
 
@@ -25,11 +26,15 @@ export function checkAgainstModel(
       fitSamples({ ...stored, sampleShape: shapeFor(summary, stored.sampleShape, config, input) }, config, input, inputs.length > 1)
         .assumptions,
   );
-  if (outputs !== undefined && summary.classes !== undefined && summary.classes > outputs) {
-    throw new OctetError(
-      'DATASET_CLASSES',
-      `The dataset has ${summary.classes} classes (labels 0 to ${summary.classes - 1}), the model has ${outputs} outputs.`,
-    );
+  const { classes } = summary;
+  if (outputs !== undefined && classes !== undefined && classes > outputs) {
+    if (!startsAtOne(summary, config, outputs)) {
+      throw new OctetError(
+        'DATASET_CLASSES',
+        `The dataset has ${classes} classes (labels 0 to ${classes - 1}), the model has ${outputs} outputs.`,
+      );
+    }
+    assumptions.push(offsetAssumption(outputs));
   }
   if (outputs !== undefined && summary.targetShape && sizeOf(summary.targetShape) !== outputs) {
     throw new OctetError('DATASET_SHAPE', `The dataset has targets of shape [${summary.targetShape}], the model has ${outputs} outputs.`);
@@ -38,28 +43,31 @@ export function checkAgainstModel(
 }
 
 /**
- * Two datasets of one job must mean the same classes: named classes (folders, text labels) must have the same names.
- * @throws OctetError DATASET_CLASSES
+ * Named classes of evaluation data (folders, labels that are texts) are among those of the training data; some may be missing.
+ * @throws OctetError DATASET_CLASSES naming a class that the training data do not have
  */
-export function checkSameClasses(training: DatasetSummary, evaluation: DatasetSummary): void {
-  const a = training.classNames;
-  const b = evaluation.classNames;
-  if (!a || !b) return;
-  const different = a.findIndex((name, i) => name !== b[i]);
-  if (different < 0 && a.length === b.length) return;
-  const at = different < 0 ? a.length : different;
+export function checkEvaluationClasses(training: DatasetSummary, evaluation: DatasetSummary): void {
+  const { classNames, classes } = training;
+  if (!evaluation.classNames || classes === undefined) return;
+  const known = classNames ?? evaluation.classNames.filter((name) => /^\d+$/.test(name));
+  const unknown = evaluation.classNames.find((name) => !known.includes(name));
+  if (unknown === undefined) return;
   throw new OctetError(
     'DATASET_CLASSES',
-    `Class ${at} is ${quote(a[at])} in the training data and ${quote(b[at])} in the evaluation data.`,
+    `The evaluation data have the class "${unknown}"; ${classNames ? `the training data have ${classNames.slice(0, 10).map(quote).join(', ')}${classNames.length > 10 ? ` and ${classNames.length - 10} more` : ''}` : 'the classes of the training data have numbers and no names'}.`,
     {},
-    {
-      hint: 'Both datasets must have the same class folders (or the same text labels), so that the numbers of the classes agree.',
-    },
+    { hint: 'Evaluation data may lack a class of the training data, but have no other. Correct the name, or take its samples out.' },
   );
 }
 
 function quote(name: string | undefined): string {
   return name === undefined ? 'missing' : `"${name}"`;
+}
+
+/** Whether labels that nobody has looked at with a model yet run from 1 to the number of its outputs. */
+function startsAtOne(summary: DatasetSummary, config: DatasetConfig, outputs: number): boolean {
+  if (summary.classNames || summary.labelOffset !== undefined || config.labelOffset !== undefined) return false;
+  return labelOffsetOf(summary.classCounts, outputs) === 1;
 }
 
 /** The arrays of samples of a dataset, each as if it were the only one. */

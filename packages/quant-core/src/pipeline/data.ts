@@ -1,7 +1,7 @@
 import { batches, type IndexedBatch } from '../data/batches.js';
 import { type Dataset, openDataset, type Samples } from '../data/dataset.js';
 import type { InputSpec } from '../data/materialise.js';
-import { checkAgainstModel, checkSameClasses } from '../data/model-check.js';
+import { checkAgainstModel } from '../data/model-check.js';
 import { split } from '../data/split.js';
 import { OctetError } from '../errors.js';
 import type { EvaluationBatch } from '../evaluate/collect.js';
@@ -27,36 +27,32 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
   const { job } = context;
   const { recipe } = job;
   const [fit, ...others] = model.inputs as [InputSpec, ...InputSpec[]];
-  const open = async (source: { path: string; config: typeof job.dataset.config }) => {
+  const outputs = model.width === 1 ? 2 : model.width;
+  const open = async (source: { path: string; config: typeof job.dataset.config }, labelling: ReturnType<Dataset['labelling']> = {}) => {
     const dataset = await openDataset(source.path, source.config, {
       workDirectory: job.workDirectory,
       limits: job.limits,
       fit,
       others,
+      outputs,
+      ...labelling,
       ...context.abortable,
       onProgress: (done, total) => context.progress('load', done, total, 'samples'),
     });
-    checkAgainstModel(
-      dataset.summary,
-      source.config,
-      model.inputs,
-      dataset.task === 'classification' && model.width === 1 ? 2 : model.width,
-    );
+    checkAgainstModel(dataset.summary, source.config, model.inputs, dataset.task === 'classification' ? outputs : model.width);
     return dataset;
   };
   const dataset = await open(job.dataset);
   let evaluation: Dataset | undefined;
   try {
-    evaluation = job.evaluationDataset ? await open(job.evaluationDataset) : undefined;
-    if (evaluation) {
-      checkSameClasses(dataset.summary, evaluation.summary);
-      if (evaluation.task !== dataset.task)
-        throw new OctetError(
-          'DATASET_LABELS',
-          `The dataset is for ${dataset.task}, the evaluation dataset for ${evaluation.task}`,
-          {},
-          { hint: 'Give both datasets the same kind of labels.' },
-        );
+    evaluation = job.evaluationDataset ? await open(job.evaluationDataset, dataset.labelling(outputs)) : undefined;
+    if (evaluation && evaluation.task !== dataset.task) {
+      throw new OctetError(
+        'DATASET_LABELS',
+        `The dataset is for ${dataset.task}, the evaluation dataset for ${evaluation.task}`,
+        {},
+        { hint: 'Give both datasets the same kind of labels.' },
+      );
     }
     const { labels } = dataset;
     const all = Uint32Array.from({ length: dataset.size }, (_, i) => i);
