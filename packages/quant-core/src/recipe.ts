@@ -180,6 +180,7 @@ export const DatasetConfigSchema = Type.Object(
     size: Type.Optional(Type.Array(Type.Integer({ minimum: 1, maximum: 8192 }), { minItems: 2, maxItems: 2, description: 'Images: [height, width] to resize to; the size of the model input when left out.' })),
     channels: Type.Optional(Type.Union([Type.Literal(1), Type.Literal(3)])),
     label: Type.Optional(Type.String({ description: 'CSV: name or zero-based number of the label column; the last when left out.' })),
+    encoding: Type.Optional(Type.Enum(['utf-8', 'utf-16le', 'utf-16be', 'latin1'], { description: 'CSV, JSONL: encoding of the text. Left out, it is UTF-8, or UTF-16 where a byte order mark says so.' })),
     header: Type.Optional(Type.Boolean({ description: 'CSV: whether the first row names the columns.' })),
   },
   { additionalProperties: false },

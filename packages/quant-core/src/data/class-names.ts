@@ -125,6 +125,11 @@ function numbered(names: readonly string[]): string {
   return shown.join(', ') + (names.length > shownNames ? ` and ${names.length - shownNames} more` : '');
 }
 
+/** Texts that differ this much are no classes. */
+export function tooManyNames(file: string): OctetError {
+  return new OctetError('DATASET_LABELS', `The labels of "${file}" are texts with more than ${mostClassNames} different values.`, { file });
+}
+
 /** Gathers labels that are texts, one for each sample; they become numbers when all names are known. */
 export class TextLabels {
   private readonly names = new Map<string, number>();

@@ -13,6 +13,9 @@ import { TargetCollector, type Targets } from './targets.js';
 
 export type DatasetFormat = DatasetSummary['format'];
 
+/** What the column, field or array of labels is called as a rule. */
+export const labelWords = /^(label|labels|class|target|y)$/i;
+
 /** Element types that an input of a model may have. */
 export const inputTypes = ['float32', 'int64', 'int32', 'int16', 'int8', 'uint16', 'uint8', 'bool'] as const;
 export type InputType = (typeof inputTypes)[number];

@@ -20,7 +20,7 @@ export function classNamesFrom(metadata: Readonly<Record<string, string>>): stri
 
 function namesIn(text: string): string[] | undefined {
   if (/^[[({]/.test(text)) return listOf(literalOf(text));
-  return text.split(/\r?\n/.test(text) ? /\r?\n/ : ',').map((name) => name.trim());
+  return text.split(text.includes('\n') ? '\n' : ',').map((name) => name.trim());
 }
 
 /** A list of texts; a dict whose keys are 0, 1, … in any order; or, as `label2id` has it, a dict from names to 0, 1, …. */

@@ -7,6 +7,7 @@ import { isImageName } from './image-folders.js';
 import type { DatasetFormat } from './materialise.js';
 import { isNpy } from './npy.js';
 import { fileBytes, fileHead, gunzipped, headOf, isGzip, unpackedLimit } from './stream.js';
+import { encodingOfMark, looksLikeUtf16 } from './text-source.js';
 
 const headBytes = 64 * 1024;
 
@@ -33,13 +34,21 @@ export async function recognise(path: string, name: string, config: DatasetConfi
     }
   }
   const head = isGzip(raw) ? await headOf(gunzipped(fileBytes(path), unpackedLimit(raw.length, limits), name), headBytes) : raw;
-  return { format: settle(formatOf(head, name), config, name), archive: undefined };
+  return { format: settle(formatOf(head, name, config), config, name), archive: undefined };
 }
 
-function formatOf(head: Buffer, name: string): DatasetFormat[] {
+function formatOf(head: Buffer, name: string, config: DatasetConfig): DatasetFormat[] {
   if (isNpy(head)) return ['npy'];
   if (isIdx(head)) return ['idx'];
-  if (isText(head)) return ['csv'];
+  if (encodingOfMark(head) || config.encoding?.startsWith('utf-16') || isText(head)) return ['csv'];
+  if (looksLikeUtf16(head)) {
+    throw new OctetError(
+      'DATASET_UNREADABLE',
+      `"${name}" looks like UTF-16 without a byte order mark: every other byte is 0.`,
+      { file: name },
+      { hint: 'Save the file as UTF-8, or say {"encoding": "utf-16le"} in the config of the dataset.' },
+    );
+  }
   throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a format that is known (it starts with ${head.toString('hex', 0, 8)}).`, {
     file: name,
   });
