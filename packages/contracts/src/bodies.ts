@@ -104,6 +104,13 @@ export const DatasetSummarySchema = Type.Object({
   targetShape: Type.Optional(Type.Array(Type.Integer())),
   imageSizes: Type.Optional(Type.Object({ smallest: Type.Tuple([Count, Count]), largest: Type.Tuple([Count, Count]) })),
   assumptions: Type.Optional(Type.Array(Type.String({ description: 'What was taken for granted to read the dataset.' }))),
+  parts: Type.Optional(
+    Type.Object(
+      { training: Type.String(), evaluation: Type.String() },
+      { description: 'Names of the parts in an archive that holds data to train on beside data to evaluate with.' },
+    ),
+  ),
+  evaluationSamples: Type.Optional(Count),
   range: Type.Object({ min: Type.Number(), max: Type.Number() }),
   bytes: Count,
 });

@@ -97,6 +97,10 @@ export interface DatasetSummary {
   imageSizes?: { smallest: [number, number]; largest: [number, number] };
   /** What was taken for granted to read the dataset, in sentences. */
   assumptions?: string[];
+  /** Names of the parts in an archive that holds data to train on, which this summary tells of, beside data to evaluate with. */
+  parts?: { training: string; evaluation: string };
+  /** How many samples the part to evaluate with holds, where it has been looked at. */
+  evaluationSamples?: number;
   range: { min: number; max: number };
   bytes: number;
 }

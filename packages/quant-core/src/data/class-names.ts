@@ -160,8 +160,10 @@ export class TextLabels {
     return this.names.size >= mostClassNames;
   }
 
+  /** Class labels; texts that are whole numbers are labels without names, to be named as labels that are numbers are. */
   finish(order: ClassOrder | undefined, assumptions: string[]): Targets {
     const found = [...this.names.keys()];
+    if (found.every((name) => /^\d{1,5}$/.test(name) && Number(name) < mostClassNames)) return this.numbers(found.map(Number));
     const names = orderClasses(found, order, assumptions, this.file);
     const places = new Map(names.map((name, i) => [name, i]));
     const numberOf = found.map((name) => places.get(name) as number);
@@ -170,5 +172,11 @@ export class TextLabels {
       names.length,
       names,
     );
+  }
+
+  /** Texts that are whole numbers are the numbers of the classes. */
+  private numbers(values: readonly number[]): Targets {
+    const labels = this.ids.toArray().map((id) => values[id] as number);
+    return classTargets(labels, values.reduce((most, value) => Math.max(most, value), -1) + 1);
   }
 }

@@ -113,7 +113,8 @@ describe('recognising', () => {
     ['an unknown format', Buffer.from('\x7fELF\x02\x01\x01\x00', 'latin1'), 'DATASET_UNREADABLE'],
     ['an empty zip', zip([]), 'DATASET_EMPTY'],
     ['a zip of something else', zip([{ name: 'a.bin', data: Buffer.of(1, 2, 3) }]), 'DATASET_UNREADABLE'],
-    ['a zip of a csv', zip([{ name: 'a.csv', data: Buffer.from('1,2\n') }]), 'DATASET_UNREADABLE'],
+    ['a zip of two tables', zip(['a.csv', 'b.csv'].map((name) => ({ name, data: Buffer.from('1,2\n') }))), 'DATASET_UNREADABLE'],
+    ['a zip in a zip in a zip', zip([{ name: 'a.npz', data: zip([{ name: 'b.npz', data: zip([]) }]) }]), 'DATASET_ARCHIVE'],
     ['the start of a zip', zip([{ name: 'a', data: Buffer.from('a') }]).subarray(0, 30), 'DATASET_ARCHIVE'],
     ['gzip of nothing', Buffer.of(0x1f, 0x8b, 8, 0), 'DATASET_UNREADABLE'],
   ] as const)('%s', async (_, data, code) => {

@@ -1,20 +1,18 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
-import { basename, join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
-import type { DatasetSummary, Limits } from '../events.js';
+import type { DatasetSummary } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import { Tensor } from '../tensor/tensor.js';
-import { type ClassOrder, nameLabels } from './class-names.js';
+import { nameLabels } from './class-names.js';
 import { Column } from './column.js';
 import type { StoreArray } from './elements.js';
 import { fitSamples } from './fit.js';
 import { FlatReader } from './flat.js';
 import { labelOffsetOf, offsetAssumption, shiftLabels } from './label-offset.js';
-import type { DatasetFormat, InputSpec, Inspected, Materialised, SampleSpec, Upload } from './materialise.js';
+import type { DatasetFormat, Inspected, Materialised, Upload } from './materialise.js';
 import { storedArrays } from './model-check.js';
+import { type OpenOptions, withUpload } from './open-upload.js';
 import type { Reading } from './reading.js';
-import { recognise } from './recognise.js';
 import { checkValues } from './values.js';
 
 /** One batch. `x` is [n, …sample]; labels for classification, values [n, …target] for regression. */
@@ -42,27 +40,6 @@ export interface Samples {
   batch(indices: ArrayLike<number>): Promise<Batch>;
 }
 
-interface OpenOptions {
-  /** Where a directory for the flat files is made; it goes away with close(). */
-  workDirectory: string;
-  limits: Limits;
-  /** The input the samples are for; without it they stay in their stored shape. */
-  fit?: SampleSpec;
-  /** The further inputs of the model: an array of its own for each of them. */
-  others?: readonly InputSpec[];
-  /** Images decoded at a time; the cores of the machine when left out. */
-  threads?: number;
-  /** Numbers of named classes: from the metadata of the model, or from the training data, which goes before the config. */
-  classes?: ClassOrder;
-  /** Classes that the model tells apart: labels that run from 1 to this number are brought to start at 0. */
-  outputs?: number;
-  /** First label, where it is known: from the training data, which goes before the config. */
-  labelOffset?: 0 | 1;
-  signal?: AbortSignal;
-  /** Samples laid out so far and in all. */
-  onProgress?(done: number, total: number): void;
-}
-
 /** Each is read when an upload of its format is opened: decoders bring libraries along. */
 const formats: { [F in DatasetFormat]: (upload: Upload) => Promise<Materialised> } = {
   npz: async (upload) => (await import('./npz.js')).materialiseNpz(upload),
@@ -71,6 +48,32 @@ const formats: { [F in DatasetFormat]: (upload: Upload) => Promise<Materialised>
   images: async (upload) => (await import('./images.js')).materialiseImages(upload),
   csv: async (upload) => (await import('./csv.js')).materialiseCsv(upload),
 };
+
+/** How the labels of data are read that must mean the same as those of other data. */
+export type Labelling = Pick<OpenOptions, 'classes' | 'labelOffset'>;
+
+function labellingOf(summary: DatasetSummary, outputs: number | undefined): Labelling {
+  const { task, classNames, classes = 0 } = summary;
+  const labelOffset = summary.labelOffset ?? 0;
+  if (task !== 'classification') return {};
+  const numbers = Array.from({ length: Math.max(classes, outputs ?? 0) }, (_, i) => String(i + labelOffset));
+  return { classes: classNames ? { names: classNames, from: 'training' } : { names: numbers, from: 'trainingNumbers' }, labelOffset };
+}
+
+/** Says which part of an archive with several is read. */
+function sayParts({ parts }: Upload, assumptions: string[]): DatasetSummary['parts'] {
+  if (!parts) return undefined;
+  const { training, evaluation, aside } = parts;
+  const left =
+    aside.length > 0
+      ? ` Left aside: ${aside
+          .slice(0, 5)
+          .map((name) => `"${name}"`)
+          .join(', ')}${aside.length > 5 ? ', …' : ''}.`
+      : '';
+  assumptions.push(`The archive holds data to train on ("${training.name}") and to evaluate with ("${evaluation.name}").${left}`);
+  return { training: training.name, evaluation: evaluation.name };
+}
 
 /** A dataset laid out as flat files, read by index; memory does not grow with its size (labels aside). */
 export class Dataset implements Samples {
@@ -108,11 +111,8 @@ export class Dataset implements Samples {
   }
 
   /** How other data of the same job are read, so that their class numbers mean the same: options of `openDataset`. */
-  labelling(outputs: number | undefined): Pick<OpenOptions, 'classes' | 'labelOffset'> {
-    if (this.task !== 'classification') return {};
-    const { classNames, classes = 0, labelOffset = 0 } = this.summary;
-    const numbers = Array.from({ length: Math.max(classes, outputs ?? 0) }, (_, i) => String(i + labelOffset));
-    return { classes: classNames ? { names: classNames, from: 'training' } : { names: numbers, from: 'trainingNumbers' }, labelOffset };
+  labelling(outputs: number | undefined): Labelling {
+    return labellingOf(this.summary, outputs);
   }
 
   get labels(): Int32Array | undefined {
@@ -182,8 +182,7 @@ export async function openDataset(path: string, config: DatasetConfig, options: 
   return withUpload(path, config, options, async (upload, format, bytes) => {
     checkInputs(upload, format);
     const data = await formats[format](upload);
-    const labelOffset = settleLabels(data, upload, options);
-    const summary = { ...summarise(data, bytes), ...(labelOffset && { labelOffset }) };
+    const summary = describe(data, upload, bytes, options);
     const specs = [upload.fit, ...upload.others];
     const readings = storedArrays(summary).map((stored, i) => fitSamples(stored, config, specs[i], upload.others.length > 0));
     [data.x, ...(data.several?.others.map((other) => other.x) ?? [])].forEach((file, i) => {
@@ -200,16 +199,36 @@ export async function openDataset(path: string, config: DatasetConfig, options: 
  * @throws OctetError DATASET_*
  */
 export async function inspectDataset(path: string, config: DatasetConfig, options: Omit<OpenOptions, 'fit'>): Promise<DatasetSummary> {
+  const summary = await inspectPart(path, config, options);
+  if (summary.parts && (options.part ?? 'training') === 'training') {
+    const evaluation = await inspectPart(path, config, { ...options, part: 'evaluation', ...labellingOf(summary, options.outputs) });
+    summary.evaluationSamples = evaluation.samples;
+  }
+  return summary;
+}
+
+async function inspectPart(path: string, config: DatasetConfig, options: Omit<OpenOptions, 'fit'>): Promise<DatasetSummary> {
   return withUpload(path, config, options, async (upload, format, bytes) => {
     const data = await (format === 'images' ? (await import('./images.js')).inspectImages(upload) : formats[format](upload));
-    const labelOffset = settleLabels(data, upload, options);
-    const summary = { ...summarise(data, bytes), ...(labelOffset && { labelOffset }) };
+    const summary = describe(data, upload, bytes, options);
     const arrays = storedArrays(summary);
     const assumed = arrays.flatMap((stored) => fitSamples(stored, config, undefined, arrays.length > 1).assumptions);
     summary.assumptions = [...data.assumptions, ...assumed];
     await rm(upload.directory, { recursive: true, force: true });
     return summary;
   });
+}
+
+/** Settle what the labels mean, and summarise. */
+function describe(
+  data: Inspected & Pick<Partial<Materialised>, 'several'>,
+  upload: Upload,
+  bytes: number,
+  options: Pick<OpenOptions, 'outputs' | 'labelOffset'>,
+): DatasetSummary {
+  const parts = sayParts(upload, data.assumptions);
+  const labelOffset = settleLabels(data, upload, options);
+  return { ...summarise(data, bytes), ...(labelOffset && { labelOffset }), ...(parts && { parts }) };
 }
 
 /** Class labels as numbers from 0, with the names that config, model or training data give them. Returns what was taken off them. */
@@ -230,61 +249,6 @@ function checkInputs({ fit, others, name }: Upload, format: DatasetFormat): void
   throw new OctetError('DATASET_INPUTS', `The model has the inputs ${inputs}; "${name}" is ${format}, which holds samples for one input.`, {
     file: name,
   });
-}
-
-/** Recognise the upload and give it a directory of its own, which goes away when `use` fails. */
-async function withUpload<T>(
-  path: string,
-  config: DatasetConfig,
-  options: OpenOptions,
-  use: (upload: Upload, format: DatasetFormat, bytes: number) => Promise<T>,
-): Promise<T> {
-  const { limits, fit, others = [], signal, onProgress } = options;
-  const name = basename(path);
-  const bytes = await sizeOfFile(path, name, limits);
-  const { format, archive } = await recognise(path, name, config, limits);
-  const directory = await mkdtemp(join(options.workDirectory, 'dataset-'));
-  try {
-    return await use(
-      {
-        path,
-        name,
-        archive,
-        config,
-        classes: classOrder(config, options.classes),
-        limits,
-        directory,
-        fit,
-        others,
-        threads: options.threads || availableParallelism(),
-        signal,
-        onProgress,
-      },
-      format,
-      bytes,
-    );
-  } catch (error) {
-    await rm(directory, { recursive: true, force: true });
-    throw error;
-  } finally {
-    await archive?.close();
-  }
-}
-
-/** The training data of a job go before the config, and the config before the model. */
-function classOrder({ classes }: DatasetConfig, given: ClassOrder | undefined): ClassOrder | undefined {
-  if (classes === undefined || given?.from === 'training' || given?.from === 'trainingNumbers') return given;
-  return { names: classes, from: 'config' };
-}
-
-async function sizeOfFile(path: string, name: string, limits: Limits): Promise<number> {
-  const file = await stat(path).catch((error: unknown) => {
-    throw OctetError.from(error, 'DATASET_UNREADABLE', { file: name });
-  });
-  if (!file.isFile()) throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a file; zip a folder to send it.`, { file: name });
-  if (file.size > limits.datasetBytes)
-    throw new OctetError('DATASET_TOO_LARGE', `"${name}" has ${file.size} bytes; the limit is ${limits.datasetBytes}.`, { file: name });
-  return file.size;
 }
 
 function summarise(data: Inspected & Pick<Partial<Materialised>, 'several'>, bytes: number): DatasetSummary {

@@ -31,7 +31,9 @@ export function readFolders(archive: Archive, config: DatasetConfig, file: strin
   images.sort((a, b) => byName(a.name, b.name));
   if (config.task === 'unlabelled') return [{ className: undefined, images }];
 
-  const root = commonRoot(images);
+  const root = archive.root?.split('/').slice(0, -1) ?? commonRoot(images);
+  // Data to evaluate with may hold a single class of those that are known.
+  if (root.length > 0 && order?.names.includes(root.at(-1) as string)) root.pop();
   const depthOf = (entry: ArchiveEntry) => entry.name.split('/').length - root.length - 1;
   const loose = images.find((entry) => depthOf(entry) === 0);
   const deep = images.find((entry) => depthOf(entry) > 1);
@@ -53,7 +55,7 @@ export function readFolders(archive: Archive, config: DatasetConfig, file: strin
       `"${deep.name}" lies deeper than one folder for each class.`,
       { file: deep.name },
       {
-        hint: 'Zip one folder for each class; send the folders "train" and "test" as two datasets.',
+        hint: 'Zip one folder for each class, or such folders in two that are called "train" and "test".',
       },
     );
   }

@@ -231,10 +231,8 @@ describe('hostile input', () => {
     expect(error.message).toContain('"ant"');
   });
   test('folders that do not tell the classes', async () => {
-    const deep = await failure('DATASET_AMBIGUOUS', () =>
-      read({ 'train/cat/a.png': image(), 'test/cat/a.png': image() }, {}, spec(3, 1, 1)),
-    );
-    expect(deep.hint).toContain('two datasets');
+    const deep = await failure('DATASET_AMBIGUOUS', () => read({ 'a/cat/a.png': image(), 'b/cat/a.png': image() }, {}, spec(3, 1, 1)));
+    expect(deep.message).toContain('deeper than one folder');
     await failure('DATASET_AMBIGUOUS', () => read({ 'images/a.png': image(), 'images/b.png': image() }, {}, spec(3, 1, 1)));
     await failure('DATASET_LABELS', () => read({ 'cat/a.png': image(), 'loose.png': image() }, {}, spec(3, 1, 1)));
   });

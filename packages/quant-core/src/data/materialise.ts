@@ -8,6 +8,7 @@ import type { Archive } from './archive.js';
 import type { ClassOrder } from './class-names.js';
 import { type Numbers, storeTypeOf } from './elements.js';
 import { type FlatFile, FlatWriter } from './flat.js';
+import type { Parts } from './parts.js';
 import { heed } from './stream.js';
 import { TargetCollector, type Targets } from './targets.js';
 
@@ -41,6 +42,8 @@ export interface Upload {
   name: string;
   /** Set when the upload is a zip. */
   archive: Archive | undefined;
+  /** Set when `archive` is one of several parts of the upload. */
+  parts: Parts | undefined;
   config: DatasetConfig;
   /** Numbers of named classes, where somebody else than the dataset says them. */
   classes: ClassOrder | undefined;

@@ -1,10 +1,12 @@
 import { batches, type IndexedBatch } from '../data/batches.js';
-import { type Dataset, openDataset, type Samples } from '../data/dataset.js';
+import { type Dataset, type Labelling, openDataset, type Samples } from '../data/dataset.js';
 import type { InputSpec } from '../data/materialise.js';
 import { checkAgainstModel } from '../data/model-check.js';
+import type { Part } from '../data/parts.js';
 import { split } from '../data/split.js';
 import { OctetError } from '../errors.js';
 import type { EvaluationBatch } from '../evaluate/collect.js';
+import type { QuantizeJob } from '../events.js';
 import { Random } from '../tensor/random.js';
 import type { Context } from './context.js';
 import type { PreparedModel } from './model.js';
@@ -28,13 +30,14 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
   const { recipe } = job;
   const [fit, ...others] = model.inputs as [InputSpec, ...InputSpec[]];
   const outputs = model.width === 1 ? 2 : model.width;
-  const open = async (source: { path: string; config: typeof job.dataset.config }, labelling: ReturnType<Dataset['labelling']> = {}) => {
+  const open = async (source: QuantizeJob['dataset'], part: Part, labelling: Labelling = {}) => {
     const dataset = await openDataset(source.path, source.config, {
       workDirectory: job.workDirectory,
       limits: job.limits,
       fit,
       others,
       outputs,
+      part,
       ...labelling,
       ...context.abortable,
       onProgress: (done, total) => context.progress('load', done, total, 'samples'),
@@ -42,10 +45,11 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
     checkAgainstModel(dataset.summary, source.config, model.inputs, dataset.task === 'classification' ? outputs : model.width);
     return dataset;
   };
-  const dataset = await open(job.dataset);
+  const dataset = await open(job.dataset, 'training');
   let evaluation: Dataset | undefined;
   try {
-    evaluation = job.evaluationDataset ? await open(job.evaluationDataset, dataset.labelling(outputs)) : undefined;
+    const source = job.evaluationDataset ?? (dataset.summary.parts && job.dataset);
+    evaluation = source && (await open(source, 'evaluation', dataset.labelling(outputs)));
     if (evaluation && evaluation.task !== dataset.task) {
       throw new OctetError(
         'DATASET_LABELS',
