@@ -81,7 +81,7 @@ export const ModelSchema = Type.Object(
 export type Model = Static<typeof ModelSchema>;
 
 export const DatasetSummarySchema = Type.Object({
-  format: Type.Enum(['npz', 'npy', 'idx', 'images', 'csv']),
+  format: Type.Enum(['npz', 'npy', 'idx', 'images', 'csv', 'jsonl', 'parquet']),
   samples: Count,
   sampleShape: Type.Array(Type.Integer()),
   dtype: Type.String(),

@@ -77,7 +77,7 @@ export interface ModelSummary {
 
 /** What an upload of a dataset tells about it. */
 export interface DatasetSummary {
-  format: 'npz' | 'npy' | 'idx' | 'images' | 'csv';
+  format: 'npz' | 'npy' | 'idx' | 'images' | 'csv' | 'jsonl' | 'parquet';
   samples: number;
   /** Stored shape of one sample. */
   sampleShape: number[];

@@ -159,9 +159,9 @@ const Numbers = Type.Union([Type.Number(), Type.Array(Type.Number(), { minItems:
 /** How a dataset's bytes become model inputs. Everything may be left out where there is only one reading. */
 export const DatasetConfigSchema = Type.Object(
   {
-    format: Type.Optional(Type.Enum(['npz', 'npy', 'idx', 'images', 'csv'], { description: 'Recognised from the file when left out.' })),
+    format: Type.Optional(Type.Enum(['npz', 'npy', 'idx', 'images', 'csv', 'jsonl', 'parquet'], { description: 'Recognised from the file when left out.' })),
     task: Type.Optional(Type.Union([Type.Literal('classification'), Type.Literal('regression'), Type.Literal('unlabelled')])),
-    x: Type.Optional(Type.String({ description: 'Name of the array (npz) or file in the zip (idx) that holds the samples.' })),
+    x: Type.Optional(Type.String({ description: 'Name of the array (npz), file in the zip (idx) or field (jsonl, parquet; several with commas) that holds the samples.' })),
     y: Type.Optional(Type.String({ description: 'Name of the array or file that holds the labels.' })),
     classes: Type.Optional(
       Type.Array(Type.String({ minLength: 1, maxLength: 1024 }), {
@@ -179,7 +179,7 @@ export const DatasetConfigSchema = Type.Object(
     std: Type.Optional(Numbers),
     size: Type.Optional(Type.Array(Type.Integer({ minimum: 1, maximum: 8192 }), { minItems: 2, maxItems: 2, description: 'Images: [height, width] to resize to; the size of the model input when left out.' })),
     channels: Type.Optional(Type.Union([Type.Literal(1), Type.Literal(3)])),
-    label: Type.Optional(Type.String({ description: 'CSV: name or zero-based number of the label column; the last when left out.' })),
+    label: Type.Optional(Type.String({ description: 'CSV: name or zero-based number of the label column; the last when left out. JSONL, Parquet: name of the field.' })),
     encoding: Type.Optional(Type.Enum(['utf-8', 'utf-16le', 'utf-16be', 'latin1'], { description: 'CSV, JSONL: encoding of the text. Left out, it is UTF-8, or UTF-16 where a byte order mark says so.' })),
     header: Type.Optional(Type.Boolean({ description: 'CSV: whether the first row names the columns.' })),
   },

@@ -47,6 +47,15 @@ const formats: { [F in DatasetFormat]: (upload: Upload) => Promise<Materialised>
   idx: async (upload) => (await import('./idx.js')).materialiseIdx(upload),
   images: async (upload) => (await import('./images.js')).materialiseImages(upload),
   csv: async (upload) => (await import('./csv.js')).materialiseCsv(upload),
+  jsonl: async (upload) => (await import('./jsonl.js')).materialiseJsonl(upload),
+  parquet: async (upload) => (await import('./parquet.js')).materialiseParquet(upload),
+};
+
+/** Formats whose samples may have several sizes until a model is known. The others are laid out to be looked at. */
+const inspections: { [F in DatasetFormat]?: (upload: Upload) => Promise<Inspected> } = {
+  images: async (upload) => (await import('./images.js')).inspectImages(upload),
+  jsonl: async (upload) => (await import('./jsonl.js')).inspectJsonl(upload),
+  parquet: async (upload) => (await import('./parquet.js')).inspectParquet(upload),
 };
 
 /** How the labels of data are read that must mean the same as those of other data. */
@@ -209,7 +218,7 @@ export async function inspectDataset(path: string, config: DatasetConfig, option
 
 async function inspectPart(path: string, config: DatasetConfig, options: Omit<OpenOptions, 'fit'>): Promise<DatasetSummary> {
   return withUpload(path, config, options, async (upload, format, bytes) => {
-    const data = await (format === 'images' ? (await import('./images.js')).inspectImages(upload) : formats[format](upload));
+    const data = await (inspections[format] ?? formats[format])(upload);
     const summary = describe(data, upload, bytes, options);
     const arrays = storedArrays(summary);
     const assumed = arrays.flatMap((stored) => fitSamples(stored, config, undefined, arrays.length > 1).assumptions);

@@ -1,6 +1,6 @@
 import { OctetError } from '../errors.js';
 import type { DatasetConfig } from '../recipe.js';
-import type { Archive, ArchiveEntry } from './archive.js';
+import type { ArchiveEntry, OpenArchive } from './archive.js';
 import { byName, type ClassOrder, orderClasses } from './class-names.js';
 
 const imageName = /\.(jpe?g|png|webp|gif|tiff?|bmp|ppm|pgm)$/i;
@@ -22,7 +22,13 @@ export function isImageName(name: string): boolean {
  * classes are looked through; anything deeper or unclear is refused. What is taken for granted is added to `assumptions`.
  * @throws OctetError DATASET_AMBIGUOUS, DATASET_LABELS, DATASET_CLASSES, DATASET_EMPTY
  */
-export function readFolders(archive: Archive, config: DatasetConfig, file: string, assumptions: string[], order?: ClassOrder): Folder[] {
+export function readFolders(
+  archive: OpenArchive,
+  config: DatasetConfig,
+  file: string,
+  assumptions: string[],
+  order?: ClassOrder,
+): Folder[] {
   const images = archive.entries.filter((entry) => isImageName(entry.name));
   if (images.length === 0) throw new OctetError('DATASET_EMPTY', `"${file}" holds no images.`, { file });
   const skipped = archive.entries.filter((entry) => !isImageName(entry.name));
@@ -91,7 +97,7 @@ function commonRoot(images: readonly ArchiveEntry[]): string[] {
  * Names of class folders that hold nothing at all: classes without samples.
  * @throws OctetError DATASET_LABELS for a folder with files that are no images
  */
-function emptyFolders(archive: Archive, root: readonly string[], classes: ReadonlyMap<string, unknown>): string[] {
+function emptyFolders(archive: OpenArchive, root: readonly string[], classes: ReadonlyMap<string, unknown>): string[] {
   const prefix = root.map((part) => `${part}/`).join('');
   const nameOf = (folder: string) => (folder.startsWith(prefix) ? folder.slice(prefix.length).split('/')[0] : undefined);
   for (const { name: file } of archive.entries) {

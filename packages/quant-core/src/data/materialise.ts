@@ -4,7 +4,7 @@ import type { DatasetSummary, Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import type { DType } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/tensor.js';
-import type { Archive } from './archive.js';
+import type { OpenArchive } from './archive.js';
 import type { ClassOrder } from './class-names.js';
 import { type Numbers, storeTypeOf } from './elements.js';
 import { type FlatFile, FlatWriter } from './flat.js';
@@ -41,7 +41,7 @@ export interface Upload {
   /** File name for messages. */
   name: string;
   /** Set when the upload is a zip. */
-  archive: Archive | undefined;
+  archive: OpenArchive | undefined;
   /** Set when `archive` is one of several parts of the upload. */
   parts: Parts | undefined;
   config: DatasetConfig;

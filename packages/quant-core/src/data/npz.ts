@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
 import { sizeOf } from '../tensor/tensor.js';
-import type { Archive, ArchiveEntry } from './archive.js';
+import type { ArchiveEntry, OpenArchive } from './archive.js';
 import { TextLabels } from './class-names.js';
 import {
   checkSamples,
@@ -39,7 +39,7 @@ export async function materialiseNpy(upload: Upload): Promise<Materialised> {
 
 /** An .npz archive: arrays by name, or by order where there are two. */
 export async function materialiseNpz(upload: Upload): Promise<Materialised> {
-  const archive = upload.archive as Archive;
+  const archive = upload.archive as OpenArchive;
   const members = new Map<string, Member>();
   const entries = archive.entries.filter((e) => e.name.endsWith('.npy'));
   const folder = commonFolder(entries);
@@ -143,7 +143,7 @@ async function withBlocks<T>(member: Member, upload: Upload, use: (blocks: Retur
   }
 }
 
-async function memberOf(archive: Archive, entry: ArchiveEntry, name: string): Promise<Member> {
+async function memberOf(archive: OpenArchive, entry: ArchiveEntry, name: string): Promise<Member> {
   const source = () => archive.stream(entry);
   const header = await headerOf(source(), entry.name);
   checkLength(header, entry.size, entry.name);

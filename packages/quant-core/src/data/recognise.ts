@@ -58,6 +58,8 @@ export async function recognise(
 function formatOf(head: Buffer, name: string, config: DatasetConfig): DatasetFormat[] {
   if (isNpy(head)) return ['npy'];
   if (isIdx(head)) return ['idx'];
+  if (head.toString('latin1', 0, 4) === 'PAR1') return ['parquet'];
+  if (isText(head) && /^[\uFEFF\s]*\{/.test(head.toString('utf8', 0, 256))) return ['jsonl'];
   if (encodingOfMark(head) || config.encoding?.startsWith('utf-16') || isText(head)) return ['csv'];
   if (looksLikeUtf16(head)) {
     throw new OctetError(

@@ -12,6 +12,8 @@ test('each small set is told, with what it does to the result', () => {
     ['holdout', 49, 50],
     ['evaluation', 99, 100],
   ]);
-  expect(small[0]?.text).toBe('Only 1 sample calibrates (32 or more are advised): ranges of activations may miss values that come up in use.');
+  expect(small[0]?.text).toBe(
+    'Only 1 sample calibrates (32 or more are advised): ranges of activations may miss values that come up in use.',
+  );
   expect(small[1]?.text).toContain('Only 49 held-out samples choose');
 });
