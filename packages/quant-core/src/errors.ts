@@ -53,7 +53,7 @@ export const errorCatalogue = {
   DATASET_ARCHIVE: { title: 'The archive is not acceptable', status: 422, hint: 'Entries must be relative paths, not encrypted, and must not unpack to more than the stated ratio and size.', retryable: false },
   DATASET_NOT_FINITE: { title: 'The dataset holds NaN or infinity', status: 422, hint: 'Clean the sample named and upload the dataset again.', retryable: false },
   DATASET_LABELS: { title: 'The labels do not fit', status: 422, hint: 'Class labels are whole numbers from 0 to classes - 1, one for each sample.', retryable: false },
-  DATASET_CLASSES: { title: 'The classes of the dataset do not fit', status: 422, hint: 'The model must have at least as many outputs as the dataset has classes, and every named class must be in the list of classes, where there is one.', retryable: false },
+  DATASET_CLASSES: { title: 'The classes of the dataset do not fit', status: 422, hint: 'The model must have an output for each class, and named classes must be in the list of classes.', retryable: false },
   DATASET_SHAPE: { title: 'The samples do not have the shape that the model wants', status: 422, hint: 'State layout, size and scaling in the config of the dataset, or send samples in the shape of the model input.', retryable: false },
   DATASET_INPUTS: { title: 'The dataset lacks an input of the model', status: 422, hint: 'Send an .npz with one array for each input of the model, named as the input is, or export the model without it.', retryable: false },
   DATASET_VALUES: { title: 'Values of the dataset do not fit an integer input of the model', status: 422, hint: 'Integer inputs take whole numbers that their type holds; token ids must lie within the embedding table.', retryable: false },

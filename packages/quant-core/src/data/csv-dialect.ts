@@ -9,7 +9,7 @@ export interface Dialect {
 }
 
 /** A row may not have more columns than this. */
-export const mostColumns = 65_536;
+const mostColumns = 65_536;
 const sampledLines = 20;
 const delimiters = [',', ';', '\t'];
 
