@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises';
-import { type FileMetaData, parquetMetadataAsync, parquetReadObjects, parquetSchema, type SchemaElement, type SchemaTree } from 'hyparquet';
+import { type FileMetaData, parquetMetadataAsync, parquetScan, parquetSchema, type SchemaElement, type SchemaTree } from 'hyparquet';
 import { compressors as decompressors } from 'hyparquet-compressors';
 import { OctetError } from '../errors.js';
 import type { DType } from '../tensor/dtype.js';
@@ -8,7 +8,7 @@ import type { Fields } from './record-fields.js';
 import { inspectRecords, materialiseRecords, type Records } from './records.js';
 
 /** Decoded values of one row group that are held at a time. */
-const windowBytes = 128 * 1024 * 1024;
+const windowBytes = 64 * 1024 * 1024;
 /** Columns of lists or of images are decoded a row group at a time, whatever its size. */
 const mostGroupBytes = 1024 * 1024 * 1024;
 const mostPageBytes = 512 * 1024 * 1024;
@@ -91,41 +91,42 @@ async function recordsOf(file: ParquetFile, upload: Upload): Promise<Records> {
   throw new OctetError('DATASET_EMPTY', `"${name}" holds no samples.`, { file: name });
 }
 
-/** Rows with the columns `fields` (all of them when left out), up to `most`. Row groups are read in windows where their columns allow it. */
+/**
+ * Rows with the columns `fields` (all of them when left out), up to `most`. Row groups are read in windows where their columns allow it.
+ * A row is only good until the next one is asked for.
+ */
 async function* rowsOf(file: ParquetFile, fields: readonly string[] | undefined, most: number): AsyncGenerator<Fields> {
   const { metadata, buffer, name, schema } = file;
-  const columns = fields && [...new Set(fields)];
-  const nested = schema.children.some((child) => (!columns || columns.includes(child.element.name)) && !isFlat(child));
+  const columns = [...new Set(fields ?? schema.children.map((child) => child.element.name))];
+  const nested = schema.children.some((child) => columns.includes(child.element.name) && !isFlat(child));
+  const options = { file: buffer, metadata, columns, compressors, parsers, utf8: false, geoparquet: false };
+  const scan = await readable(name, () => parquetScan(options));
   let start = 0;
   for (const [group, { num_rows, columns: chunks }] of metadata.row_groups.entries()) {
     const rows = Math.min(Number(num_rows), most - start);
-    if (rows <= 0) continue;
-    const bytes = chunks.reduce((sum, { meta_data }) => {
-      if (!meta_data || (columns && !columns.includes(meta_data.path_in_schema[0] as string))) return sum;
-      return sum + Math.max(Number(meta_data.total_uncompressed_size), 8 * Number(meta_data.num_values));
-    }, 0);
+    const bytes = chunks.reduce(
+      (sum, { meta_data }) => sum + (meta_data && columns.includes(meta_data.path_in_schema[0] as string) ? sizeOf(meta_data) : 0),
+      0,
+    );
     if (nested && bytes > mostGroupBytes) throw tooLarge(group, bytes, name);
     const window = nested ? rows : Math.max(1, Math.floor((rows * windowBytes) / Math.max(bytes, windowBytes)));
     for (let first = 0; first < rows; first += window) {
       const rowStart = start + first;
       const rowEnd = start + Math.min(rows, first + window);
-      yield* await readable(name, () =>
-        parquetReadObjects({
-          file: buffer,
-          metadata,
-          columns,
-          rowStart,
-          rowEnd,
-          compressors,
-          parsers,
-          utf8: false,
-          geoparquet: false,
-          useOffsetIndex: true,
-        }),
-      );
+      const values = await readable(name, () => Promise.all(columns.map((column) => scan.readColumn({ column, rowStart, rowEnd }))));
+      const row: Record<string, unknown> = {};
+      for (let i = 0; i < rowEnd - rowStart; i++) {
+        for (let c = 0; c < columns.length; c++) row[columns[c] as string] = values[c]?.[i];
+        yield row;
+      }
     }
     start += Number(num_rows);
   }
+}
+
+/** Bytes of a column of a row group once it is decoded. */
+function sizeOf({ total_uncompressed_size, num_values }: { total_uncompressed_size: bigint; num_values: bigint }): number {
+  return Math.max(Number(total_uncompressed_size), 8 * Number(num_values));
 }
 
 /** A column of its own values, no list and no struct. */
