@@ -49,6 +49,7 @@ function assignment(text: string, previous: [string, unknown][] = []): [string, 
 }
 
 const learningRate = (text: string) => (text === 'auto' ? text : number(text));
+const names = (text: string) => text.split(',').map((name) => name.trim());
 const repeated = (text: string, previous: string[] = []) => [...previous, text];
 
 /** Adds the options that make up a recipe; a value beyond its range is refused later, with the field named. */
@@ -76,5 +77,6 @@ export function recipeOptions(command: Command): Command {
     .option('--set <field=value>', 'any other field, such as training.schedule=step; may be repeated', assignment)
     .option('--data-config <json>', 'how the dataset is read: a JSON file, or the JSON itself')
     .option('--eval-config <json>', 'how the evaluation set is read (default: as the dataset)')
+    .option('--classes <a,b,c>', 'names of the classes in the order of the outputs of the model', names)
     .optionsGroup('Options:');
 }

@@ -37,7 +37,7 @@ export function createProgram(choose: (work: Work, json: boolean) => void): Comm
       .command('quantize')
       .description('Quantize a model here and now, without a server')
       .argument('<model>', 'float model: .onnx, with its external data beside it, or a zip of both')
-      .requiredOption('-d, --data <file>', 'training data: npz, npy, IDX, zip of image folders or csv')
+      .requiredOption('-d, --data <file>', 'training data: npz, npy, IDX, zip of image folders, csv, jsonl or parquet')
       .option('-e, --eval <file>', 'evaluation data (default: a seeded share of --data that is never trained on)')
       .option('-o, --output <file>', 'where the int8 model goes (default: <model>.int8.onnx)')
       .option('--report <file>', 'where the report goes as JSON; Markdown beside it (default: report.json beside the model)')

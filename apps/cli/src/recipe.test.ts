@@ -147,6 +147,13 @@ describe('configuration', () => {
     expect(evaluationConfig).toEqual({ mean: 2 });
   });
 
+  it('takes names of classes by flag, for both datasets', async () => {
+    const { datasetConfig, evaluationConfig } = await plan('--classes', 'ant, bee,cow', '--eval-config', '{"mean": 2}');
+    expect(datasetConfig).toEqual({ classes: ['ant', 'bee', 'cow'] });
+    expect(evaluationConfig).toEqual({ mean: 2, classes: ['ant', 'bee', 'cow'] });
+    expect((await refused('--classes', 'ant,ant')).message).toContain('/datasetConfig/classes');
+  });
+
   it('names the wrong field of a dataset', async () => {
     const error = await refused('--data-config', '{"layout": "CHW"}');
     expect(error.code).toBe('DATASET_CONFIG');

@@ -25,6 +25,7 @@ export interface RecipeFlags {
   set?: [string, unknown][];
   dataConfig?: string;
   evalConfig?: string;
+  classes?: string[];
 }
 
 /** What a job is asked to do, and how its datasets are read. */
@@ -76,12 +77,13 @@ export async function planJob(flags: RecipeFlags): Promise<JobPlan> {
 
   const reading = flags.dataConfig === undefined ? datasetConfig : await readJson(flags.dataConfig, '--data-config');
   const evaluationReading = flags.evalConfig === undefined ? evaluationDatasetConfig : await readJson(flags.evalConfig, '--eval-config');
-  const config = within('/datasetConfig', () => parseDatasetConfig(reading ?? {}));
+  const { classes } = flags;
+  const parse = (json: unknown) => parseDatasetConfig(classes !== undefined && isObject(json) ? { ...json, classes } : json);
+  const config = within('/datasetConfig', () => parse(reading ?? {}));
   return {
     settings: naming(from, () => parseJobSettings(settings)),
     datasetConfig: config,
-    evaluationConfig:
-      evaluationReading === undefined ? config : within('/evaluationDatasetConfig', () => parseDatasetConfig(evaluationReading)),
+    evaluationConfig: evaluationReading === undefined ? config : within('/evaluationDatasetConfig', () => parse(evaluationReading)),
   };
 }
 

@@ -104,7 +104,7 @@ export const ModelSchema = Type.Object(
 export type Model = Static<typeof ModelSchema>;
 
 export const DatasetSummarySchema = Type.Object({
-  format: Type.Enum(['npz', 'npy', 'idx', 'images', 'csv']),
+  format: Type.Enum(['npz', 'npy', 'idx', 'images', 'csv', 'jsonl', 'parquet']),
   samples: Count,
   sampleShape: Type.Array(Type.Integer()),
   dtype: Type.String(),
@@ -123,6 +123,7 @@ export const DatasetSummarySchema = Type.Object({
   classes: Type.Optional(Count),
   classNames: Type.Optional(Type.Array(Type.String())),
   classCounts: Type.Optional(Type.Array(Count)),
+  labelOffset: Type.Optional(Type.Literal(1, { description: 'Labels started at 1: this was taken off them.' })),
   targetShape: Type.Optional(Type.Array(Type.Integer())),
   targetFacts: Type.Optional(
     Type.Object(
@@ -132,6 +133,13 @@ export const DatasetSummarySchema = Type.Object({
   ),
   imageSizes: Type.Optional(Type.Object({ smallest: Type.Tuple([Count, Count]), largest: Type.Tuple([Count, Count]) })),
   assumptions: Type.Optional(Type.Array(Type.String({ description: 'What was taken for granted to read the dataset.' }))),
+  parts: Type.Optional(
+    Type.Object(
+      { training: Type.String(), evaluation: Type.String() },
+      { description: 'Names of the parts in an archive that holds data to train on beside data to evaluate with.' },
+    ),
+  ),
+  evaluationSamples: Type.Optional(Count),
   range: Type.Object({ min: Type.Number(), max: Type.Number() }),
   bytes: Count,
 });

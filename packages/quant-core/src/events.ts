@@ -98,7 +98,7 @@ export interface ModelSummary {
 
 /** What an upload of a dataset tells about it. */
 export interface DatasetSummary {
-  format: 'npz' | 'npy' | 'idx' | 'images' | 'csv';
+  format: 'npz' | 'npy' | 'idx' | 'images' | 'csv' | 'jsonl' | 'parquet';
   samples: number;
   /** Stored shape of one sample. */
   sampleShape: number[];
@@ -111,6 +111,8 @@ export interface DatasetSummary {
   classes?: number;
   classNames?: string[];
   classCounts?: number[];
+  /** Classification: what was taken off the labels, for those that start at 1. */
+  labelOffset?: 1;
   /** Targets that are rows of numbers: shape of one, and what they have in common. */
   targetShape?: number[];
   targetFacts?: { whole: boolean; min: number; max: number; sumsToOne: boolean };
@@ -118,6 +120,10 @@ export interface DatasetSummary {
   imageSizes?: { smallest: [number, number]; largest: [number, number] };
   /** What was taken for granted to read the dataset, in sentences. */
   assumptions?: string[];
+  /** Names of the parts in an archive that holds data to train on, which this summary tells of, beside data to evaluate with. */
+  parts?: { training: string; evaluation: string };
+  /** How many samples the part to evaluate with holds, where it has been looked at. */
+  evaluationSamples?: number;
   range: { min: number; max: number };
   bytes: number;
 }

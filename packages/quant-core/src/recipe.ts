@@ -171,12 +171,21 @@ const Numbers = Type.Union([Type.Number(), Type.Array(Type.Number(), { minItems:
 /** How a dataset's bytes become model inputs. Everything may be left out where there is only one reading. */
 export const DatasetConfigSchema = Type.Object(
   {
-    format: Type.Optional(Type.Enum(['npz', 'npy', 'idx', 'images', 'csv'], { description: 'Recognised from the file when left out.' })),
+    format: Type.Optional(Type.Enum(['npz', 'npy', 'idx', 'images', 'csv', 'jsonl', 'parquet'], { description: 'Recognised from the file when left out.' })),
     task: Type.Optional(Type.Enum([...taskNames], { description: 'What the labels are; told from the labels and the model when left out.' })),
     output: Type.Optional(Type.String({ minLength: 1, description: 'Name of the model output that the labels belong to.' })),
     ignoreIndex: Type.Optional(Type.Integer({ description: 'A label a position: positions with this label count for nothing. Left out: 255 where the model has fewer classes, and negative labels.' })),
-    x: Type.Optional(Type.String({ description: 'Name of the array (npz) or file in the zip (idx) that holds the samples.' })),
+    x: Type.Optional(Type.String({ description: 'Name of the array (npz), file in the zip (idx) or field (jsonl, parquet; several with commas) that holds the samples.' })),
     y: Type.Optional(Type.String({ description: 'Name of the array or file that holds the labels.' })),
+    classes: Type.Optional(
+      Type.Array(Type.String({ minLength: 1, maxLength: 1024 }), {
+        minItems: 2,
+        maxItems: 65_536,
+        uniqueItems: true,
+        description: 'Names of the classes in the order of the outputs of the model. Folders and labels that are texts are looked up in it; it may be longer than the names present.',
+      }),
+    ),
+    labelOffset: Type.Optional(Type.Union([Type.Literal(0), Type.Literal(1)], { description: 'Number of the first class in the labels: 1 for labels from 1 to the number of outputs. Found from the labels and the model when left out.' })),
     layout: Type.Optional(Type.Union([Type.Literal('NCHW'), Type.Literal('NHWC')], { description: 'Layout of the stored samples.' })),
     scale: Type.Optional(Type.Number({ description: 'x is multiplied by this first; 0.00392156862745098 (1/255) brings bytes to 0..1.' })),
     offset: Type.Optional(Type.Number({ description: 'Added to x before scaling.' })),
@@ -184,7 +193,8 @@ export const DatasetConfigSchema = Type.Object(
     std: Type.Optional(Numbers),
     size: Type.Optional(Type.Array(Type.Integer({ minimum: 1, maximum: 8192 }), { minItems: 2, maxItems: 2, description: 'Images: [height, width] to resize to; the size of the model input when left out.' })),
     channels: Type.Optional(Type.Union([Type.Literal(1), Type.Literal(3)])),
-    label: Type.Optional(Type.String({ description: 'CSV: name or zero-based number of the label column; the last when left out.' })),
+    label: Type.Optional(Type.String({ description: 'CSV: name or zero-based number of the label column; the last when left out. JSONL, Parquet: name of the field.' })),
+    encoding: Type.Optional(Type.Enum(['utf-8', 'utf-16le', 'utf-16be', 'latin1'], { description: 'CSV, JSONL: encoding of the text. Left out, it is UTF-8, or UTF-16 where a byte order mark says so.' })),
     header: Type.Optional(Type.Boolean({ description: 'CSV: whether the first row names the columns.' })),
   },
   { additionalProperties: false },

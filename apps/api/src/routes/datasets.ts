@@ -35,7 +35,7 @@ export const datasetRoutes: Routes = async (app, { context: { config, store, upl
         operationId: 'uploadDataset',
         summary: 'Upload a dataset',
         description:
-          '.npz, .npy, IDX (.gz, or a zip of pairs), a zip of image folders or CSV: as the body, or as the part `file`. It is read through before it is stored.',
+          '.npz, .npy, IDX (.gz, or a zip of pairs), a zip of image folders, CSV, JSONL or Parquet: as the body, or as the part `file`. It is read through before it is stored.',
         headers: idempotencyHeader,
         querystring: Type.Object({ name: Type.Optional(name), config: Type.Optional(configText) }, { additionalProperties: false }),
         body: {

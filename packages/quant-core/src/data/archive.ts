@@ -75,6 +75,8 @@ export class Archive {
     readonly entries: readonly ArchiveEntry[],
     /** Names of directory entries, without the slash at the end. */
     readonly directories: readonly string[],
+    /** The folder that is taken for the root, with a slash at the end; `undefined` where it has to be found. */
+    readonly root?: string,
   ) {}
 
   /** @throws OctetError DATASET_ARCHIVE, DATASET_TOO_LARGE */
@@ -138,6 +140,11 @@ export class Archive {
     }
   }
 
+  /** Some of the entries as an archive of their own. It shares the file: closing one closes both. */
+  within(entries: readonly ArchiveEntry[], directories: readonly string[], root?: string): Archive {
+    return new Archive(this.path, this.file, this.size, entries, directories, root);
+  }
+
   /** The contents of an entry as a stream. */
   async *stream(entry: ArchiveEntry): AsyncGenerator<Buffer> {
     const start = this.dataStart(entry);
@@ -182,6 +189,9 @@ export class Archive {
     return start;
   }
 }
+
+/** What is read from an open archive of any kind. */
+export type OpenArchive = Pick<Archive, 'entries' | 'directories' | 'root' | 'stream' | 'read' | 'close'>;
 
 async function* inflated(packed: ByteSource, name: string): AsyncGenerator<Buffer> {
   const inflater = createInflateRaw();

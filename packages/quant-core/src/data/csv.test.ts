@@ -119,3 +119,116 @@ describe('bad input', () => {
     await failure('DATASET_TOO_LARGE', () => inspectDataset(path, {}, { ...bench, limits: { ...bench.limits, datasetSamples: 2 } }));
   });
 });
+
+describe('headers as pandas writes them', () => {
+  test('numbers, and a name for the label', async () => {
+    const { dataset, x, labels } = await read('0,1,2,label\n1,2,3,0\n4,5,6,1\n');
+    expect(dataset.summary).toMatchObject({ samples: 2, task: 'classification', classes: 2 });
+    expect(x).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(labels).toEqual([0, 1]);
+    expect((await read('400.5,410.5,kind\n1,2,0\n4,5,1\n')).x).toEqual([1, 2, 4, 5]);
+    expect((await read('0,1,label\n1,2,cat\n4,5,dog\n')).labels).toEqual([0, 1]);
+  });
+  test('doubtful where labels are texts', async () => {
+    await failure('DATASET_AMBIGUOUS', () => read('0,1,species\n1,2,cat\n4,5,dog\n'));
+    await failure('DATASET_AMBIGUOUS', () => read('5.1,3.5,1a\n1,2,2\n4,5,3b\n'));
+    expect((await read('0,1,species\n1,2,cat\n4,5,dog\n', { header: true })).labels).toEqual([0, 1]);
+    expect((await read('5.1,3.5,y\n1,2,n\n')).labels).toEqual([1, 0]);
+    expect((await read('5.1,3.5,cat\n1,2,dog\n')).labels).toEqual([0, 1]);
+  });
+  test('the index is left out', async () => {
+    const { dataset, x } = await read(',a,b,label\n7,1,2,0\n3,4,5,1\n');
+    expect(x).toEqual([1, 2, 4, 5]);
+    expect(dataset.summary.sampleShape).toEqual([2]);
+    expect(dataset.assumptions.join()).toContain('index that pandas writes');
+    await failure('DATASET_UNREADABLE', () => read(',a,b,label\n0.5,1,2,0\n'));
+  });
+  test('a word for a missing value is no name', async () => {
+    await failure('DATASET_UNREADABLE', () => read('1,NA,3,0\n1,2,3,1\n'));
+  });
+});
+
+describe('other ways of writing', () => {
+  test('decimal commas', async () => {
+    const { dataset, x, labels } = await read('5,1;3,5;0\n-1,25;,5e1;1\n2;3;1\n');
+    expect(x).toEqual([5.1, 3.5, -1.25, 5, 2, 3].map(Math.fround));
+    expect(labels).toEqual([0, 1, 1]);
+    expect(dataset.assumptions.join()).toContain('decimal comma, as "5,1"');
+    expect((await read('a\tb\ty\n1,5\t2\t0,5\n')).values).toEqual([0.5]);
+    expect((await read('name of a;b;label\n1,5;2,5;cat\n2,5;3,5;dog\n')).labels).toEqual([0, 1]);
+  });
+  test('commas and points in one file', async () => {
+    const error = await failure('DATASET_UNREADABLE', () => read('a;b;label\n1,234;2;0\n1.5;2;1\n'));
+    expect(error.message).toContain('"1,234" and "1.5"');
+    const thousands = await failure('DATASET_UNREADABLE', () => read('a;b;label\n1.234,5;2;0\n'));
+    expect(thousands.message).toContain('Row 2 (sample 0)');
+    await failure('DATASET_UNREADABLE', () => read('a,b,label\n"1,5",2,0\n'));
+  });
+  test('the line that tells Excel the separator', async () => {
+    expect((await read('sep=;\na;b;label\n1;2;0\n3;4;1\n')).x).toEqual([1, 2, 3, 4]);
+    expect((await read('\uFEFFsep=|\r\n1|2|0\r\n3|4|1\r\n')).x).toEqual([1, 2, 3, 4]);
+    expect((await failure('DATASET_NOT_FINITE', () => read('sep=;\na;b;label\n1;2;0\n3;;1\n'))).message).toContain('row 4');
+  });
+  test('UTF-16 with a byte order mark, or as the config says', async () => {
+    const text = 'Länge,b,label\n1,2,Ärger\n3,4,Öl\n';
+    const little = Buffer.from(`\uFEFF${text}`, 'utf16le');
+    const big = Buffer.from(little).swap16();
+    for (const bytes of [little, big, gzipSync(big)]) {
+      const { dataset, x } = await read(bytes);
+      expect(x).toEqual([1, 2, 3, 4]);
+      expect(dataset.classNames).toEqual(['Ärger', 'Öl']);
+    }
+    const bare = Buffer.from(text, 'utf16le');
+    const error = await failure('DATASET_UNREADABLE', () => read(bare));
+    expect(error.message).toContain('UTF-16');
+    expect((await read(bare, { encoding: 'utf-16le' })).x).toEqual([1, 2, 3, 4]);
+    await failure('DATASET_UNREADABLE', () => read(little.subarray(0, little.length - 1)));
+  });
+  test('Latin-1 is refused with byte and row, or read as the config says', async () => {
+    const bytes = Buffer.from('a,b,label\n1,2,Ä\n3,4,Ö\n5,6,Ü\n', 'latin1');
+    const error = await failure('DATASET_UNREADABLE', () => read(bytes));
+    expect(error.message).toContain('Row 2');
+    expect(error.message).toContain('0xc4 at position 14');
+    expect(error.hint).toContain('latin1');
+    const { dataset, labels } = await read(bytes, { encoding: 'latin1' });
+    expect(dataset.classNames).toEqual(['Ä', 'Ö', 'Ü']);
+    expect(labels).toEqual([0, 1, 2]);
+  });
+  test('characters across blocks, and a broken one far into the file', async () => {
+    const row = '1,2,Ärger €uro 😀\n';
+    const text = Buffer.from(row.repeat(Math.ceil(600_000 / row.length)));
+    for (const shift of ['', 'x', 'xy', 'xyz'])
+      expect((await read(Buffer.concat([Buffer.from(`${shift}a,b,c\n`), text]))).dataset.classes).toBe(1);
+    text[500_000] = 0xff;
+    const position = (await failure('DATASET_UNREADABLE', () => read(text))).message;
+    expect(position).toMatch(/position (499999|50000\d) of the file/);
+  });
+  test('rows without values at the end', async () => {
+    const { dataset } = await read('a,b,label\r\n1,2,0\r\n3,4,1\r\n,,\r\n,,\r\n\r\n');
+    expect(dataset.size).toBe(2);
+    expect(dataset.assumptions.join()).toContain('2 empty rows');
+    await failure('DATASET_UNREADABLE', () => read('a,b,label\n1,2,0\n,,\n3,4,1\n'));
+  });
+  test('quotes around delimiters, quotes and line breaks', async () => {
+    const { dataset, labels } = await read('a,"b, or ""c""",label\n1,2,"cat, ""tom"""\n3,4,"two\nlines"\n');
+    expect(dataset.classNames).toEqual(['cat, "tom"', 'two\nlines']);
+    expect(labels).toEqual([0, 1]);
+  });
+  test('a missing cell is named with row and column', async () => {
+    const error = await failure('DATASET_NOT_FINITE', () => read('a,b,label\n1,2,0\n3,,1\n'));
+    expect(error.message).toBe(`Sample 1 (row 3) holds nothing in column 1 ("b").`);
+  });
+  test('more columns than a row may have', async () => {
+    const wide = '1,'.repeat(70_000);
+    expect((await failure('DATASET_TOO_LARGE', () => read(`${wide}0\n`))).message).toContain('more than 65536 columns');
+    expect((await failure('DATASET_TOO_LARGE', () => read(`1,2,0\n${wide}0\n`))).message).toContain('Row 2');
+    expect((await read(`"${wide}",2,label\n1,2,0\n`)).x).toEqual([1, 2]);
+  });
+});
+
+test('labels that are texts are looked up in the classes of the config', async () => {
+  const text = '1,2,dog\n3,4,ant\n';
+  expect((await read(text, { classes: ['dog', 'cow', 'ant'] })).labels).toEqual([0, 2]);
+  const error = await failure('DATASET_CLASSES', () => read(text, { classes: ['dog', 'cow'] }));
+  expect(error.message).toContain('"ant"');
+});

@@ -1,18 +1,18 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
-import { basename, join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
-import type { DatasetSummary, Limits } from '../events.js';
+import type { DatasetSummary } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import { Tensor } from '../tensor/tensor.js';
+import { nameLabels } from './class-names.js';
 import { Column } from './column.js';
 import type { StoreArray } from './elements.js';
 import { fitSamples } from './fit.js';
 import { FlatReader } from './flat.js';
-import type { DatasetFormat, InputSpec, Inspected, Materialised, SampleSpec, Upload } from './materialise.js';
+import { labelOffsetOf, offsetAssumption, shiftLabels } from './label-offset.js';
+import type { DatasetFormat, Inspected, Materialised, Upload } from './materialise.js';
 import { storedArrays } from './model-check.js';
+import { type OpenOptions, withUpload } from './open-upload.js';
 import type { Reading } from './reading.js';
-import { recognise } from './recognise.js';
 import { checkValues } from './values.js';
 
 /** One batch. `x` is [n, …sample]; labels for one class a sample, values [n, …target] for every other kind of target. */
@@ -40,21 +40,6 @@ export interface Samples {
   batch(indices: ArrayLike<number>): Promise<Batch>;
 }
 
-interface OpenOptions {
-  /** Where a directory for the flat files is made; it goes away with close(). */
-  workDirectory: string;
-  limits: Limits;
-  /** The input the samples are for; without it they stay in their stored shape. */
-  fit?: SampleSpec;
-  /** The further inputs of the model: an array of its own for each of them. */
-  others?: readonly InputSpec[];
-  /** Images decoded at a time; the cores of the machine when left out. */
-  threads?: number;
-  signal?: AbortSignal;
-  /** Samples laid out so far and in all. */
-  onProgress?(done: number, total: number): void;
-}
-
 /** Each is read when an upload of its format is opened: decoders bring libraries along. */
 const formats: { [F in DatasetFormat]: (upload: Upload) => Promise<Materialised> } = {
   npz: async (upload) => (await import('./npz.js')).materialiseNpz(upload),
@@ -62,7 +47,42 @@ const formats: { [F in DatasetFormat]: (upload: Upload) => Promise<Materialised>
   idx: async (upload) => (await import('./idx.js')).materialiseIdx(upload),
   images: async (upload) => (await import('./images.js')).materialiseImages(upload),
   csv: async (upload) => (await import('./csv.js')).materialiseCsv(upload),
+  jsonl: async (upload) => (await import('./jsonl.js')).materialiseJsonl(upload),
+  parquet: async (upload) => (await import('./parquet.js')).materialiseParquet(upload),
 };
+
+/** Formats whose samples may have several sizes until a model is known. The others are laid out to be looked at. */
+const inspections: { [F in DatasetFormat]?: (upload: Upload) => Promise<Inspected> } = {
+  images: async (upload) => (await import('./images.js')).inspectImages(upload),
+  jsonl: async (upload) => (await import('./jsonl.js')).inspectJsonl(upload),
+  parquet: async (upload) => (await import('./parquet.js')).inspectParquet(upload),
+};
+
+/** How the labels of data are read that must mean the same as those of other data. */
+export type Labelling = Pick<OpenOptions, 'classes' | 'labelOffset'>;
+
+function labellingOf(summary: DatasetSummary, outputs: number | undefined): Labelling {
+  const { task, classNames, classes = 0 } = summary;
+  const labelOffset = summary.labelOffset ?? 0;
+  if (task !== 'classification') return {};
+  const numbers = Array.from({ length: Math.max(classes, outputs ?? 0) }, (_, i) => String(i + labelOffset));
+  return { classes: classNames ? { names: classNames, from: 'training' } : { names: numbers, from: 'trainingNumbers' }, labelOffset };
+}
+
+/** Says which part of an archive with several is read. */
+function sayParts({ parts }: Upload, assumptions: string[]): DatasetSummary['parts'] {
+  if (!parts) return undefined;
+  const { training, evaluation, aside } = parts;
+  const left =
+    aside.length > 0
+      ? ` Left aside: ${aside
+          .slice(0, 5)
+          .map((name) => `"${name}"`)
+          .join(', ')}${aside.length > 5 ? ', …' : ''}.`
+      : '';
+  assumptions.push(`The archive holds data to train on ("${training.name}") and to evaluate with ("${evaluation.name}").${left}`);
+  return { training: training.name, evaluation: evaluation.name };
+}
 
 /** A dataset laid out as flat files, read by index; memory does not grow with its size (labels aside). */
 export class Dataset implements Samples {
@@ -99,19 +119,23 @@ export class Dataset implements Samples {
     return this.summary.classNames;
   }
 
+  /** How other data of the same job are read, so that their class numbers mean the same: options of `openDataset`. */
+  labelling(outputs: number | undefined): Labelling {
+    return labellingOf(this.summary, outputs);
+  }
+
   get labels(): Int32Array | undefined {
     return this.data.targets?.task === 'classification' ? this.data.targets.labels : undefined;
   }
 
-  /** Count class labels from 0 where the upload counts them from `offset`: once, before samples are read. */
+  /** Bring labels that start at `offset` to start at 0: once, before samples are read. */
   countLabelsFrom(offset: 0 | 1): void {
     const { targets } = this.data;
-    if (!offset || targets?.task !== 'classification') return;
-    for (let i = 0; i < targets.labels.length; i++) targets.labels[i]! -= offset;
-    targets.classes -= offset;
-    targets.counts.splice(0, offset);
-    this.summary.classes = targets.classes;
-    this.summary.classCounts = targets.counts;
+    if (!offset || !targets) return;
+    const shifted = shiftLabels(targets, offset, 'labels');
+    this.data.targets = shifted;
+    if (shifted.task !== 'classification') return;
+    Object.assign(this.summary, { classes: shifted.classes, classCounts: shifted.counts, labelOffset: offset });
   }
 
   /** What was taken for granted to read the dataset, in sentences for the report. */
@@ -177,7 +201,7 @@ export async function openDataset(path: string, config: DatasetConfig, options: 
   return withUpload(path, config, options, async (upload, format, bytes) => {
     checkInputs(upload, format);
     const data = await formats[format](upload);
-    const summary = summarise(data, bytes);
+    const summary = describe(data, upload, bytes, options);
     const specs = [upload.fit, ...upload.others];
     const readings = storedArrays(summary).map((stored, i) => fitSamples(stored, config, specs[i], upload.others.length > 0));
     [data.x, ...(data.several?.others.map((other) => other.x) ?? [])].forEach((file, i) => {
@@ -194,15 +218,47 @@ export async function openDataset(path: string, config: DatasetConfig, options: 
  * @throws OctetError DATASET_*
  */
 export async function inspectDataset(path: string, config: DatasetConfig, options: Omit<OpenOptions, 'fit'>): Promise<DatasetSummary> {
+  const summary = await inspectPart(path, config, options);
+  if (summary.parts && (options.part ?? 'training') === 'training') {
+    const evaluation = await inspectPart(path, config, { ...options, part: 'evaluation', ...labellingOf(summary, options.outputs) });
+    summary.evaluationSamples = evaluation.samples;
+  }
+  return summary;
+}
+
+async function inspectPart(path: string, config: DatasetConfig, options: Omit<OpenOptions, 'fit'>): Promise<DatasetSummary> {
   return withUpload(path, config, options, async (upload, format, bytes) => {
-    const data = await (format === 'images' ? (await import('./images.js')).inspectImages(upload) : formats[format](upload));
-    const summary = summarise(data, bytes);
+    const data = await (inspections[format] ?? formats[format])(upload);
+    const summary = describe(data, upload, bytes, options);
     const arrays = storedArrays(summary);
     const assumed = arrays.flatMap((stored) => fitSamples(stored, config, undefined, arrays.length > 1).assumptions);
     summary.assumptions = [...data.assumptions, ...assumed];
     await rm(upload.directory, { recursive: true, force: true });
     return summary;
   });
+}
+
+/** Settle what the labels mean, and summarise. */
+function describe(
+  data: Inspected & Pick<Partial<Materialised>, 'several'>,
+  upload: Upload,
+  bytes: number,
+  options: Pick<OpenOptions, 'outputs' | 'labelOffset'>,
+): DatasetSummary {
+  const parts = sayParts(upload, data.assumptions);
+  const labelOffset = settleLabels(data, upload, options);
+  return { ...summarise(data, bytes), ...(labelOffset && { labelOffset }), ...(parts && { parts }) };
+}
+
+/** Class labels as numbers from 0, with the names that config, model or training data give them. Returns what was taken off them. */
+function settleLabels(data: Inspected, upload: Upload, { outputs, labelOffset }: Pick<OpenOptions, 'outputs' | 'labelOffset'>): 0 | 1 {
+  const { targets, assumptions } = data;
+  if (targets?.task !== 'classification' || targets.names) return 0;
+  const said = labelOffset ?? upload.config.labelOffset;
+  const offset = said ?? labelOffsetOf(targets.counts, outputs);
+  if (offset && said === undefined) assumptions.push(offsetAssumption(outputs as number));
+  data.targets = nameLabels(shiftLabels(targets, offset, upload.name), upload.classes, assumptions, upload.name);
+  return offset;
 }
 
 /** Only an .npz has room for several inputs. */
@@ -212,54 +268,6 @@ function checkInputs({ fit, others, name }: Upload, format: DatasetFormat): void
   throw new OctetError('DATASET_INPUTS', `The model has the inputs ${inputs}; "${name}" is ${format}, which holds samples for one input.`, {
     file: name,
   });
-}
-
-/** Recognise the upload and give it a directory of its own, which goes away when `use` fails. */
-async function withUpload<T>(
-  path: string,
-  config: DatasetConfig,
-  options: OpenOptions,
-  use: (upload: Upload, format: DatasetFormat, bytes: number) => Promise<T>,
-): Promise<T> {
-  const { limits, fit, others = [], signal, onProgress } = options;
-  const name = basename(path);
-  const bytes = await sizeOfFile(path, name, limits);
-  const { format, archive } = await recognise(path, name, config, limits);
-  const directory = await mkdtemp(join(options.workDirectory, 'dataset-'));
-  try {
-    return await use(
-      {
-        path,
-        name,
-        archive,
-        config,
-        limits,
-        directory,
-        fit,
-        others,
-        threads: options.threads || availableParallelism(),
-        signal,
-        onProgress,
-      },
-      format,
-      bytes,
-    );
-  } catch (error) {
-    await rm(directory, { recursive: true, force: true });
-    throw error;
-  } finally {
-    await archive?.close();
-  }
-}
-
-async function sizeOfFile(path: string, name: string, limits: Limits): Promise<number> {
-  const file = await stat(path).catch((error: unknown) => {
-    throw OctetError.from(error, 'DATASET_UNREADABLE', { file: name });
-  });
-  if (!file.isFile()) throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a file; zip a folder to send it.`, { file: name });
-  if (file.size > limits.datasetBytes)
-    throw new OctetError('DATASET_TOO_LARGE', `"${name}" has ${file.size} bytes; the limit is ${limits.datasetBytes}.`, { file: name });
-  return file.size;
 }
 
 function summarise(data: Inspected & Pick<Partial<Materialised>, 'several'>, bytes: number): DatasetSummary {

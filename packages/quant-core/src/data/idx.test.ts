@@ -54,8 +54,8 @@ test('other element types are big-endian', async () => {
 
 describe('two pairs', () => {
   const files = {
-    'train-images-idx3-ubyte': idx([2, 2, 2], Buffer.alloc(8)),
-    'train-labels-idx1-ubyte': idx([2], Buffer.of(0, 1)),
+    'a-images-idx3-ubyte': idx([2, 2, 2], Buffer.alloc(8)),
+    'a-labels-idx1-ubyte': idx([2], Buffer.of(0, 1)),
     't10k-images-idx3-ubyte': images,
     't10k-labels-idx1-ubyte': labels,
   };

@@ -1,6 +1,7 @@
 import { OctetError } from '../errors.js';
 import type { DatasetConfig } from '../recipe.js';
-import type { Archive, ArchiveEntry } from './archive.js';
+import type { ArchiveEntry, OpenArchive } from './archive.js';
+import { byName, type ClassOrder, orderClasses } from './class-names.js';
 
 const imageName = /\.(jpe?g|png|webp|gif|tiff?|bmp|ppm|pgm)$/i;
 
@@ -16,17 +17,18 @@ export function isImageName(name: string): boolean {
   return imageName.test(name);
 }
 
-/** Order of the bytes of UTF-8, which is the order of code points. */
-function byName(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
-}
-
 /**
  * Sort the images of an archive into classes: the folder that holds an image is its class. Folders around all
  * classes are looked through; anything deeper or unclear is refused. What is taken for granted is added to `assumptions`.
- * @throws OctetError DATASET_AMBIGUOUS, DATASET_LABELS, DATASET_EMPTY
+ * @throws OctetError DATASET_AMBIGUOUS, DATASET_LABELS, DATASET_CLASSES, DATASET_EMPTY
  */
-export function readFolders(archive: Archive, config: DatasetConfig, file: string, assumptions: string[]): Folder[] {
+export function readFolders(
+  archive: OpenArchive,
+  config: DatasetConfig,
+  file: string,
+  assumptions: string[],
+  order?: ClassOrder,
+): Folder[] {
   const images = archive.entries.filter((entry) => isImageName(entry.name));
   if (images.length === 0) throw new OctetError('DATASET_EMPTY', `"${file}" holds no images.`, { file });
   const skipped = archive.entries.filter((entry) => !isImageName(entry.name));
@@ -35,7 +37,9 @@ export function readFolders(archive: Archive, config: DatasetConfig, file: strin
   images.sort((a, b) => byName(a.name, b.name));
   if (config.task === 'unlabelled') return [{ className: undefined, images }];
 
-  const root = commonRoot(images);
+  const root = archive.root?.split('/').slice(0, -1) ?? commonRoot(images);
+  // Data to evaluate with may hold a single class of those that are known.
+  if (root.length > 0 && order?.names.includes(root.at(-1) as string)) root.pop();
   const depthOf = (entry: ArchiveEntry) => entry.name.split('/').length - root.length - 1;
   const loose = images.find((entry) => depthOf(entry) === 0);
   const deep = images.find((entry) => depthOf(entry) > 1);
@@ -57,7 +61,7 @@ export function readFolders(archive: Archive, config: DatasetConfig, file: strin
       `"${deep.name}" lies deeper than one folder for each class.`,
       { file: deep.name },
       {
-        hint: 'Zip one folder for each class; send the folders "train" and "test" as two datasets.',
+        hint: 'Zip one folder for each class, or such folders in two that are called "train" and "test".',
       },
     );
   }
@@ -68,9 +72,13 @@ export function readFolders(archive: Archive, config: DatasetConfig, file: strin
     if (folder) folder.push(image);
     else classes.set(name, [image]);
   }
-  refuseEmptyFolders(archive, root, classes);
-  const names = orderClasses([...classes.keys()], assumptions);
-  return names.map((className) => ({ className, images: classes.get(className) as ArchiveEntry[] }));
+  const empty = emptyFolders(archive, root, classes);
+  if (empty.length > 0)
+    assumptions.push(
+      `The class folder "${empty[0]}" holds no images${empty.length > 1 ? `, and ${empty.length - 1} others` : ''}: a class without samples.`,
+    );
+  const names = orderClasses([...classes.keys(), ...empty], order, assumptions, file, (found) => sortFolders(found, assumptions));
+  return names.map((className) => ({ className, images: classes.get(className) ?? [] }));
 }
 
 /** Leading folders that all images share. */
@@ -85,25 +93,30 @@ function commonRoot(images: readonly ArchiveEntry[]): string[] {
   return root;
 }
 
-function refuseEmptyFolders(archive: Archive, root: readonly string[], classes: ReadonlyMap<string, unknown>): void {
+/**
+ * Names of class folders that hold nothing at all: classes without samples.
+ * @throws OctetError DATASET_LABELS for a folder with files that are no images
+ */
+function emptyFolders(archive: OpenArchive, root: readonly string[], classes: ReadonlyMap<string, unknown>): string[] {
   const prefix = root.map((part) => `${part}/`).join('');
-  const folders = [...archive.directories, ...archive.entries.map((entry) => entry.name.split('/').slice(0, -1).join('/'))];
-  for (const folder of folders) {
-    if (!folder.startsWith(prefix)) continue;
-    const name = folder.slice(prefix.length).split('/')[0];
-    if (name && !classes.has(name)) {
-      throw new OctetError(
-        'DATASET_LABELS',
-        `The class folder "${name}" holds no images.`,
-        { file: folder },
-        { hint: 'Put images into the folder, or take it out of the archive.' },
-      );
-    }
+  const nameOf = (folder: string) => (folder.startsWith(prefix) ? folder.slice(prefix.length).split('/')[0] : undefined);
+  for (const { name: file } of archive.entries) {
+    const folder = file.split('/').slice(0, -1).join('/');
+    const name = nameOf(folder);
+    if (!name || classes.has(name)) continue;
+    throw new OctetError(
+      'DATASET_LABELS',
+      `The class folder "${name}" holds files, but no images.`,
+      { file: folder },
+      { hint: 'Put images into the folder, or take it out of the archive.' },
+    );
   }
+  const names = archive.directories.map(nameOf).filter((name) => name !== undefined && name !== '' && !classes.has(name));
+  return [...new Set(names as string[])];
 }
 
 /** By name; numbers by value. */
-function orderClasses(names: string[], assumptions: string[]): string[] {
+function sortFolders(names: string[], assumptions: string[]): string[] {
   names.sort(byName);
   if (!names.every((name) => /^\d{1,9}$/.test(name))) return names;
   const numeric = [...names].sort((a, b) => Number(a) - Number(b));

@@ -216,16 +216,23 @@ describe('hostile input', () => {
     });
   });
   test('an empty class folder', async () => {
-    for (const extra of ['dog/', 'dog/notes.txt']) {
-      const path = await zipped({ 'cat/a.png': image(), 'cow/a.png': image(), [extra]: Buffer.alloc(0) });
-      expect((await failure('DATASET_LABELS', () => inspectDataset(path, {}, bench))).message).toContain('"dog"');
-    }
+    const noted = await zipped({ 'cat/a.png': image(), 'cow/a.png': image(), 'dog/notes.txt': Buffer.alloc(0) });
+    expect((await failure('DATASET_LABELS', () => inspectDataset(noted, {}, bench))).message).toContain('"dog"');
+    const empty = await zipped({ 'cat/a.png': image(), 'cow/a.png': image(), 'bee/': Buffer.alloc(0) });
+    const summary = await inspectDataset(empty, {}, bench);
+    expect(summary).toMatchObject({ classNames: ['bee', 'cat', 'cow'], classCounts: [0, 1, 1] });
+    expect(summary.assumptions?.join()).toContain('"bee" holds no images');
+  });
+  test('folders are looked up in the names given', async () => {
+    const path = await zipped({ 'cat/a.png': image(), 'ant/a.png': image() });
+    const summary = await inspectDataset(path, { classes: ['dog', 'cat', 'ant'] }, bench);
+    expect(summary).toMatchObject({ classes: 3, classNames: ['dog', 'cat', 'ant'], classCounts: [0, 1, 1] });
+    const error = await failure('DATASET_CLASSES', () => inspectDataset(path, { classes: ['dog', 'cat'] }, bench));
+    expect(error.message).toContain('"ant"');
   });
   test('folders that do not tell the classes', async () => {
-    const deep = await failure('DATASET_AMBIGUOUS', () =>
-      read({ 'train/cat/a.png': image(), 'test/cat/a.png': image() }, {}, spec(3, 1, 1)),
-    );
-    expect(deep.hint).toContain('two datasets');
+    const deep = await failure('DATASET_AMBIGUOUS', () => read({ 'a/cat/a.png': image(), 'b/cat/a.png': image() }, {}, spec(3, 1, 1)));
+    expect(deep.message).toContain('deeper than one folder');
     await failure('DATASET_AMBIGUOUS', () => read({ 'images/a.png': image(), 'images/b.png': image() }, {}, spec(3, 1, 1)));
     await failure('DATASET_LABELS', () => read({ 'cat/a.png': image(), 'loose.png': image() }, {}, spec(3, 1, 1)));
   });

@@ -1,6 +1,6 @@
 import { OctetError } from '../errors.js';
 import type { DatasetConfig } from '../recipe.js';
-import type { Archive, ArchiveEntry } from './archive.js';
+import type { ArchiveEntry, OpenArchive } from './archive.js';
 import { decodeImage, type ImageSize, mostImageBytes, surveyImage, toGrey } from './image-decode.js';
 import { type Folder, readFolders } from './image-folders.js';
 import {
@@ -76,7 +76,7 @@ interface Listing {
 
 function list(upload: Upload): Listing {
   const assumptions: string[] = [];
-  const folders = readFolders(upload.archive as Archive, upload.config, upload.name, assumptions);
+  const folders = readFolders(upload.archive as OpenArchive, upload.config, upload.name, assumptions, upload.classes);
   const images = folders.flatMap((folder) => folder.images);
   checkSamples(images.length, [1], upload.limits, upload.name);
   return { images, targets: targetsOf(folders, upload), assumptions };
@@ -154,7 +154,7 @@ interface Looked {
 
 /** Decode all images in their own sizes, for what they have in common. */
 async function lookAt(upload: Upload, images: readonly ArchiveEntry[]): Promise<Looked> {
-  const archive = upload.archive as Archive;
+  const archive = upload.archive as OpenArchive;
   const counts = new Map<string, { size: ImageSize; count: number }>();
   const range = { min: 255, max: 0 };
   let colour = false;
@@ -206,7 +206,7 @@ function settle(wish: Wish, looked: Looked): Target {
 }
 
 async function* decoded(upload: Upload, images: readonly ArchiveEntry[], target: Target): AsyncGenerator<Uint8Array> {
-  const archive = upload.archive as Archive;
+  const archive = upload.archive as OpenArchive;
   yield* inOrder(images, upload, async (entry) => {
     const { rgb } = await decodeImage(await archive.read(entry, mostImageBytes), entry.name, target);
     return target.channels === 1 ? toGrey(rgb) : rgb;

@@ -4,13 +4,18 @@ import type { DatasetSummary, Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import type { DType } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/tensor.js';
-import type { Archive } from './archive.js';
+import type { OpenArchive } from './archive.js';
+import type { ClassOrder } from './class-names.js';
 import { type Numbers, storeTypeOf } from './elements.js';
 import { type FlatFile, FlatWriter } from './flat.js';
+import type { Parts } from './parts.js';
 import { heed } from './stream.js';
 import { TargetCollector, type Targets } from './targets.js';
 
 export type DatasetFormat = DatasetSummary['format'];
+
+/** What the column, field or array of labels is called as a rule. */
+export const labelWords = /^(label|labels|class|target|y)$/i;
 
 /** Element types that an input of a model may have. */
 export const inputTypes = ['float32', 'int64', 'int32', 'int16', 'int8', 'uint16', 'uint8', 'bool'] as const;
@@ -36,8 +41,12 @@ export interface Upload {
   /** File name for messages. */
   name: string;
   /** Set when the upload is a zip. */
-  archive: Archive | undefined;
+  archive: OpenArchive | undefined;
+  /** Set when `archive` is one of several parts of the upload. */
+  parts: Parts | undefined;
   config: DatasetConfig;
+  /** Numbers of named classes, where somebody else than the dataset says them. */
+  classes: ClassOrder | undefined;
   limits: Limits;
   /** Directory for the flat files. */
   directory: string;

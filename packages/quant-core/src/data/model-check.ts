@@ -21,23 +21,20 @@ export function checkAgainstModel(summary: DatasetSummary, config: DatasetConfig
 }
 
 /**
- * Two datasets of one job must mean the same classes: named classes (folders, text labels) must have the same names.
- * @throws OctetError DATASET_CLASSES
+ * Named classes of evaluation data (folders, labels that are texts) are among those of the training data; some may be missing.
+ * @throws OctetError DATASET_CLASSES naming a class that the training data do not have
  */
-export function checkSameClasses(training: DatasetSummary, evaluation: DatasetSummary): void {
-  const a = training.classNames;
-  const b = evaluation.classNames;
-  if (!a || !b) return;
-  const different = a.findIndex((name, i) => name !== b[i]);
-  if (different < 0 && a.length === b.length) return;
-  const at = different < 0 ? a.length : different;
+export function checkEvaluationClasses(training: DatasetSummary, evaluation: DatasetSummary): void {
+  const { classNames, classes } = training;
+  if (!evaluation.classNames || classes === undefined) return;
+  const known = classNames ?? evaluation.classNames.filter((name) => /^\d+$/.test(name));
+  const unknown = evaluation.classNames.find((name) => !known.includes(name));
+  if (unknown === undefined) return;
   throw new OctetError(
     'DATASET_CLASSES',
-    `Class ${at} is ${quote(a[at])} in the training data and ${quote(b[at])} in the evaluation data.`,
+    `The evaluation data have the class "${unknown}"; ${classNames ? `the training data have ${classNames.slice(0, 10).map(quote).join(', ')}${classNames.length > 10 ? ` and ${classNames.length - 10} more` : ''}` : 'the classes of the training data have numbers and no names'}.`,
     {},
-    {
-      hint: 'Both datasets must have the same class folders (or the same text labels), so that the numbers of the classes agree.',
-    },
+    { hint: 'Evaluation data may lack a class of the training data, but have no other. Correct the name, or take its samples out.' },
   );
 }
 

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OctetError } from '../errors.js';
@@ -26,10 +27,20 @@ const kinds: Record<string, DType> = {
   f8: 'float64',
 };
 
+/** Texts of a fixed width: `U` holds UTF-32, `S` bytes; what is left of the width is zeros. */
+interface TextType {
+  kind: 'U' | 'S';
+  bigEndian: boolean;
+  /** Bytes of one element. */
+  bytes: number;
+}
+
 /** The header of a .npy array. */
 export interface NpyHeader {
   /** Absent for types that hold no plain numbers (text, objects, records, complex). */
   type: ElementType | undefined;
+  /** Set for arrays of texts. */
+  text: TextType | undefined;
   /** The type as NumPy writes it. */
   descr: string;
   fortran: boolean;
@@ -71,6 +82,7 @@ export async function readNpyHeader(reader: ByteReader, file: string): Promise<N
   const dtype = kinds[kind ?? ''];
   return {
     type: dtype && { dtype, bigEndian: order === '>' },
+    text: textTypeOf(kind, order === '>'),
     descr: descr === '[' ? 'a record type' : descr,
     fortran: fortran === 'True' && shape.length > 1,
     shape,
@@ -78,22 +90,79 @@ export async function readNpyHeader(reader: ByteReader, file: string): Promise<N
   };
 }
 
+function textTypeOf(kind: string | undefined, bigEndian: boolean): TextType | undefined {
+  const [, letter, width] = /^([USa])(\d{1,4})$/.exec(kind ?? '') ?? [];
+  if (letter === undefined || Number(width) === 0) return undefined;
+  return letter === 'U' ? { kind: 'U', bigEndian, bytes: 4 * Number(width) } : { kind: 'S', bigEndian, bytes: Number(width) };
+}
+
+const typeNames: readonly (readonly [RegExp, string])[] = [
+  [/O$/, 'object'],
+  [/c8$/, 'complex64'],
+  [/c16$/, 'complex128'],
+  [/c\d+$/, 'clongdouble'],
+  [/f(10|12|16)$/, 'longdouble'],
+  [/[USa]\d+$/, 'text'],
+  [/M8/, 'datetime64'],
+  [/m8/, 'timedelta64'],
+  [/V\d+$/, 'void'],
+];
+
 /** The element type, or the refusal of arrays that hold no numbers. */
 export function numericType(header: NpyHeader, file: string): ElementType {
   if (header.type) return header.type;
+  const descr = header.descr.replaceAll("'", '');
+  const name = typeNames.find(([pattern]) => pattern.test(descr))?.[1];
   throw new OctetError(
     'DATASET_UNREADABLE',
-    `"${file}" has the element type ${header.descr}, which holds no plain numbers.`,
+    `The array "${file}" has dtype ${name === undefined ? descr : `${name} (${descr})`}, which cannot be read.`,
     { file },
     {
-      hint: "Save a numeric array, for example with array.astype('float32'); arrays of objects and text cannot be read.",
+      hint: "Save an array of numbers, for example with array.astype('float32'); labels may be texts too, with array.astype(str).",
     },
   );
 }
 
-/** Bytes of the array behind its header. */
-export function npyBytes(header: NpyHeader, type: ElementType): number {
-  return sizeOf(header.shape) * dtypes[type.dtype].bytes;
+/** Bytes of the array after its header; `undefined` where its elements have no fixed size that is known. */
+export function npyBytes(header: NpyHeader): number | undefined {
+  const bytes = header.type ? dtypes[header.type.dtype].bytes : header.text?.bytes;
+  return bytes === undefined ? undefined : sizeOf(header.shape) * bytes;
+}
+
+/**
+ * The elements of an array of texts, in order.
+ * @throws OctetError DATASET_UNREADABLE for what is no text
+ */
+export async function* npyTexts(reader: ByteReader, header: NpyHeader, type: TextType, file: string): AsyncGenerator<string> {
+  let sample = 0;
+  for await (const block of reader.blocks(sizeOf(header.shape) * type.bytes, type.bytes)) {
+    for (let at = 0; at < block.length; at += type.bytes) yield textOf(block.subarray(at, at + type.bytes), type, file, sample++);
+  }
+  await reader.expectEnd();
+}
+
+function textOf(element: Buffer, { kind, bigEndian }: TextType, file: string, sample: number): string {
+  let text = '';
+  let valid = true;
+  if (kind === 'S') {
+    valid = isUtf8(element);
+    text = element.toString('utf8');
+  } else {
+    for (let at = 0; at < element.length; at += 4) {
+      const point = bigEndian ? element.readUInt32BE(at) : element.readUInt32LE(at);
+      valid &&= point <= 0x10ffff;
+      if (valid) text += String.fromCodePoint(point);
+    }
+  }
+  if (valid) return text.replace(/\0+$/, '');
+  throw new OctetError(
+    'DATASET_UNREADABLE',
+    `Element ${sample} of the array "${file}" is not a text in ${kind === 'S' ? 'UTF-8' : 'UTF-32'}.`,
+    {
+      file,
+      sample,
+    },
+  );
 }
 
 /**
@@ -103,7 +172,7 @@ export function npyBytes(header: NpyHeader, type: ElementType): number {
 export async function* npyBlocks(reader: ByteReader, header: NpyHeader, file: string, directory: string): AsyncGenerator<Numbers> {
   const type = numericType(header, file);
   const { bytes } = dtypes[type.dtype];
-  const blocks = reader.blocks(npyBytes(header, type), bytes);
+  const blocks = reader.blocks(sizeOf(header.shape) * bytes, bytes);
   if (header.fortran) yield* transposed(blocks, header.shape, type, join(directory, 'fortran.bin'));
   else for await (const block of blocks) yield decodeElements(block, type);
   await reader.expectEnd();

@@ -18,15 +18,33 @@ const splitWords = new Map([
   ['valid', 'val'],
   ['validation', 'val'],
   ['eval', 'val'],
+  ['evaluation', 'val'],
+  ['t10k', 'test'],
 ]);
 
-/** What a name says: "x_train" → samples of the split "train"; undefined for a name that says nothing. */
-function roleOf(name: string): { role: 'x' | 'y'; split: string } | undefined {
-  const words = name
+/** Words of a name in small letters: "xTrain" and "x_train" are both x, train. */
+function wordsOf(name: string): string[] {
+  return name
     .replace(/([a-z])([A-Z])/g, '$1_$2')
     .toLowerCase()
     .replace(/^([xy])(train|test|val)$/, '$1_$2')
-    .split(/[_\-. ]+/);
+    .split(/[^a-z0-9]+/);
+}
+
+/**
+ * The split that the name of a file or folder says: "train", "val" or "test"; `undefined` where it says none or two.
+ * @param alone whether the name must hold nothing else
+ */
+export function splitOf(name: string, alone: boolean): string | undefined {
+  const words = wordsOf(name);
+  if (alone && words.length > 1) return undefined;
+  const found = new Set(words.flatMap((word) => splitWords.get(word) ?? []));
+  return found.size === 1 ? [...found][0] : undefined;
+}
+
+/** What a name says: "x_train" → samples of the split "train"; undefined for a name that says nothing. */
+export function roleOf(name: string): { role: 'x' | 'y'; split: string } | undefined {
+  const words = wordsOf(name);
   let role: 'x' | 'y' | undefined;
   let split = '';
   for (const word of words) {

@@ -114,16 +114,15 @@ describe('which array is which', () => {
     expect(dataset.task).toBe('classification');
   });
 
-  test('text arrays are no candidates', async () => {
-    const { dataset } = await only({ images: x3, labels: y3, names: npy('<U3', [3], Buffer.alloc(36)) });
+  test('arrays that hold no numbers are left aside where nothing says that they are meant', async () => {
+    const { dataset } = await only({
+      images: x3,
+      labels: y3,
+      names: npy('<U3', [3], Buffer.alloc(36)),
+      paths: npy('|O', [3], Buffer.alloc(9)),
+    });
     expect(dataset.task).toBe('classification');
-  });
-
-  test('x_train and x_test: two readings', async () => {
-    const error = await failure('DATASET_AMBIGUOUS', () => npz({ x_train: x3, y_train: y3, x_test: other, y_test: y3 }));
-    expect(error.message).toContain('"x_train"');
-    expect(error.message).toContain('"x_test"');
-    expect(error.hint).toContain('"x"');
+    expect(dataset.assumptions.join()).toContain('"names" (<U3), "paths" (|O)');
   });
 
   test('three arrays without telling names', async () => {
@@ -203,6 +202,62 @@ describe('targets', () => {
   test('NaN among the targets', async () => {
     const error = await failure('DATASET_NOT_FINITE', () => npz({ x: x3, y: f4([3], [0, Number.NaN, 1]) }));
     expect(error.place.sample).toBe(1);
+  });
+});
+
+describe('targets that are texts', () => {
+  const wide = (width: number, texts: string[], swap = false) => {
+    const data = Buffer.alloc(4 * width * texts.length);
+    texts.forEach((text, i) => {
+      [...text].forEach((character, at) => {
+        data.writeUInt32LE(character.codePointAt(0) as number, 4 * (i * width + at));
+      });
+    });
+    return swap ? data.swap32() : data;
+  };
+  test('in either width and order of bytes', async () => {
+    const texts = ['dög', 'ant', 'dög'];
+    const narrow = Buffer.concat(texts.map((text) => Buffer.concat([Buffer.from(text), Buffer.alloc(6 - Buffer.byteLength(text))])));
+    for (const y of [npy('<U5', [3], wide(5, texts)), npy('>U3', [3, 1], wide(3, texts, true)), npy('|S6', [3], narrow)]) {
+      const { dataset, batch } = await only({ x: x3, y });
+      expect(dataset.classNames).toEqual(['ant', 'dög']);
+      expect(batch.labels).toEqual(Int32Array.of(1, 0, 1));
+      expect(dataset.assumptions.join()).toContain('The texts in "y"');
+    }
+  });
+  test('are looked up in the classes of the config', async () => {
+    const y = npy('<U3', [3], wide(3, ['dog', 'ant', 'dog']));
+    expect((await only({ x: x3, y }, { classes: ['dog', 'cow', 'ant'] })).batch.labels).toEqual(Int32Array.of(0, 2, 0));
+    await failure('DATASET_CLASSES', () => npz({ x: x3, y }, { classes: ['dog', 'cow'] }));
+  });
+  test('whole numbers are numbers', async () => {
+    const { dataset, batch } = await only({ x: x3, y: npy('<U2', [3], wide(2, ['2', '10', '0'])) });
+    expect(batch.labels).toEqual(Int32Array.of(2, 10, 0));
+    expect(dataset.classNames).toBeUndefined();
+  });
+  test('that cannot be labels', async () => {
+    await failure('DATASET_LABELS', () => npz({ x: x3, y: npy('<U1', [3], wide(1, ['a', '', 'b'])) }));
+    await failure('DATASET_LABELS', () => npz({ x: x3, y: npy('<U1', [2], wide(1, ['a', 'b'])) }));
+    await failure('DATASET_LABELS', () => npz({ x: x3, y: npy('<U1', [3, 2], wide(1, [...'abcdef'])) }));
+    await failure('DATASET_LABELS', () => npz({ x: x3, y: npy('<U1', [3], wide(1, [...'abc'])) }, { task: 'regression' }));
+    await failure('DATASET_UNREADABLE', () => npz({ x: x3, y: npy('<U1', [3], Buffer.alloc(12, 0xff)) }));
+    await failure('DATASET_UNREADABLE', () => npz({ x: x3, y: npy('|S1', [3], Buffer.alloc(3, 0xff)) }));
+    await failure('DATASET_UNREADABLE', () => npz({ x: x3, y: npy('<U1', [3], Buffer.alloc(8)) }));
+  });
+  test.each([
+    ['|O', 'object'],
+    ['<c8', 'complex64'],
+    ['<f16', 'longdouble'],
+    ['<M8[ns]', 'datetime64'],
+    ['<U3', 'text'],
+  ])('an array of %s that is meant is refused by its type', async (descr, name) => {
+    const bytes = descr === '<U3' ? 36 : 9;
+    const bad = npy(descr, [3], Buffer.alloc(bytes));
+    expect((await failure('DATASET_UNREADABLE', () => npz({ x: bad, y: y3 }))).message).toContain(`"x" has dtype ${name} (${descr})`);
+    expect((await failure('DATASET_UNREADABLE', () => npz({ a: bad, y: y3 }, { x: 'a' }))).message).toContain('"a" has dtype');
+    if (descr === '<U3') return;
+    expect((await failure('DATASET_UNREADABLE', () => npz({ x: x3, y: bad }))).message).toContain(`"y" has dtype ${name}`);
+    expect((await failure('DATASET_UNREADABLE', () => npz({ x: x3, b: bad }, { y: 'b' }))).message).toContain('"b" has dtype');
   });
 });
 

@@ -1,6 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
-import type { Archive, ArchiveEntry } from './archive.js';
+import { sizeOf } from '../tensor/tensor.js';
+import type { ArchiveEntry, OpenArchive } from './archive.js';
+import { TextLabels } from './class-names.js';
 import {
   checkSamples,
   checkUnlabelled,
@@ -11,9 +13,11 @@ import {
   type Upload,
   writeSamples,
 } from './materialise.js';
-import { type NpyHeader, npyBlocks, npyBytes, numericType, readNpyHeader } from './npy.js';
-import { chooseArrays } from './npz-names.js';
+import { type NpyHeader, npyBlocks, npyBytes, npyTexts, numericType, readNpyHeader } from './npy.js';
+import { chooseArrays, roleOf } from './npz-names.js';
+import { commonFolder } from './parts.js';
 import { ByteReader, type ByteSource, fileBytes, fileHead, gunzipped, isGzip, unpackedLimit } from './stream.js';
+import type { Targets } from './targets.js';
 
 interface Member {
   name: string;
@@ -35,27 +39,37 @@ export async function materialiseNpy(upload: Upload): Promise<Materialised> {
 
 /** An .npz archive: arrays by name, or by order where there are two. */
 export async function materialiseNpz(upload: Upload): Promise<Materialised> {
-  const archive = upload.archive as Archive;
+  const archive = upload.archive as OpenArchive;
   const members = new Map<string, Member>();
-  for (const entry of archive.entries.filter((e) => e.name.endsWith('.npy'))) {
-    const name = entry.name.slice(0, -'.npy'.length);
+  const entries = archive.entries.filter((e) => e.name.endsWith('.npy'));
+  const folder = commonFolder(entries);
+  for (const entry of entries) {
+    const name = entry.name.slice(folder.length, -'.npy'.length);
     members.set(name, await memberOf(archive, entry, name));
   }
-  const numeric = [...members.values()].filter((member) => member.header.type && member.header.shape.length > 0);
+  const inputs = upload.fit ? [upload.fit.name ?? '', ...upload.others.map((input) => input.name)] : [];
+  const meant = new Set([upload.config.x, upload.config.y, ...inputs]);
+  const arrays = [...members.values()].filter((member) => member.header.shape.length > 0);
+  const candidates = arrays.filter(({ name, header }) => header.type || meant.has(name) || meant.has(`${name}.npy`) || roleOf(name));
+  const aside = arrays.filter((member) => !candidates.includes(member));
   const { x, y, others } = chooseArrays(
-    numeric.map((m) => ({ name: m.name, count: m.header.shape[0] as number })),
+    candidates.map((m) => ({ name: m.name, count: m.header.shape[0] as number })),
     [...members.keys()],
     upload.config,
     upload.name,
-    upload.fit ? [upload.fit.name ?? '', ...upload.others.map((input) => input.name)] : [],
+    inputs,
   );
   const samples = members.get(x) as Member;
   const further = others.map((name) => members.get(name) as Member);
   const whole = await writeX(upload, samples, 'npz', y === undefined ? undefined : members.get(y));
+  if (aside.length > 0) {
+    const names = aside.map(({ name, header }) => `"${name}" (${header.descr.replaceAll("'", '')})`).join(', ');
+    whole.assumptions.push(`Arrays that hold no numbers are left aside: ${names}.`);
+  }
   if (!further.length) return whole;
-  const arrays: FurtherArray[] = [];
-  for (const [index, member] of further.entries()) arrays.push(await writeFurther(upload, member, whole.samples, index));
-  return { ...whole, several: { name: x, others: arrays } };
+  const inputArrays: FurtherArray[] = [];
+  for (const [index, member] of further.entries()) inputArrays.push(await writeFurther(upload, member, whole.samples, index));
+  return { ...whole, several: { name: x, others: inputArrays } };
 }
 
 /** An array of samples beside the first, which has `count` of them. */
@@ -78,19 +92,45 @@ function samplesOf(upload: Upload, { name, header }: Member): [number, number[]]
 async function writeX(upload: Upload, x: Member, format: 'npy' | 'npz', y: Member | undefined): Promise<Materialised> {
   const type = numericType(x.header, x.name);
   const [count, sampleShape] = samplesOf(upload, x);
-  const targets =
-    y &&
-    (await withBlocks(y, upload, (blocks) => {
-      const [targetCount = 0, ...targetShape] = y.header.shape;
-      return collectTargets(
-        upload,
-        blocks,
-        { name: y.name, dtype: numericType(y.header, y.name).dtype, count: targetCount, shape: targetShape },
-        count,
-      );
-    }));
+  const assumptions: string[] = [];
+  const targets = y && (await (y.header.text ? collectTexts(upload, y, count, assumptions) : collectNumbers(upload, y, count)));
   const file = await withBlocks(x, upload, (blocks) => writeSamples(upload, blocks, type.dtype, count, sampleShape));
-  return { format, dtype: type.dtype, sampleShape, ...stateOf(file), targets, assumptions: [] };
+  return { format, dtype: type.dtype, sampleShape, ...stateOf(file), targets, assumptions };
+}
+
+function collectNumbers(upload: Upload, y: Member, count: number): Promise<Targets> {
+  const { dtype } = numericType(y.header, y.name);
+  const [rows = 0, ...shape] = y.header.shape;
+  return withBlocks(y, upload, (blocks) => collectTargets(upload, blocks, { name: y.name, dtype, count: rows, shape }, count));
+}
+
+/** Labels that are texts: names of classes. */
+async function collectTexts(upload: Upload, { name, header, source }: Member, count: number, assumptions: string[]): Promise<Targets> {
+  const { shape, text } = header;
+  if (upload.config.task === 'regression' || sizeOf(shape) !== shape[0])
+    throw new OctetError(
+      'DATASET_LABELS',
+      `The array "${name}" of shape [${shape}] holds texts; it cannot be more than one class name a sample.`,
+      {
+        file: name,
+      },
+    );
+  if (shape[0] !== count)
+    throw new OctetError('DATASET_LABELS', `There are ${count} samples but ${shape[0]} targets in "${name}".`, { file: name });
+  const labels = new TextLabels(upload.name);
+  const reader = new ByteReader(source(), name);
+  try {
+    let sample = 0;
+    for await (const label of npyTexts(reader, await readNpyHeader(reader, name), text as NonNullable<typeof text>, name)) {
+      if (label === '') throw new OctetError('DATASET_LABELS', `Sample ${sample} has no label in "${name}".`, { sample, file: name });
+      labels.add(label);
+      sample++;
+    }
+  } finally {
+    await reader.close();
+  }
+  assumptions.push(`The texts in "${name}" are taken for names of classes.`);
+  return labels.finish(upload.classes, assumptions);
 }
 
 async function withBlocks<T>(member: Member, upload: Upload, use: (blocks: ReturnType<typeof npyBlocks>) => Promise<T>): Promise<T> {
@@ -103,7 +143,7 @@ async function withBlocks<T>(member: Member, upload: Upload, use: (blocks: Retur
   }
 }
 
-async function memberOf(archive: Archive, entry: ArchiveEntry, name: string): Promise<Member> {
+async function memberOf(archive: OpenArchive, entry: ArchiveEntry, name: string): Promise<Member> {
   const source = () => archive.stream(entry);
   const header = await headerOf(source(), entry.name);
   checkLength(header, entry.size, entry.name);
@@ -121,10 +161,9 @@ async function headerOf(source: ByteSource, file: string): Promise<NpyHeader> {
 
 /** The header must state exactly the bytes that are there, before any of them is read. */
 function checkLength(header: NpyHeader, size: number, file: string): void {
-  if (!header.type) return;
-  const stated = npyBytes(header, header.type);
+  const stated = npyBytes(header);
   const held = size - header.length;
-  if (stated !== held) {
+  if (stated !== undefined && stated !== held) {
     throw new OctetError(
       'DATASET_UNREADABLE',
       `"${file}" states shape (${header.shape}) of ${header.descr}, ${stated} bytes, but holds ${held}.`,

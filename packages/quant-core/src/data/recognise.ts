@@ -1,45 +1,74 @@
 import { OctetError } from '../errors.js';
 import type { Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
-import type { Archive } from './archive.js';
+import type { Archive, ArchiveEntry } from './archive.js';
 import { isIdx } from './idx.js';
 import { isImageName } from './image-folders.js';
 import type { DatasetFormat } from './materialise.js';
 import { isNpy } from './npy.js';
+import { isTableName, type Part, type Parts, partsOf } from './parts.js';
 import { fileBytes, fileHead, gunzipped, headOf, isGzip, unpackedLimit } from './stream.js';
+import { encodingOfMark, looksLikeUtf16 } from './text-source.js';
 
 const headBytes = 64 * 1024;
 
 export interface Recognised {
   format: DatasetFormat;
-  /** Open archive where the upload is a zip; the caller closes it. */
+  /** Open archive where the upload is a zip, or the part of it that was asked for; the caller closes it. */
   archive: Archive | undefined;
+  /** Set where the archive holds data to train on beside data to evaluate with. */
+  parts: Parts | undefined;
+}
+
+/** An archive whose dataset is a single file in it, which has to be taken out to be recognised. */
+interface Nested extends Omit<Recognised, 'format'> {
+  archive: Archive;
+  inner: ArchiveEntry;
 }
 
 /**
  * Tell the format from the contents of a file; the name says nothing.
  * @throws OctetError DATASET_UNREADABLE, DATASET_ARCHIVE, DATASET_CONFIG when the config says another format
  */
-export async function recognise(path: string, name: string, config: DatasetConfig, limits: Limits): Promise<Recognised> {
+export async function recognise(
+  path: string,
+  name: string,
+  config: DatasetConfig,
+  limits: Limits,
+  part: Part = 'training',
+): Promise<Recognised | Nested> {
   const raw = await fileHead(path, headBytes);
   if (raw.length === 0) throw new OctetError('DATASET_EMPTY', `"${name}" is empty.`, { file: name });
   if (raw.toString('latin1', 0, 2) === 'PK' && (raw[2] === 3 || raw[2] === 5)) {
     const archive = await (await import('./archive.js')).Archive.open(path, limits);
     try {
-      return { format: settle(await formatsOf(archive), config, name), archive };
+      const parts = partsOf(archive, config);
+      const seen = parts?.[part].archive ?? archive;
+      const inner = innerFile(seen);
+      return inner ? { archive: seen, parts, inner } : { format: settle(await formatsOf(seen), config, name), archive: seen, parts };
     } catch (error) {
       await archive.close();
       throw error;
     }
   }
   const head = isGzip(raw) ? await headOf(gunzipped(fileBytes(path), unpackedLimit(raw.length, limits), name), headBytes) : raw;
-  return { format: settle(formatOf(head, name), config, name), archive: undefined };
+  return { format: settle(formatOf(head, name, config), config, name), archive: undefined, parts: undefined };
 }
 
-function formatOf(head: Buffer, name: string): DatasetFormat[] {
+function formatOf(head: Buffer, name: string, config: DatasetConfig): DatasetFormat[] {
   if (isNpy(head)) return ['npy'];
   if (isIdx(head)) return ['idx'];
-  if (isText(head)) return ['csv'];
+  if (head.toString('latin1', 0, 4) === 'PAR1') return ['parquet'];
+  if (isText(head) && /^[\uFEFF\s]*\{/.test(head.toString('utf8', 0, 256))) return ['jsonl'];
+  if (encodingOfMark(head) || config.encoding?.startsWith('utf-16') || isText(head)) return ['csv'];
+  if (looksLikeUtf16(head)) {
+    throw new OctetError(
+      'DATASET_UNREADABLE',
+      `"${name}" looks like UTF-16 without a byte order mark: every other byte is 0.`,
+      { file: name },
+      { hint: 'Save the file as UTF-8, or say {"encoding": "utf-16le"} in the config of the dataset.' },
+    );
+  }
   throw new OctetError('DATASET_UNREADABLE', `"${name}" is not a format that is known (it starts with ${head.toString('hex', 0, 8)}).`, {
     file: name,
   });
@@ -65,6 +94,13 @@ async function formatsOf(archive: Archive): Promise<DatasetFormat[]> {
   return formats;
 }
 
+/** The one table or .npz of an archive that holds no other data. */
+function innerFile(archive: Archive): ArchiveEntry | undefined {
+  const files = archive.entries.filter((entry) => isTableName(entry.name));
+  const others = archive.entries.filter((entry) => isImageName(entry.name) || entry.name.endsWith('.npy'));
+  return files.length === 1 && others.length === 0 ? files[0] : undefined;
+}
+
 function settle(formats: readonly DatasetFormat[], config: DatasetConfig, name: string): DatasetFormat {
   const [only, other] = formats;
   if (!only) {
@@ -73,7 +109,7 @@ function settle(formats: readonly DatasetFormat[], config: DatasetConfig, name: 
       `The archive "${name}" holds neither .npy arrays, nor IDX files, nor images.`,
       { file: name },
       {
-        hint: 'Send a CSV file by itself; zip image folders, or a pair of IDX files; .npz is such an archive already.',
+        hint: 'Zip one table (CSV, JSONL, Parquet), image folders, or a pair of IDX files; .npz is such an archive already. Parts are called train and test.',
       },
     );
   }

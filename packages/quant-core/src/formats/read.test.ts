@@ -65,6 +65,7 @@ describe('readModel', () => {
       opset: 13,
       ops: { Relu: 2, 'com.microsoft.Gelu': 1 },
       nodes: 3,
+      metadata: {},
       bytes: bytes.length,
     });
   });

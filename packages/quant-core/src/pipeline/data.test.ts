@@ -1,6 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TaskName } from '../choices.js';
 import { failure } from '../data/testing/files.js';
+import { zip } from '../data/testing/zip.js';
 import type { QuantizeJob } from '../events.js';
 import { defaultRecipe, type Recipe } from '../recipe.js';
 import type { Assignment } from '../tasks/assign.js';
@@ -20,7 +22,10 @@ beforeAll(async () => {
 afterAll(() => shop.close());
 
 async function load<T>(count: number, recipe: Recipe, use: (data: JobData) => T, rest: Partial<QuantizeJob> = {}): Promise<T> {
-  const job = shop.job(await shop.model(smallNet()), await shop.npz(images(count)), recipe, { workDirectory: shop.directory, ...rest });
+  const job = shop.job(await shop.model(smallNet()), await shop.npz(images(Math.max(count, 1))), recipe, {
+    workDirectory: shop.directory,
+    ...rest,
+  });
   const context = new Context(job, {});
   const data = await loadData(context, await prepareModel(job.modelPath, job.limits, context.engine));
   try {
@@ -75,6 +80,51 @@ describe('what samples are for', () => {
   it('an evaluation dataset of another task is refused', async () => {
     const evaluationDataset = { path: await shop.npz(images(30, 'unlabelled')), config: {} };
     await failure('DATASET_LABELS', () => load(100, quickRecipe(), () => undefined, { evaluationDataset }));
+  });
+
+  /** One line a sample, as many of each class as told. */
+  const named = (counts: Record<string, number>) => {
+    const labels = Object.entries(counts).flatMap(([label, count]) => new Array<string>(count).fill(label));
+    return shop.file(
+      'named.jsonl',
+      Buffer.from(labels.map((label, i) => `${JSON.stringify({ x: new Array(64).fill(i), label })}\n`).join('')),
+    );
+  };
+
+  it('an evaluation dataset may lack a named class, and counts as the training data do', async () => {
+    const dataset = { path: await named({ ant: 10, cow: 10 }), config: {} };
+    const open = async (counts: Record<string, number>) => ({ path: await named(counts), config: {} });
+    const evaluationDataset = await open({ cow: 3 });
+    await load(
+      0,
+      quickRecipe(),
+      (data) => {
+        expect(data.dataset.classNames).toEqual(['ant', 'cow']);
+        expect([...(data.evaluationSamples.labels ?? [])]).toEqual([1, 1, 1]);
+      },
+      { dataset, evaluationDataset },
+    );
+    const strange = await open({ cow: 3, owl: 1 });
+    const error = await failure('DATASET_CLASSES', () => load(0, quickRecipe(), () => undefined, { dataset, evaluationDataset: strange }));
+    expect(error.message).toContain('"owl"');
+  });
+
+  it('the parts of one archive train and judge', async () => {
+    const [train, evaluation] = [await readFile(await named({ ant: 10, cow: 10 })), await readFile(await named({ cow: 4 }))];
+    const archive = zip([
+      { name: 'train.jsonl', data: train },
+      { name: 'test.jsonl', data: evaluation },
+    ]);
+    const dataset = { path: await shop.file('parts.zip', archive), config: {} };
+    await load(
+      0,
+      quickRecipe(),
+      (data) => {
+        expect(sorted(data.train, data.holdout)).toHaveLength(20);
+        expect([...(data.evaluationSamples.labels ?? [])]).toEqual([1, 1, 1, 1]);
+      },
+      { dataset },
+    );
   });
 
   it('two samples are too few to part', async () => {

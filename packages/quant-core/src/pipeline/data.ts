@@ -1,7 +1,10 @@
-import { type Dataset, openDataset, type Samples } from '../data/dataset.js';
+import { type Dataset, type Labelling, openDataset, type Samples } from '../data/dataset.js';
 import type { InputSpec } from '../data/materialise.js';
+import { classNamesFrom } from '../data/metadata-classes.js';
+import type { Part } from '../data/parts.js';
 import { split } from '../data/split.js';
 import { OctetError } from '../errors.js';
+import type { QuantizeJob } from '../events.js';
 import type { Assignment } from '../tasks/assign.js';
 import { assignFor, checkRecipe } from '../tasks/preflight.js';
 import { Random } from '../tensor/random.js';
@@ -29,22 +32,27 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
   const { job } = context;
   const { recipe } = job;
   const [fit, ...others] = model.inputs as [InputSpec, ...InputSpec[]];
-  const open = async (source: { path: string; config: typeof job.dataset.config }) => {
-    return openDataset(source.path, source.config, {
+  const open = (source: QuantizeJob['dataset'], part: Part, labelling: Labelling) =>
+    openDataset(source.path, source.config, {
       workDirectory: job.workDirectory,
       limits: job.limits,
       fit,
       others,
+      part,
+      ...labelling,
       ...context.abortable,
       onProgress: (done, total) => context.progress('load', done, total, 'samples'),
     });
-  };
-  const dataset = await open(job.dataset);
+  const names = classNamesFrom(model.source.metadata);
+  const dataset = await open(job.dataset, 'training', names ? { classes: { names, from: 'model' } } : {});
   let evaluation: Dataset | undefined;
   try {
-    evaluation = job.evaluationDataset ? await open(job.evaluationDataset) : undefined;
+    const first = assignFor(recipe, model, { config: job.dataset.config, summary: dataset.summary });
+    dataset.countLabelsFrom(first.labelOffset);
+    const { width } = first.outputs[0].output;
+    const source = job.evaluationDataset ?? (dataset.summary.parts && job.dataset);
+    evaluation = source && (await open(source, 'evaluation', dataset.labelling((width === 1 ? 2 : width) ?? undefined)));
     const assignment = agree(context, model, dataset, evaluation);
-    for (const each of [dataset, evaluation]) each?.countLabelsFrom(assignment.labelOffset);
     const { labels } = dataset;
     const all = Uint32Array.from({ length: dataset.size }, (_, i) => i);
     const outer = evaluation ? { rest: all, held: new Uint32Array() } : split(dataset.size, recipe.evaluation.split, recipe.seed, labels);
@@ -72,7 +80,7 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
       calibration: chosen.map((i) => train[i] as number),
       assignment,
       ignoreIndex: job.dataset.config.ignoreIndex,
-      assumptions: [...dataset.assumptions, ...assignment.assumptions],
+      assumptions: [...new Set([...dataset.assumptions, ...first.assumptions, ...assignment.assumptions])],
       close: async () => {
         await dataset.close();
         await evaluation?.close();
@@ -88,7 +96,7 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
 /** What the labels are asked to be, once nothing stands against the job. Throws the first thing that does. */
 function agree({ job }: Context, model: PreparedModel, dataset: Dataset, evaluation: Dataset | undefined): Assignment {
   const facts = { config: job.dataset.config, summary: dataset.summary };
-  const other = evaluation && job.evaluationDataset && { config: job.evaluationDataset.config, summary: evaluation.summary };
+  const other = evaluation && { config: (job.evaluationDataset ?? job.dataset).config, summary: evaluation.summary };
   const [error] = checkRecipe(job.recipe, model, facts, other);
   if (error)
     throw new OctetError(error.code, error.detail, { pointer: error.pointer }, error.hint === undefined ? {} : { hint: error.hint });

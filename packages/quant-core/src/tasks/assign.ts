@@ -1,4 +1,5 @@
 import type { TaskName } from '../choices.js';
+import { offsetAssumption } from '../data/label-offset.js';
 import { type ErrorCode, OctetError } from '../errors.js';
 import { tasks } from './index.js';
 import type { ModelOutput } from './output.js';
@@ -130,7 +131,7 @@ function assigned(
     task,
     outputs: [{ output: own, task }, ...others],
     labelOffset: offset,
-    assumptions: offset ? [...assumptions, 'Class labels count from 1: label 1 is the first output of the model.'] : assumptions,
+    assumptions: offset ? [...assumptions, offsetAssumption(first.width as number)] : assumptions,
   };
 }
 

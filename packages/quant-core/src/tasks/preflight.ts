@@ -1,6 +1,6 @@
 import type { MetricName } from '../choices.js';
 import type { SampleSpec } from '../data/materialise.js';
-import { checkAgainstModel, checkSameClasses } from '../data/model-check.js';
+import { checkAgainstModel, checkEvaluationClasses } from '../data/model-check.js';
 import { type ErrorCode, OctetError } from '../errors.js';
 import type { DatasetSummary } from '../events.js';
 import type { DatasetConfig, Recipe } from '../recipe.js';
@@ -50,7 +50,7 @@ export function checkRecipe(recipe: Recipe, model: ModelFacts, dataset: DataFact
   if (evaluation) {
     check('/evaluationDataset', () => {
       checkAgainstModel(evaluation.summary, evaluation.config, model.inputs);
-      checkSameClasses(dataset.summary, evaluation.summary);
+      checkEvaluationClasses(dataset.summary, evaluation.summary);
     });
   }
   check('/dataset', () => {
@@ -78,7 +78,8 @@ export function assignFor(
   { config, summary }: DataFacts,
   training?: Assignment,
 ): Assignment {
-  const own = assignTasks(model.outputs, summary, { output: config.output ?? recipe.output, task: config.task });
+  const labels = config.labelOffset === undefined ? summary : { ...summary, labelOffset: config.labelOffset };
+  const own = assignTasks(model.outputs, labels, { output: config.output ?? recipe.output, task: config.task });
   const told = config.task || summary.task === 'unlabelled' || training?.task === 'unlabelled';
   if (!training || told || own.task === training.task) return own;
   // The labels alone can be read in several ways: as those of the training data, where they can be.

@@ -1,4 +1,5 @@
 import type { MetricName, OutputKind } from '../choices.js';
+import { labelOffsetOf } from '../data/label-offset.js';
 import type { RowFacts } from '../data/targets.js';
 import { sizeOf } from '../tensor/tensor.js';
 import type { ModelOutput } from './output.js';
@@ -19,6 +20,8 @@ export interface TargetFacts {
   /** Samples of each class; `classNames` where labels are names. */
   classCounts?: readonly number[];
   classNames?: readonly string[];
+  /** Set where labels that start at 1 have been brought to start at 0. */
+  labelOffset?: 0 | 1;
   /** Rows of numbers: shape of one. */
   targetShape?: readonly number[];
   targetFacts?: RowFacts;
@@ -92,7 +95,5 @@ export function fidelityMetrics({ kind }: Pick<ModelOutput, 'kind'>): readonly M
 }
 
 /** 1 where labels count from 1: no sample has class 0, and the model has one output less than the largest label says. */
-export const labelOffset = ({ classes, classCounts, classNames }: TargetFacts, width: number | undefined): 0 | 1 =>
-  classes !== undefined && classNames === undefined && classCounts?.[0] === 0 && width !== undefined && width > 1 && classes === width + 1
-    ? 1
-    : 0;
+export const labelOffset = ({ classCounts, classNames, labelOffset: known }: TargetFacts, width: number | undefined): 0 | 1 =>
+  classNames || known !== undefined ? 0 : labelOffsetOf(classCounts, width);

@@ -44,6 +44,8 @@ export interface OnnxSource {
   /** Operator → count, as in the file with its functions written out; with the domain in front where it is not ai.onnx. */
   ops: Record<string, number>;
   nodes: number;
+  /** metadata_props of the file. */
+  metadata: Readonly<Record<string, string>>;
 }
 
 /** A decoded file, before its graph is built. */
@@ -116,6 +118,7 @@ function parse(bytes: Uint8Array, limits: Limits): ParsedModel {
     opset,
     ops: Object.fromEntries(ops),
     nodes: nodes.length,
+    metadata: Object.fromEntries((model.metadataProps ?? []).map(({ key, value }) => [key ?? '', value ?? ''])),
   };
   return { model: whole, source, opset: opsetWritten, locations: [...locations] };
 }
