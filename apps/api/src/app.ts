@@ -62,7 +62,7 @@ export async function createApi({ store, queue, config, log }: ApiParts): Promis
   requireKeys(app, config.apiKeys);
   await guard(app, config);
   await app.register(fastifySSE, { heartbeatInterval: config.heartbeatMs });
-  await acceptMultipart(app);
+  acceptMultipart(app);
   await describeApi(app, version);
 
   const uploads = new UploadService(store, new Inspector(config, log));
