@@ -5,13 +5,13 @@ import { ServiceError } from '@octet/contracts';
 const slowestBytesPerSecond = 1024;
 
 /**
- * The bytes of a request as they come. Only the time in which the sender is waited for counts: after `idleMs` of it with less than
+ * The bytes of an upload as they come. Only the time in which the sender is waited for counts: after `idleMs` of it with less than
  * 1 KiB a second the upload is given up. The source is neither destroyed nor read on when the reader stops: the answer still has to
  * leave by the same connection.
  * @throws ServiceError UPLOAD_ABORTED when the sender is gone or too slow
  */
 export async function* bytesOf(source: Readable, idleMs: number): AsyncGenerator<Buffer, void> {
-  const least = Math.floor((slowestBytesPerSecond * idleMs) / 1000);
+  const least = Math.ceil((slowestBytesPerSecond * idleMs) / 1000);
   let [waited, received] = [0, 0];
   let total = 0;
   for (;;) {
@@ -34,6 +34,28 @@ export async function* bytesOf(source: Readable, idleMs: number): AsyncGenerator
         total,
       );
     [waited, received] = [0, 0];
+  }
+}
+
+/**
+ * The bytes of a short body, which must be there within a time.
+ * @throws ServiceError REQUEST_TIMED_OUT; UPLOAD_ABORTED when the sender is gone
+ */
+export async function* bytesWithin(source: Readable, ms: number): AsyncGenerator<Buffer, void> {
+  const deadline = performance.now() + ms;
+  let total = 0;
+  for (;;) {
+    const chunk: Buffer | null = source.read();
+    if (chunk !== null) {
+      total += chunk.length;
+      yield chunk;
+      continue;
+    }
+    if (source.readableEnded) return;
+    if (source.destroyed) throw aborted('the connection was closed', total);
+    const left = deadline - performance.now();
+    if (left <= 0) throw new ServiceError('REQUEST_TIMED_OUT', `The body was not complete after ${ms / 1000} s (${total} bytes came in).`);
+    await somethingHappens(source, left);
   }
 }
 

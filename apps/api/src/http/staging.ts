@@ -5,6 +5,7 @@ import { hostname, uptime } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { ServiceError } from '@octet/contracts';
+import type { FastifyRequest } from 'fastify';
 
 const prefix = 'octet-upload-';
 const abandonedMs = 86_400_000;
@@ -19,6 +20,8 @@ export interface StagedFile {
   sha256: string;
   /** Name the client gave, without its folders; an empty string when there was none. */
   fileName: string;
+  /** Who sent it: the name of a key, or an address. */
+  sender: string;
 }
 
 export interface StageLimits {
@@ -32,11 +35,14 @@ export interface StageLimits {
 
 /** A directory of its own for the files of one request; gone after `discard`. */
 export class Staging {
-  private constructor(readonly directory: string) {}
+  private constructor(
+    readonly directory: string,
+    readonly sender: string,
+  ) {}
 
-  static async open(parent: string): Promise<Staging> {
+  static async open(parent: string, { apiKeyName, ip }: FastifyRequest): Promise<Staging> {
     await mkdir(parent, { recursive: true });
-    return new Staging(await mkdtemp(join(parent, `${prefix}${owner}-`)));
+    return new Staging(await mkdtemp(join(parent, `${prefix}${owner}-`)), apiKeyName ?? ip);
   }
 
   /**
@@ -64,7 +70,7 @@ export class Staging {
     }
     if (bytes === 0)
       throw new ServiceError('BODY_EMPTY', `"${part}" has no bytes.`, { errors: [{ pointer: `/${part}`, detail: 'empty' }] });
-    return { path, bytes, sha256: hash.digest('hex'), fileName: baseName(fileName) };
+    return { path, bytes, sha256: hash.digest('hex'), fileName: baseName(fileName), sender: this.sender };
   }
 
   /**
