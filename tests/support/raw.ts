@@ -26,8 +26,8 @@ export class RawConnection {
     return this;
   }
 
-  /** The next answer that is complete; an answer without Content-Length ends with its headers. */
-  async answer(): Promise<RawAnswer> {
+  /** The next answer that is complete; an answer without Content-Length, or to HEAD, ends with its headers. */
+  async answer({ toHead = false } = {}): Promise<RawAnswer> {
     for (;;) {
       const end = this.#received.indexOf('\r\n\r\n');
       if (end >= 0) {
@@ -35,7 +35,7 @@ export class RawConnection {
         const headers = Object.fromEntries(
           lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]),
         );
-        const length = Number(headers['content-length'] ?? 0);
+        const length = toHead ? 0 : Number(headers['content-length'] ?? 0);
         if (this.#received.length >= end + 4 + length) {
           const body = Buffer.from(this.#received.slice(end + 4, end + 4 + length), 'latin1').toString('utf8');
           this.#received = this.#received.slice(end + 4 + length);
@@ -63,7 +63,7 @@ export class RawConnection {
 export async function raw(url: string, bytes: string | Uint8Array): Promise<RawAnswer> {
   const connection = new RawConnection(url).write(bytes);
   try {
-    return await connection.answer();
+    return await connection.answer({ toHead: String(bytes).startsWith('HEAD ') });
   } finally {
     connection.close();
   }

@@ -32,10 +32,12 @@ export interface ApiParts {
   queue: JobQueue;
   config: ApiConfig;
   log: FastifyBaseLogger;
+  /** Another module with the commands of job processes. */
+  testing?: { module?: string | undefined };
 }
 
 /** The HTTP service over a store and a queue, which stay the caller's to close. Not listening yet. */
-export async function createApi({ store, queue, config, log }: ApiParts): Promise<FastifyInstance> {
+export async function createApi({ store, queue, config, log, testing = {} }: ApiParts): Promise<FastifyInstance> {
   const app = Fastify({
     loggerInstance: log,
     genReqId: () => randomUUID(),
@@ -67,7 +69,7 @@ export async function createApi({ store, queue, config, log }: ApiParts): Promis
   acceptMultipart(app);
   await describeApi(app, version);
 
-  const uploads = new UploadService(store, new Inspector(config, log));
+  const uploads = new UploadService(store, new Inspector(config, log, testing.module));
   const jobs = new JobService(store, queue, log);
   const context = { config, store, uploads, jobs };
   await app.register(healthRoutes, { store, queue });

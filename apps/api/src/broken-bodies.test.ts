@@ -95,7 +95,7 @@ describe('a multipart body that is complete and wrong', () => {
       'multipart/form-data; boundary="B',
       `multipart/form-data; boundary=${'B'.repeat(80)}`,
     ])
-      expect(JSON.parse((await raw(api.url, head('/v1/models', 5, type) + 'hello')).body)).toMatchObject({ code: 'MULTIPART_INVALID' });
+      expect(JSON.parse((await raw(api.url, `${head('/v1/models', 5, type)}hello`)).body)).toMatchObject({ code: 'MULTIPART_INVALID' });
   });
 });
 

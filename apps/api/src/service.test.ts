@@ -62,7 +62,7 @@ describe('the service', () => {
       });
       expect(problem.requestId).toBe(answer.headers.get('x-request-id'));
     }
-    expect((await get('/v1/jobs', { method: 'PUT' })).headers.get('allow')).toBe('GET, HEAD, POST');
+    expect((await get('/v1/jobs', { method: 'PUT' })).headers.get('allow')).toBe('GET, HEAD, OPTIONS, POST');
   });
 
   it('answers what is not HTTP', async () => {

@@ -22,5 +22,8 @@ export function limitBodies(app: FastifyInstance, jsonMs: number): void {
 /** In this scope requests have no body: whatever type one claims to have, it is neither read nor refused. */
 export function ignoreBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
+  app.addHook('onRequest', async (request) => {
+    delete request.raw.headers['content-type'];
+  });
   app.addContentTypeParser('*', (_request, _payload, done) => done(null, undefined));
 }
