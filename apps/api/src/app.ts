@@ -55,7 +55,6 @@ export async function createApi({ store, queue, config, log, testing = {} }: Api
       sendProblem(error, request, reply);
     },
   });
-  app.removeContentTypeParser('text/plain');
   checkWithTypebox(app);
   announceClosing(app);
   answerWithProblems(app);
@@ -64,6 +63,8 @@ export async function createApi({ store, queue, config, log, testing = {} }: Api
   await guard(app, config);
   limitBodies(app, config.jsonMs);
   const methods = refuseOtherMethods(app);
+  // An expectation that nobody knows may be ignored (RFC 9110, section 10.1.1).
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
   app.server.on('connect', (request, socket) => socket.end(refuseMethod('CONNECT', `/${request.url ?? ''}`, methods)));
   await app.register(fastifySSE, { heartbeatInterval: config.heartbeatMs });
   acceptMultipart(app);

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { ConfigError, ServiceError } from '@octet/contracts';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { bytesOf } from './body.js';
+import { parseJson } from './json.js';
 import { boundaryOf, partsOf } from './multipart.js';
 import { readText, type StagedFile, type StageLimits, type Staging } from './staging.js';
 
@@ -98,12 +99,7 @@ export async function readFileBody(request: FastifyRequest, staging: Staging, fi
 
 /** A text that should be one JSON object. @throws ServiceError JSON_INVALID */
 export function parseJsonObject(text: string, name: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new ServiceError('JSON_INVALID', `"${name}" is not JSON: ${error instanceof Error ? error.message : String(error)}`);
-  }
+  const value = parseJson(text, `"${name}"`);
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new ServiceError('JSON_INVALID', `"${name}" must be a JSON object.`);
   return value as Record<string, unknown>;

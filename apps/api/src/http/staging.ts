@@ -40,7 +40,7 @@ export class Staging {
     readonly sender: string,
   ) {}
 
-  static async open(parent: string, { apiKeyName, ip }: FastifyRequest): Promise<Staging> {
+  static async open(parent: string, { apiKeyName, ip }: Pick<FastifyRequest, 'apiKeyName' | 'ip'>): Promise<Staging> {
     await mkdir(parent, { recursive: true });
     return new Staging(await mkdtemp(join(parent, `${prefix}${owner}-`)), apiKeyName ?? ip);
   }
@@ -78,7 +78,8 @@ export class Staging {
    * has written to for a day.
    */
   static async sweep(parent: string): Promise<void> {
-    const names = await readdir(parent).catch(() => []);
+    await mkdir(parent, { recursive: true });
+    const names = await readdir(parent);
     for (const name of names.filter((one) => one.startsWith(prefix))) {
       const path = join(parent, name);
       const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Number.POSITIVE_INFINITY }));

@@ -54,7 +54,8 @@ export function methodNotAllowed(path: string, allowed: readonly string[], metho
   return new ServiceError('METHOD_NOT_ALLOWED', `${path} answers ${allowed.join(', ')}, not ${method}.`);
 }
 
-/** The path of a request target. */
+/** The path of a request target, for messages and for the table of methods: no path here is longer than 200 characters. */
 export function pathOf(url: string): string {
-  return url.split('?', 1)[0] ?? url;
+  const [path = url] = url.split('?', 1);
+  return path.length > 200 ? `${path.slice(0, 200)}…` : path;
 }

@@ -24,6 +24,8 @@ export function answerWithProblems(app: FastifyInstance): void {
 /** Answer with the problem that an error is. */
 export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const failure = failureOfRequest(error);
+  if (failure.code === 'UNSUPPORTED_MEDIA_TYPE' && !(error instanceof ServiceError))
+    failure.detail = `The Content-Type is ${JSON.stringify(request.headers['content-type']?.slice(0, 200) ?? 'missing')}.`;
   if (failure.status >= 500) request.log.error({ err: error, code: failure.code }, failure.title);
   else request.log.info({ code: failure.code, detail: failure.detail, place: failure.place }, 'refused');
   if (failure.retryable && !reply.hasHeader('retry-after')) reply.header('retry-after', failure.status === 409 ? 2 : 5);
