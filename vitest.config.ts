@@ -14,7 +14,7 @@ const resolve = {
   },
 };
 
-/** Two projects, so that the tests of quant-core alone start no Postgres and no Redis. */
+/** The tests of quant-core alone start no Postgres and no Redis; those of tests/long run only when asked for (npm run test:long). */
 export default defineConfig({
   test: {
     pool: 'forks',
@@ -35,10 +35,24 @@ export default defineConfig({
         test: {
           name: 'service',
           include: ['packages/{store,runner}/src/**/*.test.ts', 'apps/**/src/**/*.test.ts', 'tests/**/*.test.ts'],
+          exclude: ['tests/long/**'],
           globalSetup: ['tests/support/global-setup.ts'],
           setupFiles: ['tests/support/end-with-vitest.ts'],
           pool: 'forks',
           testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        resolve,
+        test: {
+          name: 'long',
+          include: ['tests/long/**/*.test.ts'],
+          globalSetup: ['tests/support/global-setup.ts'],
+          setupFiles: ['tests/support/end-with-vitest.ts'],
+          pool: 'forks',
+          fileParallelism: false,
+          testTimeout: 7_200_000,
           hookTimeout: 120_000,
         },
       },

@@ -40,20 +40,18 @@ function quantization(op: OpType): string {
 /** docs/ops.md */
 export function opsPage(): string {
   const rows = listed.map((op) => `| ${op} | ${trained(op) ? 'yes' : 'no'} | ${quantization(op)} |`);
-  return (
-    [
-      '# Operators',
-      written,
-      `Models of opset ${oldestOpset} to ${newestOpset} are read. Every operator below has its shapes inferred and runs in ONNX Runtime; those that are trained through have a gradient, ` +
-        'so that layers before them can learn. Shape arithmetic (Shape, Gather, Concat, Slice and others on sizes) is folded away, BatchNormalization is folded into the layer before it, ' +
-        'and Dropout is dropped.',
-      'Older forms are brought to those of opset 18 when a model is read. What the optimizer of ONNX Runtime writes (FusedConv, FusedGemm, FusedMatMul, Gelu, BiasGelu, FastGelu, QuickGelu, ' +
-        'SkipLayerNormalization, SimplifiedLayerNormalization, Attention without a mask) is expanded, and an If that a known size decides becomes the branch that is taken. Functions of the model (ModelProto.functions) are written out, at any depth.',
-      'An operator that is not in the list, Loop and Scan among them, stays as it is, in float. Types and shapes after it come from the file, or from ONNX Runtime where the file is silent, so that layers after it become int8 and are trained. Nothing is trained through it, or through one marked "no": layers whose only way to the loss leads there keep their weights. A model in which nothing can be quantized, or whose loss no quantized layer can reach, is refused with the node named. What ONNX says of each operator is checked in [conformance.md](conformance.md).',
-      `The second engine, TF.js, executes all of them but ${listed.filter((op) => !kernels[op]).join(', ')}, and none that is not in the list.`,
-      ['| operator | trained through | in the int8 model |', '| --- | --- | --- |', ...rows].join('\n'),
-    ].join('\n\n') + '\n'
-  );
+  return `${[
+    '# Operators',
+    written,
+    `Models of opset ${oldestOpset} to ${newestOpset} are read. Every operator below has its shapes inferred and runs in ONNX Runtime; those that are trained through have a gradient, ` +
+      'so that layers before them can learn. Shape arithmetic (Shape, Gather, Concat, Slice and others on sizes) is folded away, BatchNormalization is folded into the layer before it, ' +
+      'and Dropout is dropped.',
+    'Older forms are brought to those of opset 18 when a model is read. What the optimizer of ONNX Runtime writes (FusedConv, FusedGemm, FusedMatMul, Gelu, BiasGelu, FastGelu, QuickGelu, ' +
+      'SkipLayerNormalization, SimplifiedLayerNormalization, Attention without a mask) is expanded, and an If that a known size decides becomes the branch that is taken. Functions of the model (ModelProto.functions) are written out, at any depth.',
+    'An operator that is not in the list, Loop and Scan among them, stays as it is, in float. Types and shapes after it come from the file, or from ONNX Runtime where the file is silent, so that layers after it become int8 and are trained. Nothing is trained through it, or through one marked "no": layers whose only way to the loss leads there keep their weights. A model in which nothing can be quantized, or whose loss no quantized layer can reach, is refused with the node named. What ONNX says of each operator is checked in [conformance.md](conformance.md).',
+    `The second engine, TF.js, executes all of them but ${listed.filter((op) => !kernels[op]).join(', ')}, and none that is not in the list.`,
+    ['| operator | trained through | in the int8 model |', '| --- | --- | --- |', ...rows].join('\n'),
+  ].join('\n\n')}\n`;
 }
 
 const begin = '<!-- operators: begin -->';
@@ -141,27 +139,25 @@ function presetTable(): string {
 
 /** docs/configuration.md */
 export function configurationPage(): string {
-  return (
-    [
-      '# Configuration of a job',
-      written,
-      'The same JSON goes into the body of `POST /v1/jobs`, into the `config` part of a one-shot request, and into the file that `octet quantize --config` reads. Everything may be left out. A field that is unknown, or has a value beyond its range, is refused with `CONFIG_INVALID` and named.',
-      example,
-      'What is not set in `quantization` comes from the preset of `target`. Entries of `quantization.layers` are laid over it for the layers that match; later ones win. The result of a job depends on nothing but the model, the data and these fields, and not on `threads`.',
-      '## Recipe',
-      table(RecipeSchema),
-      '## Engine',
-      engines,
-      '## Presets',
-      presetTable(),
-      '## Limits and metadata',
-      'For jobs of a service.',
-      table(Type.Object({ limits: JobLimitsSchema, metadata: MetadataSchema })),
-      '## Datasets',
-      "How the bytes of a dataset become inputs of the model: `x' = ((x + offset) · scale − mean) / std`. It goes into the upload of the dataset, or as `datasetConfig` (and `evaluationDatasetConfig`, else the same) beside the fields above in a one-shot request and with `--config`. The formats are described in [datasets.md](datasets.md).",
-      table(DatasetConfigSchema),
-    ].join('\n\n') + '\n'
-  );
+  return `${[
+    '# Configuration of a job',
+    written,
+    'The same JSON goes into the body of `POST /v1/jobs`, into the `config` part of a one-shot request, and into the file that `octet quantize --config` reads. Everything may be left out. A field that is unknown, or has a value beyond its range, is refused with `CONFIG_INVALID` and named.',
+    example,
+    'What is not set in `quantization` comes from the preset of `target`. Entries of `quantization.layers` are laid over it for the layers that match; later ones win. The result of a job depends on nothing but the model, the data and these fields, and not on `threads`.',
+    '## Recipe',
+    table(RecipeSchema),
+    '## Engine',
+    engines,
+    '## Presets',
+    presetTable(),
+    '## Limits and metadata',
+    'For jobs of a service.',
+    table(Type.Object({ limits: JobLimitsSchema, metadata: MetadataSchema })),
+    '## Datasets',
+    "How the bytes of a dataset become inputs of the model: `x' = ((x + offset) · scale − mean) / std`. It goes into the upload of the dataset, or as `datasetConfig` (and `evaluationDatasetConfig`, else the same) beside the fields above in a one-shot request and with `--config`. The formats are described in [datasets.md](datasets.md).",
+    table(DatasetConfigSchema),
+  ].join('\n\n')}\n`;
 }
 
 /** Every page with the file it is kept in. */

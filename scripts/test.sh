@@ -26,4 +26,4 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 && [ ! -d /usr/sha
 fi
 
 sh scripts/build.sh
-exec node_modules/.bin/vitest run "$@"
+exec node_modules/.bin/vitest run --project core --project service "$@"

@@ -20,10 +20,17 @@ export interface TestApi {
   close(): Promise<void>;
 }
 
-/** Start the API; nothing works on its jobs. `route` may lead its connections to the database another way. */
+/**
+ * Start the API; nothing works on its jobs. `route` may lead its connections to the database another way; `module` holds other commands
+ * for the processes of its inspections.
+ */
 export async function startApi(
   settings: Partial<ApiConfig> = {},
-  { redisUrl, route = async (url: string) => url }: { redisUrl?: string; route?: (databaseUrl: string) => Promise<string> } = {},
+  {
+    redisUrl,
+    module,
+    route = async (url: string) => url,
+  }: { redisUrl?: string; module?: string; route?: (databaseUrl: string) => Promise<string> } = {},
 ): Promise<TestApi> {
   const log = pino({ level: process.env.OCTET_TEST_LOG ?? 'silent' });
   const { url: directUrl, drop } = await startPostgres();
@@ -31,7 +38,8 @@ export async function startApi(
   const tempDirectory = await mkdtemp(join(tmpdir(), 'octet-test-api-'));
   const store = await openStore({ databaseUrl, log });
   const queue = await openQueue({ databaseUrl, redisUrl, log });
-  const app = await createApi({ store, queue, config: { ...defaultConfig, tempDirectory, requestsPerMinute: 0, ...settings }, log });
+  const config = { ...defaultConfig, tempDirectory, requestsPerMinute: 0, ...settings };
+  const app = await createApi({ store, queue, config, log, testing: { module } });
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
   return {
     app,

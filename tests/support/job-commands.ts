@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -39,8 +40,11 @@ const modelSummary: ModelSummary = {
   trainable: true,
 };
 
+/** What is to happen: the name itself, or the bytes of the file of that name. */
 export async function inspectModel(name: string): Promise<ModelSummary> {
-  switch (name) {
+  const behaviour = path.isAbsolute(name) ? await readFile(name, 'utf8') : name;
+  if (behaviour.startsWith('until ')) while (!existsSync(behaviour.slice(6))) await sleep(20);
+  switch (behaviour) {
     case 'environment':
       return {
         ...modelSummary,

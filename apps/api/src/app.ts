@@ -6,10 +6,14 @@ import type { ApiConfig } from './config.js';
 import { acceptMultipart } from './http/intake.js';
 import { announceClosing } from './http/signals.js';
 import { Staging } from './http/staging.js';
+import { answerUnreadable, refuseMethod } from './http/unreadable.js';
+import { limitBodies } from './plugins/bodies.js';
 import { guard } from './plugins/guard.js';
+import { refuseOtherSites } from './plugins/hosts.js';
 import { requireKeys } from './plugins/keys.js';
+import { refuseOtherMethods } from './plugins/methods.js';
 import { describeApi } from './plugins/openapi.js';
-import { answerWithProblems, problemForClientError, refuseOtherMethods, sendProblem } from './plugins/problem.js';
+import { answerWithProblems, sendProblem } from './plugins/problem.js';
 import { checkWithTypebox } from './plugins/validation.js';
 import { datasetRoutes } from './routes/datasets.js';
 import { eventRoutes } from './routes/events.js';
@@ -28,10 +32,12 @@ export interface ApiParts {
   queue: JobQueue;
   config: ApiConfig;
   log: FastifyBaseLogger;
+  /** Another module with the commands of job processes. */
+  testing?: { module?: string | undefined };
 }
 
 /** The HTTP service over a store and a queue, which stay the caller's to close. Not listening yet. */
-export async function createApi({ store, queue, config, log }: ApiParts): Promise<FastifyInstance> {
+export async function createApi({ store, queue, config, log, testing = {} }: ApiParts): Promise<FastifyInstance> {
   const app = Fastify({
     loggerInstance: log,
     genReqId: () => randomUUID(),
@@ -39,39 +45,37 @@ export async function createApi({ store, queue, config, log }: ApiParts): Promis
     trustProxy: config.trustProxy,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 200, ignoreTrailingSlash: true },
-    clientErrorHandler(error, socket) {
-      if (error.code === 'ECONNRESET' || !socket.writable) return;
-      socket.end(problemForClientError(error));
-    },
+    // Bodies have clocks of their own; the headers must come within a time.
+    http: { headersTimeout: config.headersMs, requestTimeout: 0, connectionsCheckingInterval: Math.min(2_000, config.headersMs / 2) },
+    // A target may carry its scheme and authority (RFC 9112, section 3.2.2).
+    rewriteUrl: ({ url = '/' }) => url.replace(/^https?:\/\/[^/?#]*\/?/i, '/'),
+    clientErrorHandler: (error, socket) => answerUnreadable(error, socket, methods),
     frameworkErrors(error, request, reply) {
       request.log.debug({ err: error }, 'refused before any route');
       sendProblem(error, request, reply);
     },
   });
-  const routes = new Map<string, Set<string>>();
-  app.addHook('onRoute', ({ url, method }) => {
-    const known = routes.get(url) ?? new Set<string>();
-    for (const one of [method].flat()) known.add(one);
-    routes.set(url, known);
-  });
-
-  app.removeContentTypeParser('text/plain');
   checkWithTypebox(app);
   announceClosing(app);
   answerWithProblems(app);
-  requireKeys(app, config.apiKeys);
+  if (config.apiKeys.length === 0) refuseOtherSites(app, config);
+  requireKeys(app, config.apiKeys, config.wrongKeysPerMinute);
   await guard(app, config);
+  limitBodies(app, config.jsonMs);
+  const methods = refuseOtherMethods(app);
+  // An expectation that nobody knows may be ignored (RFC 9110, section 10.1.1).
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
+  app.server.on('connect', (request, socket) => socket.end(refuseMethod('CONNECT', `/${request.url ?? ''}`, methods)));
   await app.register(fastifySSE, { heartbeatInterval: config.heartbeatMs });
-  await acceptMultipart(app);
+  acceptMultipart(app);
   await describeApi(app, version);
 
-  const uploads = new UploadService(store, new Inspector(config, log));
+  const uploads = new UploadService(store, new Inspector(config, log, testing.module));
   const jobs = new JobService(store, queue, log);
   const context = { config, store, uploads, jobs };
   await app.register(healthRoutes, { store, queue });
   await app.register(pageRoutes);
   for (const group of [modelRoutes, datasetRoutes, jobRoutes, eventRoutes, resultRoutes]) await app.register(group, { context });
-  refuseOtherMethods(app, routes);
   app.addHook('onReady', () => Staging.sweep(config.tempDirectory));
   return app;
 }

@@ -23,6 +23,7 @@ const EnvironmentSchema = Type.Object({
   ),
   OCTET_API_KEYS: Type.String({ default: '' }),
   OCTET_ALLOW_ANONYMOUS: Flag,
+  OCTET_ALLOWED_HOSTS: Type.String({ default: '' }),
   OCTET_TRUST_PROXY: Flag,
   OCTET_TEMP: Type.String({ default: '' }),
   OCTET_MAX_MODEL_BYTES: Type.Integer({ default: defaultLimits.modelBytes, minimum: 1 }),
@@ -34,7 +35,9 @@ const EnvironmentSchema = Type.Object({
   OCTET_MAX_ARCHIVE_RATIO: Type.Number({ default: defaultLimits.archiveRatio, minimum: 1 }),
   OCTET_MAX_ARCHIVE_BYTES: Type.Integer({ default: defaultLimits.archiveBytes, minimum: 1 }),
   OCTET_RATE_LIMIT: Type.Integer({ default: 6000, minimum: 0 }),
+  OCTET_WRONG_KEY_LIMIT: Type.Integer({ default: 10, minimum: 0 }),
   OCTET_UPLOAD_IDLE_SECONDS: Type.Number({ default: 60, exclusiveMinimum: 0 }),
+  OCTET_BODY_SECONDS: Type.Number({ default: 30, exclusiveMinimum: 0 }),
   OCTET_INSPECT_SECONDS: Type.Number({ default: 600, exclusiveMinimum: 0 }),
   OCTET_INSPECT_MEMORY: Type.Number({ default: 4096, minimum: 256 }),
   OCTET_INSPECTIONS: Type.Integer({ default: 2, minimum: 1 }),
@@ -44,12 +47,20 @@ const EnvironmentSchema = Type.Object({
 
 export type Environment = Static<typeof EnvironmentSchema>;
 
+const list = (text: string) =>
+  text
+    .split(',')
+    .map((one) => one.trim())
+    .filter((one) => one !== '');
+
 /** Everything the API can be told. */
 export interface ApiConfig {
   host: string;
   port: number;
   /** Accepted bearer keys; empty lets everybody in. */
   apiKeys: readonly string[];
+  /** Names, besides those of this machine, that the Host header may have where there are no keys; `*` for any. */
+  allowedHosts: readonly string[];
   trustProxy: boolean;
   /** Where uploads lie while they are inspected. */
   tempDirectory: string;
@@ -58,13 +69,21 @@ export interface ApiConfig {
   configBytes: number;
   /** Requests a minute for one key or address; 0 switches the limit off. */
   requestsPerMinute: number;
-  /** An upload that sends nothing for so long is given up. */
+  /** Wrong keys a minute from one address, after which none is tried; 0 switches the limit off. */
+  wrongKeysPerMinute: number;
+  /** The headers of a request must come within so long. */
+  headersMs: number;
+  /** A JSON body must come within so long. */
+  jsonMs: number;
+  /** An upload that sends less than 1 KiB a second for so long is given up. */
   uploadIdleMs: number;
   /** Longest inspection of one upload. */
   inspectMs: number;
+  /** An inspection that takes longer makes room for others. */
+  quickInspectMs: number;
   /** Memory that the process of one inspection may have. */
   inspectMemoryBytes: number;
-  /** Inspections at a time; more wait. */
+  /** Inspections at a time in the quick lane, and as many in the slow one; more wait. */
   inspections: number;
   /** Between comments on an idle event stream. */
   heartbeatMs: number;
@@ -78,13 +97,18 @@ export const defaultConfig: ApiConfig = {
   host: '127.0.0.1',
   port: 8080,
   apiKeys: [],
+  allowedHosts: [],
   trustProxy: false,
   tempDirectory: tmpdir(),
   limits: defaultLimits,
   configBytes: mib,
   requestsPerMinute: 6000,
+  wrongKeysPerMinute: 10,
+  headersMs: 20_000,
+  jsonMs: 30_000,
   uploadIdleMs: 60_000,
   inspectMs: 600_000,
+  quickInspectMs: 10_000,
   inspectMemoryBytes: 4096 * mib,
   inspections: 2,
   heartbeatMs: 15_000,
@@ -110,9 +134,11 @@ export function isLoopback(host: string): boolean {
  * @throws Error when the address can be reached from outside and no key is set
  */
 export function apiConfig(environment: Environment): ApiConfig {
-  const apiKeys = environment.OCTET_API_KEYS.split(',')
-    .map((key) => key.trim())
-    .filter((key) => key !== '');
+  const apiKeys = list(environment.OCTET_API_KEYS);
+  const allowedHosts = list(environment.OCTET_ALLOWED_HOSTS);
+  const noName = allowedHosts.find((host) => !/^(\*|[\w.-]+|\[[\da-f:.]+\])$/i.test(host));
+  if (noName !== undefined)
+    throw new Error(`OCTET_ALLOWED_HOSTS has "${noName}": give names without scheme and port, with commas between, or *.`);
   if (apiKeys.length === 0 && !isLoopback(environment.HOST) && !isOn(environment.OCTET_ALLOW_ANONYMOUS)) {
     throw new Error(
       `HOST=${environment.HOST} can be reached from other machines, and OCTET_API_KEYS is empty. ` +
@@ -126,6 +152,7 @@ export function apiConfig(environment: Environment): ApiConfig {
     host: environment.HOST,
     port: environment.PORT,
     apiKeys,
+    allowedHosts,
     trustProxy: isOn(environment.OCTET_TRUST_PROXY),
     tempDirectory: environment.OCTET_TEMP === '' ? tmpdir() : environment.OCTET_TEMP,
     limits: {
@@ -139,6 +166,8 @@ export function apiConfig(environment: Environment): ApiConfig {
       archiveBytes: environment.OCTET_MAX_ARCHIVE_BYTES,
     },
     requestsPerMinute: environment.OCTET_RATE_LIMIT,
+    wrongKeysPerMinute: environment.OCTET_WRONG_KEY_LIMIT,
+    jsonMs: environment.OCTET_BODY_SECONDS * 1000,
     uploadIdleMs: environment.OCTET_UPLOAD_IDLE_SECONDS * 1000,
     inspectMs: environment.OCTET_INSPECT_SECONDS * 1000,
     inspectMemoryBytes: environment.OCTET_INSPECT_MEMORY * mib,

@@ -1,10 +1,12 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, rm, utimes } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startApi, type TestApi } from '../../../tests/support/api.js';
+import { form, startApi, type TestApi } from '../../../tests/support/api.js';
 import { jobFor, storeUploads } from '../../../tests/support/fixtures.js';
 import { startRedis, until } from '../../../tests/support/services.js';
 import { apiConfig, readEnvironment } from './config.js';
@@ -62,7 +64,7 @@ describe('the service', () => {
       });
       expect(problem.requestId).toBe(answer.headers.get('x-request-id'));
     }
-    expect((await get('/v1/jobs', { method: 'PUT' })).headers.get('allow')).toBe('GET, HEAD, POST');
+    expect((await get('/v1/jobs', { method: 'PUT' })).headers.get('allow')).toBe('GET, HEAD, OPTIONS, POST');
   });
 
   it('answers what is not HTTP', async () => {
@@ -90,6 +92,37 @@ describe('the service', () => {
     expect(own.json()).toMatchObject({ code: 'BODY_EMPTY' });
   });
 
+  it('answers careless and hostile JSON with what is wrong in it', async () => {
+    const cases: [string | Buffer<ArrayBuffer>, RegExp][] = [
+      ['['.repeat(100_000) + ']'.repeat(100_000), /more than 64 deep/],
+      [`{"metadata":${'{"a":'.repeat(50_000)}1${'}'.repeat(50_001)}`, /more than 64 deep/],
+      ['{"metadata": {"__proto__": 1}}', /"__proto__"/],
+      ['{"model": }', /is not JSON: .*position|token/],
+      [Buffer.from('{"model":"\xff"}', 'latin1'), /not UTF-8/],
+    ];
+    for (const [body, detail] of cases) {
+      const answer = await get('/v1/jobs', { method: 'POST', body, headers: { 'content-type': 'application/json' } });
+      expect(await answer.json()).toMatchObject({ status: 400, code: 'JSON_INVALID', detail: expect.stringMatching(detail) });
+    }
+    const poisoned = await get('/v1/jobs', {
+      method: 'POST',
+      body: '\ufeff{"constructor": {"prototype": {}}}',
+      headers: { 'content-type': 'application/json' },
+    });
+    expect(await poisoned.json()).toMatchObject({ code: 'CONFIG_INVALID', detail: expect.stringContaining('/constructor') });
+    const config = form({ model: new Uint8Array(1), dataset: new Uint8Array(1), config: '['.repeat(1000) + ']'.repeat(1000) });
+    expect(await (await get('/v1/jobs', { method: 'POST', body: config })).json()).toMatchObject({ code: 'JSON_INVALID' });
+  });
+
+  it('names the Content-Type and the Content-Encoding that it does not take', async () => {
+    const post = async (headers: Record<string, string>) => (await get('/v1/jobs', { method: 'POST', body: 'x', headers })).json();
+    expect(await post({ 'content-type': 'a/b' })).toMatchObject({ status: 415, detail: 'The Content-Type is "a/b".' });
+    expect(await post({ 'content-type': 'application/json', 'content-encoding': 'gzip' })).toMatchObject({
+      status: 415,
+      detail: expect.stringContaining('gzip'),
+    });
+  });
+
   it('clears away at the start what dead processes left', async () => {
     const tempDirectory = await mkdtemp(join(tmpdir(), 'octet-test-left-'));
     for (const name of ['octet-upload-old', 'octet-upload-new', 'other']) await mkdir(join(tempDirectory, name));
@@ -97,6 +130,25 @@ describe('the service', () => {
     const other = await startApi({ tempDirectory });
     expect((await readdir(tempDirectory)).sort()).toEqual(['octet-upload-new', 'other']);
     await other.close();
+    await rm(tempDirectory, { recursive: true });
+  });
+
+  it('clears away at the start what a process left that is gone, and nothing of one that lives', async () => {
+    const tempDirectory = await mkdtemp(join(tmpdir(), 'octet-test-left-'));
+    const holder = new URL('../../../tests/support/staging-holder.ts', import.meta.url);
+    const start = async () => {
+      const child = spawn(process.execPath, ['--import', 'tsx', holder.pathname, tempDirectory], { stdio: ['pipe', 'pipe', 'inherit'] });
+      await once(child.stdout, 'data');
+      return child;
+    };
+    const [dies, lives] = [await start(), await start()];
+    const kept = (await readdir(tempDirectory)).filter((name) => name.includes(`-${lives.pid}-`));
+    dies.kill('SIGKILL');
+    await once(dies, 'exit');
+    await (await startApi({ tempDirectory })).close();
+    expect(await readdir(tempDirectory)).toEqual(kept);
+    expect(kept).toHaveLength(1);
+    lives.kill('SIGKILL');
     await rm(tempDirectory, { recursive: true });
   });
 

@@ -24,7 +24,7 @@ export const serviceCatalogue = {
   MULTIPART_INVALID: {
     title: 'The multipart body is not acceptable',
     status: 400,
-    hint: 'Send the parts model, dataset and config (evaluationDataset and datasetConfig may be added), each once.',
+    hint: 'Send each part once, with a Content-Disposition that names it, and end the body with its closing boundary.',
     retryable: false,
   },
   UNAUTHENTICATED: {
@@ -52,6 +52,12 @@ export const serviceCatalogue = {
     retryable: false,
   },
   NOT_ACCEPTABLE: { title: 'No such representation exists', status: 406, hint: 'Ask for one of the formats named.', retryable: false },
+  REQUEST_TIMED_OUT: {
+    title: 'The request took too long to come in',
+    status: 408,
+    hint: 'Send the request again without pauses; the limit of a JSON body is OCTET_BODY_SECONDS.',
+    retryable: true,
+  },
   CONFLICT: {
     title: 'The state of the resource does not allow this',
     status: 409,
@@ -123,6 +129,18 @@ export const serviceCatalogue = {
     title: 'A stored file is damaged',
     status: 500,
     hint: 'Upload the file again; check the disk of the database.',
+    retryable: false,
+  },
+  HOST_NOT_ALLOWED: {
+    title: 'The service does not answer under this name',
+    status: 421,
+    hint: 'Use http://localhost or http://127.0.0.1 with the port, or add the name to OCTET_ALLOWED_HOSTS, or give the service keys (OCTET_API_KEYS).',
+    retryable: false,
+  },
+  HEADERS_TOO_LARGE: {
+    title: 'The request line and headers are larger than the limit',
+    status: 431,
+    hint: 'Send fewer or shorter headers and a shorter path.',
     retryable: false,
   },
   RATE_LIMITED: { title: 'Too many requests', status: 429, hint: 'Wait for the seconds that Retry-After names.', retryable: true },

@@ -1,4 +1,4 @@
-/** Conditional and range requests (RFC 9110, sections 13 and 14) for content that never changes. */
+/** Conditional and range requests (RFC 9110, sections 13 and 14). */
 
 /** First and last byte, both included. */
 export interface ByteRange {
@@ -19,6 +19,21 @@ export function noneMatchNames(header: string | undefined, tag: string): boolean
   if (header === undefined) return false;
   if (header.trim() === '*') return true;
   return header.split(',').some((candidate) => candidate.trim().replace(/^W\//, '') === tag);
+}
+
+/**
+ * Whether an If-Match header lets the request through: it is absent, `*`, or names the tag (strong comparison, section 13.1.1).
+ * @param header value as sent; undefined when absent
+ */
+export function matchAllows(header: string | undefined, tag: string): boolean {
+  if (header === undefined || header.trim() === '*') return true;
+  return header.split(',').some((candidate) => candidate.trim() === tag);
+}
+
+/** A date of If-Modified-Since or If-Unmodified-Since in milliseconds; undefined where it is absent or broken, which a server ignores. */
+export function readDate(header: string | undefined): number | undefined {
+  const time = header === undefined || !header.endsWith('GMT') ? Number.NaN : Date.parse(header);
+  return Number.isNaN(time) ? undefined : time;
 }
 
 /** Whether an If-Range header lets a Range header count. Only a strong tag can; dates are not offered here. */

@@ -1,12 +1,14 @@
 import { type Artifact, ServiceError } from '@octet/contracts';
 import type { Store } from '@octet/store';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { contentDisposition, entityTag, noneMatchNames, parseRange, rangeStillCounts, reprDigest } from './conditional.js';
+import { contentDisposition, entityTag, noneMatchNames, parseRange, rangeStillCounts, readDate, reprDigest } from './conditional.js';
+import { requireMatch } from './resource.js';
 
 /**
- * Send a stored file: whole, in part (Range, If-Range) or not at all (If-None-Match, HEAD). It streams; memory does not grow with it.
+ * Send a stored file: whole, in part (Range, If-Range) or not at all (If-Match, If-None-Match and their dates, HEAD). It streams; memory
+ * does not grow with it.
  * @param attachment name to save the file under; without it a browser shows the file
- * @throws ServiceError RANGE_NOT_SATISFIABLE
+ * @throws ServiceError RANGE_NOT_SATISFIABLE, PRECONDITION_FAILED
  */
 export async function sendFile(
   store: Store,
@@ -16,12 +18,22 @@ export async function sendFile(
   attachment?: string,
 ): Promise<FastifyReply> {
   const tag = entityTag(file.sha256);
+  const modified = Math.floor(new Date(file.createdAt).getTime() / 1000) * 1000;
   reply
     .header('etag', tag)
     .header('accept-ranges', 'bytes')
     .header('cache-control', 'private, no-cache')
-    .header('last-modified', new Date(file.createdAt).toUTCString());
-  if (noneMatchNames(request.headers['if-none-match'], tag)) return reply.code(304).send();
+    .header('last-modified', new Date(modified).toUTCString());
+  const { headers } = request;
+  requireMatch(headers['if-match'], tag);
+  if (headers['if-match'] === undefined && modified > (readDate(headers['if-unmodified-since']) ?? Number.POSITIVE_INFINITY))
+    throw new ServiceError('PRECONDITION_FAILED', 'The file is newer than If-Unmodified-Since.');
+  if (
+    headers['if-none-match'] === undefined
+      ? modified <= (readDate(headers['if-modified-since']) ?? -1)
+      : noneMatchNames(headers['if-none-match'], tag)
+  )
+    return reply.code(304).send();
 
   const asked =
     request.method === 'GET' && rangeStillCounts(request.headers['if-range'] as string | undefined, tag)

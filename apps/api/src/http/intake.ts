@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import multipart from '@fastify/multipart';
 import { ConfigError, ServiceError } from '@octet/contracts';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { bytesOf } from './body.js';
+import { parseJson } from './json.js';
+import { boundaryOf, partsOf } from './multipart.js';
 import { readText, type StagedFile, type StageLimits, type Staging } from './staging.js';
 
 /** What may come in a part: a file within limits, several such parts of one name, or a text of so many bytes. */
@@ -27,12 +29,18 @@ export const fileTypes = [
   'text/csv',
 ];
 
-/** Multipart bodies anywhere below; every part is handed on as a stream, whatever its headers say. */
-export async function acceptMultipart(app: FastifyInstance): Promise<void> {
-  await app.register(multipart, {
-    isPartAFile: () => true,
-    throwFileSizeLimit: false,
-    limits: { fileSize: Number.POSITIVE_INFINITY, files: 16, parts: 16, headerPairs: 64, fieldNameSize: 100 },
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Whether the body is multipart/form-data, to be read with `readParts`. */
+    isMultipart(): boolean;
+  }
+}
+
+/** Multipart bodies anywhere below; the stream goes to the route unread. */
+export function acceptMultipart(app: FastifyInstance): void {
+  app.addContentTypeParser('multipart/form-data', (_request, payload, done) => done(null, payload));
+  app.decorateRequest('isMultipart', function (this: FastifyRequest) {
+    return /^multipart\/form-data\s*(;|$)/i.test(this.headers['content-type'] ?? '');
   });
 }
 
@@ -53,23 +61,20 @@ export async function readParts(
 ): Promise<Intake> {
   const intake: Intake = { files: new Map(), lists: new Map(), texts: new Map() };
   const names = Object.keys(rules).join(', ');
-  try {
-    for await (const part of request.parts()) {
-      if (part.type !== 'file') throw new ServiceError('MULTIPART_INVALID', `The part "${part.fieldname}" cannot be read.`);
-      const name = part.fieldname ?? '';
-      const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
-      if (rule === undefined)
-        throw new ServiceError('MULTIPART_INVALID', `There is no part "${name.slice(0, 100)}" here.`, {
-          hint: `Parts of this request: ${names}.`,
-        });
-      if (intake.files.has(name) || intake.texts.has(name)) throw new ServiceError('MULTIPART_INVALID', `The part "${name}" came twice.`);
-      if ('file' in rule) intake.files.set(name, await staging.write(part.file, name, part.filename ?? '', rule.file));
-      else if ('files' in rule)
-        intake.lists.set(name, [...(intake.lists.get(name) ?? []), await staging.write(part.file, name, part.filename ?? '', rule.files)]);
-      else intake.texts.set(name, await readText(part.file, name, rule.text));
-    }
-  } catch (error) {
-    throw multipartError(error);
+  const limitsOf = (rule: PartRule) => ('file' in rule ? rule.file : 'files' in rule ? rule.files : undefined);
+  const idleMs = Math.max(0, ...Object.values(rules).map((rule) => limitsOf(rule)?.idleMs ?? 0));
+  const boundary = boundaryOf(request.headers['content-type'] ?? '');
+  for await (const { name, fileName, body } of partsOf(bytesOf(request.raw, idleMs), boundary)) {
+    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
+    if (rule === undefined)
+      throw new ServiceError('MULTIPART_INVALID', `There is no part ${JSON.stringify(name)} here.`, {
+        hint: `Parts of this request: ${names}.`,
+      });
+    if (intake.files.has(name) || intake.texts.has(name)) throw new ServiceError('MULTIPART_INVALID', `The part "${name}" came twice.`);
+    if ('file' in rule) intake.files.set(name, await staging.write(body, name, fileName ?? '', rule.file));
+    else if ('files' in rule)
+      intake.lists.set(name, [...(intake.lists.get(name) ?? []), await staging.write(body, name, fileName ?? '', rule.files)]);
+    else intake.texts.set(name, await readText(body, name, rule.text));
   }
   const missing = required.filter((name) => !intake.files.has(name) && !intake.lists.has(name) && !intake.texts.has(name));
   if (missing.length > 0) {
@@ -94,17 +99,12 @@ export async function readFileBody(request: FastifyRequest, staging: Staging, fi
       },
     );
   }
-  return staging.write(request.body, 'file', fileName, limits);
+  return staging.write(bytesOf(request.body, limits.idleMs), 'file', fileName, limits);
 }
 
 /** A text that should be one JSON object. @throws ServiceError JSON_INVALID */
 export function parseJsonObject(text: string, name: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new ServiceError('JSON_INVALID', `"${name}" is not JSON: ${error instanceof Error ? error.message : String(error)}`);
-  }
+  const value = parseJson(text, `"${name}"`);
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw new ServiceError('JSON_INVALID', `"${name}" must be a JSON object.`);
   return value as Record<string, unknown>;
@@ -132,12 +132,4 @@ export function fingerprintOf(content: unknown): string {
       : value,
   );
   return createHash('sha256').update(sorted).digest('hex');
-}
-
-/** What the multipart parser throws has neither status nor code; a broken body is the sender's. */
-function multipartError(error: unknown): unknown {
-  if (error instanceof ServiceError) return error;
-  if (error instanceof Error && !('statusCode' in error))
-    return new ServiceError('MULTIPART_INVALID', `The multipart body is broken: ${error.message}.`, { cause: error });
-  return error;
 }

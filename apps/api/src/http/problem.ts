@@ -6,17 +6,9 @@ const frameworkCodes: Record<string, Code> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'UNSUPPORTED_MEDIA_TYPE',
   FST_ERR_CTP_EMPTY_TYPE: 'UNSUPPORTED_MEDIA_TYPE',
   FST_ERR_CTP_BODY_TOO_LARGE: 'PAYLOAD_TOO_LARGE',
-  FST_ERR_CTP_EMPTY_JSON_BODY: 'BODY_EMPTY',
-  FST_ERR_CTP_INVALID_JSON_BODY: 'JSON_INVALID',
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'UPLOAD_ABORTED',
   FST_ERR_BAD_URL: 'BAD_REQUEST',
   FST_ERR_MAX_PARAM_LENGTH: 'NOT_FOUND',
-  FST_PARTS_LIMIT: 'MULTIPART_INVALID',
-  FST_FILES_LIMIT: 'MULTIPART_INVALID',
-  FST_FIELDS_LIMIT: 'MULTIPART_INVALID',
-  FST_PROTO_VIOLATION: 'MULTIPART_INVALID',
-  FST_INVALID_MULTIPART_CONTENT_TYPE: 'UNSUPPORTED_MEDIA_TYPE',
-  FST_MP_PREMATURE_CLOSE: 'UPLOAD_ABORTED',
   FST_UNDER_PRESSURE: 'OVERLOADED',
 };
 
@@ -37,6 +29,8 @@ export function failureOfRequest(error: unknown): Failure {
   if (known !== undefined) return failureOf(new ServiceError(known, error.message));
   if (chain(error).some(isDatabaseAway)) return failureOf(new ServiceError('DATABASE_UNAVAILABLE', 'The database could not be reached.'));
   const status = fastify.statusCode ?? 500;
+  // A path that would leave the folder of the pages.
+  if (status === 403) return failureOf(new ServiceError('NOT_FOUND', 'There is no such page.'));
   if (status === 429) return failureOf(new ServiceError('RATE_LIMITED', error.message));
   if (status === 413) return failureOf(new ServiceError('PAYLOAD_TOO_LARGE', error.message));
   if (status === 415) return failureOf(new ServiceError('UNSUPPORTED_MEDIA_TYPE', error.message));

@@ -27,7 +27,7 @@ export function goneSignal(app: FastifyInstance, reply: FastifyReply): AbortSign
   app.closing.addEventListener('abort', stop, { once: true });
   reply.raw.once('close', () => {
     app.closing.removeEventListener('abort', stop);
-    controller.abort();
+    controller.abort(new ServiceError('UPLOAD_ABORTED', 'Nobody waits for the answer any more.'));
   });
   return controller.signal;
 }

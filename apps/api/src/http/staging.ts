@@ -1,13 +1,17 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { hostname, uptime } from 'node:os';
 import { join } from 'node:path';
-import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ServiceError } from '@octet/contracts';
+import type { FastifyRequest } from 'fastify';
 
 const prefix = 'octet-upload-';
 const abandonedMs = 86_400_000;
+/** Who owns the directories of this process: the machine or container, the process, and this run of it. */
+const machine = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
+const owner = `${machine}-${process.pid}-${randomUUID().slice(0, 8)}`;
 
 /** An upload that lies on disk, complete. */
 export interface StagedFile {
@@ -16,6 +20,8 @@ export interface StagedFile {
   sha256: string;
   /** Name the client gave, without its folders; an empty string when there was none. */
   fileName: string;
+  /** Who sent it: the name of a key, or an address. */
+  sender: string;
 }
 
 export interface StageLimits {
@@ -23,68 +29,62 @@ export interface StageLimits {
   bytes: number;
   /** Error raised above that. */
   code: 'MODEL_TOO_LARGE' | 'DATASET_TOO_LARGE';
-  /** Milliseconds without a byte after which the upload is given up. */
+  /** Milliseconds of waiting after which an upload that brought less than 1 KiB a second is given up. */
   idleMs: number;
 }
 
 /** A directory of its own for the files of one request; gone after `discard`. */
 export class Staging {
-  private constructor(readonly directory: string) {}
+  private constructor(
+    readonly directory: string,
+    readonly sender: string,
+  ) {}
 
-  static async open(parent: string): Promise<Staging> {
+  static async open(parent: string, { apiKeyName, ip }: Pick<FastifyRequest, 'apiKeyName' | 'ip'>): Promise<Staging> {
     await mkdir(parent, { recursive: true });
-    return new Staging(await mkdtemp(join(parent, prefix)));
+    return new Staging(await mkdtemp(join(parent, `${prefix}${owner}-`)), apiKeyName ?? ip);
   }
 
   /**
-   * Stream a body into a file, hashing it on the way. Memory stays at the buffers of the streams.
+   * Write a body to a file, hashing it on the way. Memory stays at the buffers of the streams.
    * @param part name of the part, for messages
-   * @throws ServiceError of `limits.code` above the limit; BODY_EMPTY, UPLOAD_ABORTED, STORAGE_FULL
+   * @throws ServiceError of `limits.code` above the limit; BODY_EMPTY, STORAGE_FULL, and whatever the source throws
    */
-  async write(source: Readable, part: string, fileName: string, limits: StageLimits): Promise<StagedFile> {
+  async write(source: AsyncIterable<Buffer>, part: string, fileName: string, limits: StageLimits): Promise<StagedFile> {
     const path = join(this.directory, randomUUID());
     const hash = createHash('sha256');
     let bytes = 0;
-    const meter = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
-        idle.refresh();
+    async function* measured() {
+      for await (const chunk of source) {
         bytes += chunk.length;
-        if (bytes > limits.bytes) {
-          done(new ServiceError(limits.code, `"${part}" is larger than the limit of ${limits.bytes} bytes.`, { place: { file: part } }));
-          return;
-        }
+        if (bytes > limits.bytes)
+          throw new ServiceError(limits.code, `"${part}" is larger than the limit of ${limits.bytes} bytes.`, { place: { file: part } });
         hash.update(chunk);
-        done(null, chunk);
-      },
-    });
-    // The source is never destroyed: behind it may be the socket on which the answer has to leave.
-    const idle = setTimeout(() => meter.destroy(new Error(`nothing came in for ${limits.idleMs / 1000} s`)), limits.idleMs);
-    const fail = (error: Error) => meter.destroy(error);
-    const closed = () => {
-      if (!source.readableEnded) fail(new Error('the connection was closed'));
-    };
-    source.on('error', fail).on('close', closed);
+        yield chunk;
+      }
+    }
     try {
-      await pipeline(source.pipe(meter), createWriteStream(path, { flags: 'wx', mode: 0o600 }));
+      await pipeline(measured, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
     } catch (error) {
       throw uploadError(error, part, bytes);
-    } finally {
-      clearTimeout(idle);
-      source.unpipe(meter).off('error', fail).off('close', closed);
-      source.on('error', ignore);
     }
     if (bytes === 0)
       throw new ServiceError('BODY_EMPTY', `"${part}" has no bytes.`, { errors: [{ pointer: `/${part}`, detail: 'empty' }] });
-    return { path, bytes, sha256: hash.digest('hex'), fileName: baseName(fileName) };
+    return { path, bytes, sha256: hash.digest('hex'), fileName: baseName(fileName), sender: this.sender };
   }
 
-  /** Remove what processes left behind that died before they could: directories that nobody has written to for a day. */
+  /**
+   * Remove what processes left that ended before they could: the directories of dead processes of this machine, and any that nobody
+   * has written to for a day.
+   */
   static async sweep(parent: string): Promise<void> {
-    const names = await readdir(parent).catch(() => []);
+    await mkdir(parent, { recursive: true });
+    const names = await readdir(parent);
     for (const name of names.filter((one) => one.startsWith(prefix))) {
       const path = join(parent, name);
       const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Number.POSITIVE_INFINITY }));
-      if (Date.now() - mtimeMs > abandonedMs) await rm(path, { recursive: true, force: true }).catch(() => undefined);
+      if (ownerIsDead(name, mtimeMs) || Date.now() - mtimeMs > abandonedMs)
+        await rm(path, { recursive: true, force: true }).catch(() => undefined);
     }
   }
 
@@ -94,17 +94,13 @@ export class Staging {
 }
 
 /** Read a small text part, such as `config`. */
-export async function readText(source: Readable, part: string, limit: number): Promise<string> {
+export async function readText(source: AsyncIterable<Buffer>, part: string, limit: number): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  try {
-    for await (const chunk of source as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > limit) throw new ServiceError('PAYLOAD_TOO_LARGE', `"${part}" is larger than the limit of ${limit} bytes.`);
-      chunks.push(chunk);
-    }
-  } catch (error) {
-    throw uploadError(error, part, bytes);
+  for await (const chunk of source) {
+    bytes += chunk.length;
+    if (bytes > limit) throw new ServiceError('PAYLOAD_TOO_LARGE', `"${part}" is larger than the limit of ${limit} bytes.`);
+    chunks.push(chunk);
   }
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
@@ -113,8 +109,18 @@ export async function readText(source: Readable, part: string, limit: number): P
   }
 }
 
-/** A source that breaks after its upload was refused is nobody's concern any more. */
-function ignore(): void {}
+/** Whether the process that made a directory is surely gone. A number that lives may be another process: then only its age tells. */
+function ownerIsDead(name: string, mtimeMs: number): boolean {
+  const [, where, pid] = /^octet-upload-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}-/.exec(name) ?? [];
+  if (where !== machine || name.startsWith(`${prefix}${owner}-`)) return false;
+  if (Number(pid) === process.pid || mtimeMs < Date.now() - uptime() * 1000) return true;
+  try {
+    process.kill(Number(pid), 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
+}
 
 function uploadError(error: unknown, part: string, bytes: number): Error {
   if (error instanceof ServiceError) return error;

@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { ServiceError } from '@octet/contracts';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
+import { WrongKeys } from './wrong-keys.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -14,14 +15,13 @@ const sha256 = (text: string): Buffer => createHash('sha256').update(text).diges
 /**
  * Lets requests to `/v1` through only with `Authorization: Bearer` and one of the keys. The comparison takes the same time for every
  * key: hashes are compared, all of them, each in constant time. Without keys everybody is let in.
+ * @param wrongKeysPerMinute of one address, after which no more are tried; 0 for any number
  */
-export function requireKeys(app: FastifyInstance, keys: readonly string[]): void {
+export function requireKeys(app: FastifyInstance, keys: readonly string[], wrongKeysPerMinute: number): void {
   const hashes = keys.map(sha256);
   app.decorateRequest('apiKeyName', undefined);
-  if (hashes.length === 0) {
-    app.addHook('onRequest', async (request) => refuseOtherSites(request));
-    return;
-  }
+  if (hashes.length === 0) return;
+  const wrongKeys = new WrongKeys(wrongKeysPerMinute);
   app.addHook('onRequest', async (request, reply) => {
     if (!(request.routeOptions.url ?? request.url).startsWith('/v1')) return;
     const [, sent = ''] = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '') ?? [];
@@ -29,22 +29,15 @@ export function requireKeys(app: FastifyInstance, keys: readonly string[]): void
     let known = false;
     for (const accepted of hashes) known = timingSafeEqual(accepted, hash) || known;
     if (!known) {
+      if (sent !== '') wrongKeys.refuse(request.ip, reply);
       reply.header('www-authenticate', 'Bearer realm="octet"');
       throw new ServiceError(
         'UNAUTHENTICATED',
         sent === '' ? 'The request has no bearer key.' : 'The key is not one that this service accepts.',
       );
     }
-    request.apiKeyName = hash.toString('hex', 0, 6);
+    const name = hash.toString('hex', 0, 6);
+    wrongKeys.accept(request.ip, name, reply);
+    request.apiKeyName = name;
   });
-}
-
-/**
- * Without keys the address of a request is its only proof, and a browser sends requests of any page from the same address: a foreign
- * page may not change anything here. Programs do not send the header.
- */
-function refuseOtherSites(request: FastifyRequest): void {
-  const site = request.headers['sec-fetch-site'];
-  if ((site !== 'cross-site' && site !== 'same-site') || request.method === 'GET' || request.method === 'HEAD') return;
-  throw new ServiceError('CROSS_SITE', `${request.method} was sent by a page of another site (${request.headers.origin ?? 'unknown'}).`);
 }

@@ -1,14 +1,11 @@
-import { failureOf, problemOf, ServiceError } from '@octet/contracts';
-import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
+import { problemOf, ServiceError } from '@octet/contracts';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { failureOfRequest } from '../http/problem.js';
+import { pathOf } from './methods.js';
 
 const lingerMs = 15_000;
-const methods: HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
-/**
- * Every error leaves as application/problem+json (RFC 9457), every answer carries the request id, and a known path answers a method it
- * does not have with 405. To be called before any route is added.
- */
+/** Every error leaves as application/problem+json (RFC 9457), and every answer carries the request id. To be called before any route is added. */
 export function answerWithProblems(app: FastifyInstance): void {
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
@@ -16,7 +13,7 @@ export function answerWithProblems(app: FastifyInstance): void {
 
   app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply));
   app.setNotFoundHandler((request, reply) =>
-    sendProblem(new ServiceError('NOT_FOUND', `Nothing answers ${request.method} ${pathOf(request)}.`), request, reply),
+    sendProblem(new ServiceError('NOT_FOUND', `Nothing answers ${request.method} ${pathOf(request.url)}.`), request, reply),
   );
 
   app.addHook('onResponse', async (request) => {
@@ -24,28 +21,11 @@ export function answerWithProblems(app: FastifyInstance): void {
   });
 }
 
-/** Call after the last route: adds the answer 405 for the methods that a path lacks. */
-export function refuseOtherMethods(app: FastifyInstance, routes: ReadonlyMap<string, ReadonlySet<string>>): void {
-  for (const [url, have] of routes) {
-    const missing = methods.filter((method) => !have.has(method));
-    if (url.includes('*') || missing.length === 0) continue;
-    const allow = [...have].sort().join(', ');
-    app.route({
-      method: missing,
-      url,
-      schema: { hide: true },
-      onRequest: async (request, reply) => {
-        reply.header('allow', allow);
-        throw new ServiceError('METHOD_NOT_ALLOWED', `${pathOf(request)} answers ${allow}, not ${request.method}.`);
-      },
-      handler: async () => undefined,
-    });
-  }
-}
-
 /** Answer with the problem that an error is. */
 export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const failure = failureOfRequest(error);
+  if (failure.code === 'UNSUPPORTED_MEDIA_TYPE' && !(error instanceof ServiceError))
+    failure.detail = `The Content-Type is ${JSON.stringify(request.headers['content-type']?.slice(0, 200) ?? 'missing')}.`;
   if (failure.status >= 500) request.log.error({ err: error, code: failure.code }, failure.title);
   else request.log.info({ code: failure.code, detail: failure.detail, place: failure.place }, 'refused');
   if (failure.retryable && !reply.hasHeader('retry-after')) reply.header('retry-after', failure.status === 409 ? 2 : 5);
@@ -63,19 +43,6 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
     .send(JSON.stringify(problemOf(failure, request.id)));
 }
 
-/** A broken request line or header never reaches a route; the socket gets a problem all the same. */
-export function problemForClientError(error: NodeJS.ErrnoException): string {
-  const code =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? 'PAYLOAD_TOO_LARGE'
-      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? 'UPLOAD_ABORTED'
-        : 'BAD_REQUEST';
-  const failure = failureOf(new ServiceError(code, `The request is not HTTP that can be read (${error.code ?? error.message}).`));
-  const body = JSON.stringify(problemOf(failure, 'none'));
-  return `HTTP/1.1 ${failure.status} Bad Request\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`;
-}
-
 /**
  * Read on after an answer that came before the end of the request (an error while a file comes in), so that the client gets to see
  * the answer instead of a reset connection; a client that goes on for too long is cut off.
@@ -87,8 +54,4 @@ function swallowRest(request: FastifyRequest): void {
   raw.resume();
   const linger = setTimeout(() => raw.destroy(), lingerMs).unref();
   raw.once('close', () => clearTimeout(linger));
-}
-
-function pathOf(request: FastifyRequest): string {
-  return request.url.split('?', 1)[0] ?? request.url;
 }

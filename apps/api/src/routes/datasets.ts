@@ -2,10 +2,12 @@ import { DatasetSchema, idPattern, pageOf, parseDatasetConfig } from '@octet/con
 import Type from 'typebox';
 import { answerOnce, idempotencyKey } from '../http/idempotency.js';
 import { acceptFiles, fileTypes, fingerprintOf, parseJsonObject, readFileBody, readParts, within } from '../http/intake.js';
+import { requireUnchanged, sendResource } from '../http/resource.js';
 import { goneSignal } from '../http/signals.js';
 import { Staging } from '../http/staging.js';
+import { ignoreBodies } from '../plugins/bodies.js';
 import type { Routes } from './context.js';
-import { BinaryPart, idempotencyHeader, idParams, pageQuery, problems } from './schemas.js';
+import { BinaryPart, empty, idempotencyHeader, idParams, ifMatch, ifNoneMatch, notModified, pageQuery, problems } from './schemas.js';
 
 const tags = ['datasets'];
 const params = idParams('dataset');
@@ -53,7 +55,7 @@ export const datasetRoutes: Routes = async (app, { context: { config, store, upl
       idempotencyKey(request);
       const signal = goneSignal(app, reply);
       const early = readConfig(request.query.config);
-      const staging = await Staging.open(config.tempDirectory);
+      const staging = await Staging.open(config.tempDirectory, request);
       try {
         const rules = { file: { file: limits }, config: { text: config.configBytes }, name: { text: 200 } };
         const parts = request.isMultipart() ? await readParts(request, staging, rules, ['file']) : undefined;
@@ -95,32 +97,40 @@ export const datasetRoutes: Routes = async (app, { context: { config, store, upl
         operationId: 'getDataset',
         summary: 'What is known of a dataset; with `model`, whether it fits that model',
         params,
+        headers: ifNoneMatch,
         querystring: Type.Object({ model: Type.Optional(Type.String({ pattern: idPattern('model') })) }, { additionalProperties: false }),
-        response: { 200: DatasetWithFit, ...problems },
-      },
-    },
-    async (request) => {
-      const dataset = await store.datasets.get(request.params.id);
-      return request.query.model === undefined ? dataset : { ...dataset, fit: await uploads.fit(dataset, request.query.model) };
-    },
-  );
-
-  app.delete(
-    '/v1/datasets/:id',
-    {
-      schema: {
-        tags,
-        operationId: 'deleteDataset',
-        summary: 'Delete a dataset that no unfinished job needs',
-        params,
-        response: { 204: Type.Null({ description: 'Deleted.' }), ...problems },
+        response: { 200: DatasetWithFit, ...notModified, ...problems },
       },
     },
     async (request, reply) => {
-      await uploads.deleteDataset(request.params.id);
-      return reply.code(204).send(null);
+      const dataset = await store.datasets.get(request.params.id);
+      const { model } = request.query;
+      return sendResource(request, reply, model === undefined ? dataset : { ...dataset, fit: await uploads.fit(dataset, model) });
     },
   );
+
+  app.register(async (bare) => {
+    ignoreBodies(bare);
+    bare.delete<{ Params: { id: string } }>(
+      '/v1/datasets/:id',
+      {
+        schema: {
+          tags,
+          operationId: 'deleteDataset',
+          summary: 'Delete a dataset that no unfinished job needs',
+          params,
+          headers: ifMatch,
+          response: { 204: empty('Deleted.'), ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { id } = request.params;
+        await requireUnchanged(request, () => store.datasets.get(id));
+        await uploads.deleteDataset(id);
+        return reply.code(204).send(null);
+      },
+    );
+  });
 };
 
 function readConfig(text: string | undefined) {

@@ -16,11 +16,24 @@ import Type from 'typebox';
 import { bundleModel } from '../http/bundle.js';
 import { answerOnce, idempotencyKey } from '../http/idempotency.js';
 import { fingerprintOf, readParts } from '../http/intake.js';
+import { requireUnchanged, sendResource } from '../http/resource.js';
 import { goneSignal } from '../http/signals.js';
 import { Staging } from '../http/staging.js';
+import { ignoreBodies } from '../plugins/bodies.js';
 import { readOneShot, submitOneShot } from '../services/one-shot.js';
 import type { Routes } from './context.js';
-import { BinaryPart, ExternalParts, idempotencyHeader, idParams, pageQuery, problems } from './schemas.js';
+import {
+  BinaryPart,
+  ExternalParts,
+  empty,
+  idempotencyHeader,
+  idParams,
+  ifMatch,
+  ifNoneMatch,
+  notModified,
+  pageQuery,
+  problems,
+} from './schemas.js';
 
 const tags = ['jobs'];
 const params = idParams('job');
@@ -47,7 +60,7 @@ export const jobRoutes: Routes = async (app, { context }) => {
 
   async function submitParts(request: FastifyRequest, reply: FastifyReply, reuse: boolean): Promise<FastifyReply> {
     const signal = goneSignal(app, reply);
-    const staging = await Staging.open(config.tempDirectory);
+    const staging = await Staging.open(config.tempDirectory, request);
     try {
       const parts = await readParts(request, staging, rules, ['model', 'dataset']);
       const shot = readOneShot(parts);
@@ -133,51 +146,64 @@ export const jobRoutes: Routes = async (app, { context }) => {
         operationId: 'getJob',
         summary: 'State, stage and progress of a job',
         params,
+        headers: ifNoneMatch,
         querystring: Type.Object(
           { wait: Type.Optional(Type.Number({ minimum: 0, maximum: 60, description: 'Seconds to wait for the next change of state.' })) },
           { additionalProperties: false },
         ),
-        response: { 200: JobSchema, ...problems },
+        response: { 200: JobSchema, ...notModified, ...problems },
       },
     },
     async (request, reply) => {
       const { wait } = request.query;
       const job = wait === undefined ? await jobs.get(request.params.id) : await jobs.wait(request.params.id, wait, goneSignal(app, reply));
-      return reply.header('cache-control', 'no-store').send(job);
+      return sendResource(request, reply, job);
     },
   );
 
-  app.post(
-    '/v1/jobs/:id/cancel',
-    {
-      schema: {
-        tags,
-        operationId: 'cancelJob',
-        summary: 'Cancel a job',
-        description: 'Answers at once: a queued job is cancelled, a running one is `cancelling` and stops within seconds.',
-        params,
-        response: { 202: JobSchema, ...problems },
+  app.register(async (bare) => {
+    ignoreBodies(bare);
+    bare.post<{ Params: { id: string } }>(
+      '/v1/jobs/:id/cancel',
+      {
+        schema: {
+          tags,
+          operationId: 'cancelJob',
+          summary: 'Cancel a job',
+          description:
+            'Answers at once: a queued job is cancelled, a running one is `cancelling` and stops within seconds. A body is not needed and not read.',
+          params,
+          headers: ifMatch,
+          response: { 202: JobSchema, ...problems },
+        },
       },
-    },
-    async (request, reply) => reply.code(202).send(await jobs.cancel(request.params.id)),
-  );
+      async (request, reply) => {
+        const { id } = request.params;
+        await requireUnchanged(request, () => jobs.get(id));
+        return reply.code(202).send(await jobs.cancel(id));
+      },
+    );
 
-  app.delete(
-    '/v1/jobs/:id',
-    {
-      schema: {
-        tags,
-        operationId: 'deleteJob',
-        summary: 'Delete a finished job with its files',
-        params,
-        response: { 204: Type.Null({ description: 'Deleted.' }), ...problems },
+    bare.delete<{ Params: { id: string } }>(
+      '/v1/jobs/:id',
+      {
+        schema: {
+          tags,
+          operationId: 'deleteJob',
+          summary: 'Delete a finished job with its files',
+          params,
+          headers: ifMatch,
+          response: { 204: empty('Deleted.'), ...problems },
+        },
       },
-    },
-    async (request, reply) => {
-      await jobs.delete(request.params.id);
-      return reply.code(204).send(null);
-    },
-  );
+      async (request, reply) => {
+        const { id } = request.params;
+        await requireUnchanged(request, () => jobs.get(id));
+        await jobs.delete(id);
+        return reply.code(204).send(null);
+      },
+    );
+  });
 };
 
 function accepted(job: JobBody): KeptAnswer {

@@ -3,10 +3,23 @@ import Type from 'typebox';
 import { bundleModel } from '../http/bundle.js';
 import { answerOnce, idempotencyKey } from '../http/idempotency.js';
 import { acceptFiles, fileTypes, fingerprintOf, readFileBody, readParts } from '../http/intake.js';
+import { requireUnchanged, sendResource } from '../http/resource.js';
 import { goneSignal } from '../http/signals.js';
 import { Staging } from '../http/staging.js';
+import { ignoreBodies } from '../plugins/bodies.js';
 import type { Routes } from './context.js';
-import { BinaryPart, ExternalParts, idempotencyHeader, idParams, pageQuery, problems } from './schemas.js';
+import {
+  BinaryPart,
+  ExternalParts,
+  empty,
+  idempotencyHeader,
+  idParams,
+  ifMatch,
+  ifNoneMatch,
+  notModified,
+  pageQuery,
+  problems,
+} from './schemas.js';
 
 const tags = ['models'];
 const params = idParams('model');
@@ -42,7 +55,7 @@ export const modelRoutes: Routes = async (app, { context: { config, store, uploa
     async (request, reply) => {
       idempotencyKey(request);
       const signal = goneSignal(app, reply);
-      const staging = await Staging.open(config.tempDirectory);
+      const staging = await Staging.open(config.tempDirectory, request);
       try {
         const parts = request.isMultipart()
           ? await readParts(request, staging, { file: { file: limits }, external: { files: limits }, name: { text: 200 } }, ['file'])
@@ -79,24 +92,39 @@ export const modelRoutes: Routes = async (app, { context: { config, store, uploa
 
   app.get(
     '/v1/models/:id',
-    { schema: { tags, operationId: 'getModel', summary: 'What is known of a model', params, response: { 200: ModelSchema, ...problems } } },
-    async (request) => store.models.get(request.params.id),
-  );
-
-  app.delete(
-    '/v1/models/:id',
     {
       schema: {
         tags,
-        operationId: 'deleteModel',
-        summary: 'Delete a model that no unfinished job needs',
+        operationId: 'getModel',
+        summary: 'What is known of a model',
         params,
-        response: { 204: Type.Null({ description: 'Deleted.' }), ...problems },
+        headers: ifNoneMatch,
+        response: { 200: ModelSchema, ...notModified, ...problems },
       },
     },
-    async (request, reply) => {
-      await uploads.deleteModel(request.params.id);
-      return reply.code(204).send(null);
-    },
+    async (request, reply) => sendResource(request, reply, await store.models.get(request.params.id)),
   );
+
+  app.register(async (bare) => {
+    ignoreBodies(bare);
+    bare.delete<{ Params: { id: string } }>(
+      '/v1/models/:id',
+      {
+        schema: {
+          tags,
+          operationId: 'deleteModel',
+          summary: 'Delete a model that no unfinished job needs',
+          params,
+          headers: ifMatch,
+          response: { 204: empty('Deleted.'), ...problems },
+        },
+      },
+      async (request, reply) => {
+        const { id } = request.params;
+        await requireUnchanged(request, () => store.models.get(id));
+        await uploads.deleteModel(id);
+        return reply.code(204).send(null);
+      },
+    );
+  });
 };

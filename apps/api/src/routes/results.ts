@@ -4,11 +4,24 @@ import Type from 'typebox';
 import { preferredType } from '../http/accept.js';
 import { sendFile } from '../http/files.js';
 import type { Routes } from './context.js';
-import { BinaryPart, idParams, problems } from './schemas.js';
+import { idParams, notModified, problems } from './schemas.js';
 
 const tags = ['jobs'];
 const params = idParams('job');
-const download = (description: string, type: string) => ({ description, content: { [type]: { schema: BinaryPart(description) } } });
+const reportTypes = {
+  'application/json': { schema: Type.Object({}, { additionalProperties: true }) },
+  'text/markdown': { schema: Type.String() },
+};
+const file = (description: string, type: string) => ({
+  description,
+  content: { [type]: { schema: Type.Unsafe<unknown>({ description }) } },
+});
+const download = (description: string, type: string) => ({
+  200: file(description, type),
+  206: file('The part of it that Range asks for.', type),
+  ...notModified,
+  ...problems,
+});
 
 /** What finished jobs made: the int8 model, the accuracy report, any artifact. */
 export const resultRoutes: Routes = async (app, { context: { store, jobs } }) => {
@@ -22,7 +35,7 @@ export const resultRoutes: Routes = async (app, { context: { store, jobs } }) =>
       description: 'Answers Range, If-Range and If-None-Match; the ETag is the SHA-256 of the file. 409 until the job has finished.',
       params,
       querystring: Type.Object({ format: Type.Optional(Type.Literal('onnx')) }, { additionalProperties: false }),
-      response: { 200: download('The model, ONNX with QuantizeLinear and DequantizeLinear.', 'application/octet-stream'), ...problems },
+      response: download('The model, ONNX with QuantizeLinear and DequantizeLinear.', 'application/octet-stream'),
     },
     handler: async (request, reply) => {
       const { id } = request.params as { id: string };
@@ -49,13 +62,9 @@ export const resultRoutes: Routes = async (app, { context: { store, jobs } }) =>
       description: 'JSON, or Markdown with `Accept: text/markdown` or the suffix `.md`. 409 until the job has finished.',
       params,
       response: {
-        200: {
-          description: 'The accuracy report.',
-          content: {
-            'application/json': { schema: Type.Object({}, { additionalProperties: true }) },
-            'text/markdown': { schema: Type.String() },
-          },
-        },
+        200: { description: 'The accuracy report.', content: reportTypes },
+        206: { description: 'The part of it that Range asks for.', content: { '*/*': { schema: Type.Unsafe<unknown>({}) } } },
+        ...notModified,
         ...problems,
       },
     },
@@ -97,7 +106,7 @@ export const resultRoutes: Routes = async (app, { context: { store, jobs } }) =>
       operationId: 'getArtifactContent',
       summary: 'The bytes of an artifact',
       params: idParams('artifact'),
-      response: { 200: download('The file, in its own media type.', '*/*'), ...problems },
+      response: download('The file, in its own media type.', '*/*'),
     },
     handler: async (request, reply) => {
       const artifact = await jobs.artifact((request.params as { id: string }).id);

@@ -34,3 +34,16 @@ export const BinaryPart = (text: string) =>
 export const ExternalParts = Type.Optional(
   Type.Array(BinaryPart('A file of external data of the model, such as model.onnx.data, under the file name that the model has for it.')),
 );
+/** Reads of one resource: 304 to a client that has it already. */
+export const ifNoneMatch = Type.Object({
+  'if-none-match': Type.Optional(Type.String({ description: 'ETag of an earlier answer; 304 when nothing has changed since.' })),
+});
+
+/** Changes of one resource: 412 when it is no longer what the client has seen. */
+export const ifMatch = Type.Object({
+  'if-match': Type.Optional(Type.String({ description: 'ETag of an earlier answer; 412 when the resource has changed since.' })),
+});
+
+/** Answers without a body. */
+export const empty = (description: string) => Type.Null({ description });
+export const notModified = { 304: empty('Nothing has changed since the ETag of If-None-Match.') };

@@ -23,12 +23,12 @@ export class UploadService {
 
   /** @throws OctetError MODEL_… as the inspection finds it */
   async inspectModel(file: StagedFile, signal: AbortSignal): Promise<Inspected<ModelSummary>> {
-    return { file, summary: await this.#inspector.model(file.path, signal) };
+    return { file, summary: await this.#inspector.model(file, signal) };
   }
 
   /** @throws OctetError DATASET_… as the inspection finds it */
   async inspectDataset(file: StagedFile, config: DatasetConfig, signal: AbortSignal): Promise<Inspected<DatasetSummary>> {
-    return { file, summary: await this.#inspector.dataset(file.path, config, signal) };
+    return { file, summary: await this.#inspector.dataset(file, config, signal) };
   }
 
   async storeModel({ file, summary }: Inspected<ModelSummary>, name: string | undefined): Promise<Model> {
