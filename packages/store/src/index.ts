@@ -3,6 +3,8 @@ export type { KeptAnswer } from './idempotency.js';
 export type { FingerprintParts, JobRecord } from './job-record.js';
 export type { Claim, JobFilter, NewArtifact, NewJob, ReportedEvent } from './jobs.js';
 export type { PageRequest } from './pages.js';
+export { type Patience, readPatience } from './patience.js';
+export { seldom } from './trouble.js';
 export { openStore, type Store } from './store.js';
 export type { NewDataset, NewModel } from './uploads.js';
 export { type JobQueue, openQueue, type QueueOptions, type QueueWorker } from './queue/queue.js';

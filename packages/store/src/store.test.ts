@@ -97,7 +97,7 @@ describe('when the database goes away', () => {
 
   test('a server that is not there is DATABASE_UNAVAILABLE', async () => {
     const databaseUrl = `postgresql://octet:secret@127.0.0.1:${await freePort()}/octet`;
-    await expect(openStore({ databaseUrl, log })).rejects.toMatchObject({
+    await expect(openStore({ databaseUrl, log, patience: { withinMs: 0 } })).rejects.toMatchObject({
       code: 'DATABASE_UNAVAILABLE',
       message: expect.not.stringContaining('secret'),
     });
