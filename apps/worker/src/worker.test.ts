@@ -174,16 +174,19 @@ describe.each(['redis', 'postgres'] as const)('a worker on %s', (backend) => {
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();
     await client.query('BEGIN; LOCK TABLE blob_chunk IN ACCESS EXCLUSIVE MODE');
-    const first = await start(1);
-    await queue.enqueue(id);
-    await until(
-      async () => (await readdir(workDirectory, { recursive: true })).some((name) => name.endsWith(`${id}-1/input`)),
-      'the files',
-    );
-    await first.close();
-    expect(await store.jobs.get(id)).toMatchObject({ state: 'queued', attempts: 1, error: null });
-    await client.query('COMMIT');
-    await client.end();
+    try {
+      const first = await start(1);
+      await queue.enqueue(id);
+      await until(
+        async () => (await readdir(workDirectory, { recursive: true })).some((name) => name.endsWith(`${id}-1/input`)),
+        'the files',
+      );
+      await first.close();
+      expect(await store.jobs.get(id)).toMatchObject({ state: 'queued', attempts: 1, error: null });
+    } finally {
+      await client.query('COMMIT');
+      await client.end();
+    }
     await start(1);
     expect(await end(id)).toMatchObject({ state: 'succeeded', attempts: 2 });
   });
