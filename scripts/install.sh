@@ -2,6 +2,7 @@
 # Installs the dependencies of this checkout when they are missing or older than package-lock.json.
 set -eu
 cd "$(dirname "$0")/.."
+. scripts/say.sh
 
 fail() {
   printf 'octet: %s\n' "$1" >&2
@@ -19,8 +20,7 @@ node -e '
 installed=node_modules/.package-lock.json
 if [ ! -f "$installed" ] || [ -n "$(find package-lock.json -newer "$installed")" ]; then
   echo 'Installing dependencies (npm ci) ...'
-  # Neither of Prisma's engines is used, so neither is downloaded: the client has no Rust and migrations run in WebAssembly.
-  PRISMA_SCHEMA_ENGINE_BINARY=/bin/true npm ci --no-audit --no-fund --no-update-notifier --loglevel=error ||
+  saying 'Installing dependencies' npm ci --no-update-notifier ||
     fail 'npm ci failed; the lines above say why. Nothing else was changed.'
   touch "$installed"
 fi

@@ -93,6 +93,8 @@ export async function quantize(
   const behaviour = (await readFile(job.modelPath, 'utf8')).trim();
   onEvent({ type: 'stage', stage: 'load' });
   if (behaviour === 'crash') process.kill(process.pid, 'SIGSEGV');
+  if (behaviour === 'killed once' && /-1\/output$/.test(job.outputDirectory)) process.kill(process.pid, 'SIGKILL');
+  if (behaviour === 'full') await writeFile('/dev/full', 'more');
   if (behaviour === 'refuse') throw new OctetError('MODEL_NOT_TRAINABLE', 'the loss cannot reach fc1', { node: 'fc1' });
   onEvent({ type: 'stage', stage: 'train' });
   if (behaviour === 'flood') {

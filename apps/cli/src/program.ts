@@ -103,6 +103,11 @@ export function createProgram(choose: (work: Work, json: boolean) => void): Comm
     .addOption(new Option('--redis-url <url>', 'queue on Redis instead of PostgreSQL').env('REDIS_URL'))
     .addOption(new Option('--concurrency <n>', 'jobs at a time (default: 1)').env('OCTET_WORKER_CONCURRENCY').argParser(positive))
     .addOption(
+      new Option('--job-starts <n>', 'starts of a job that may fail through a crash or a full disk (default: 3)')
+        .env('OCTET_JOB_STARTS')
+        .argParser(positive),
+    )
+    .addOption(
       new Option('--job-memory <MiB>', 'memory of one job (default: a share of what the machine has)')
         .env('OCTET_JOB_MEMORY')
         .argParser(positive),

@@ -1,8 +1,8 @@
 import { constants } from 'node:os';
 import { Interrupted } from './errors.js';
 
-/** Longer than a job process takes to be stopped by force. */
-const graceMs = 20_000;
+/** Longer than a job process takes to be stopped by force. Nothing is waited for longer: the first SIGTERM ends the process within 10 s. */
+const graceMs = 9_000;
 /** npm hands Ctrl-C on to a process that the terminal has told already; what comes so soon is not a second wish. */
 const sameWishMs = 700;
 

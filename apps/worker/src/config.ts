@@ -5,6 +5,7 @@ export interface WorkerEnvironment {
   concurrency: number;
   workDirectory: string | undefined;
   jobMemoryBytes: number | undefined;
+  maxStarts: number | undefined;
   logLevel: string;
 }
 
@@ -26,6 +27,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv): WorkerEnvironment
     concurrency: positive('OCTET_WORKER_CONCURRENCY', 1) ?? 1,
     workDirectory: text('OCTET_WORK_DIR'),
     jobMemoryBytes: positive('OCTET_JOB_MEMORY', 2 ** 20),
+    maxStarts: positive('OCTET_JOB_STARTS', 1),
     logLevel: text('LOG_LEVEL') ?? 'info',
   };
 }

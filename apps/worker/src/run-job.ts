@@ -11,13 +11,17 @@ import {
   jobPolicy,
   type Model,
   OctetError,
+  type PipelineEvent,
   type PipelineResult,
   type Report,
   ServiceError,
+  workerFaults,
 } from '@octet/contracts';
 import { runJobProcess } from '@octet/runner';
-import type { Claim, JobRecord, NewArtifact, Store } from '@octet/store';
+import { type Claim, type JobRecord, type NewArtifact, type RetryPolicy, type Store, seldom } from '@octet/store';
 import type { Logger } from 'pino';
+import { faultOf } from './faults.js';
+import { Pulse } from './pulse.js';
 import { Relay } from './relay.js';
 import { type JobDirectory, safeName, type Workspace } from './workspace.js';
 
@@ -27,6 +31,8 @@ export interface JobContext {
   log: Logger;
   /** Memory that one job process may use. */
   memoryBytes: number;
+  /** How often a job whose start failed through this worker is started again. */
+  retry: RetryPolicy;
   /** Fires when the worker stops; its reason is SHUTTING_DOWN. */
   stopping: AbortSignal;
   /** Module of commands in place of quant-core, for tests. */
@@ -34,7 +40,7 @@ export interface JobContext {
 }
 
 /** How an attempt of a job ended for this worker. */
-export type AttemptEnd = 'succeeded' | 'gate_failed' | 'failed' | 'cancelled' | 'requeued' | 'lost';
+export type AttemptEnd = 'succeeded' | 'gate_failed' | 'failed' | 'cancelled' | 'requeued' | 'retried' | 'lost';
 
 /** The job is no longer this worker's: another state or another worker has it. */
 class Lost extends ServiceError {
@@ -53,25 +59,36 @@ export async function runJob(context: JobContext, claim: Claim): Promise<Attempt
     if (state === 'cancelling') abort.abort(new OctetError('CANCELLED', 'the job was cancelled'));
     if (state === 'lost') abort.abort(new Lost(claim.jobId));
   };
-  const lookQuietly = () => void look().catch((error: unknown) => log.warn({ err: error }, 'no heartbeat'));
+  const warn = seldom(log);
+  // One at a time: a database that stands still would otherwise collect them.
+  const lookQuietly = oneAtATime(() => look().catch((error: unknown) => warn({ err: error }, 'no heartbeat')));
   const unsubscribe = store.jobs.subscribe(claim.jobId, coalesced(lookQuietly));
   const heartbeat = setInterval(lookQuietly, jobPolicy.heartbeatEveryMs);
   const onStopping = () => abort.abort(stopping.reason);
   stopping.addEventListener('abort', onStopping, { once: true });
   if (stopping.aborted) onStopping();
   const relay = new Relay(store, claim, log);
+  const pulse = new Pulse((message) => relay.take({ type: 'log', level: 'info', message }));
   let directory: JobDirectory | undefined;
   try {
     const job = await store.jobs.get(claim.jobId);
     directory = await context.workspace.forJob(`${claim.jobId}-${claim.attempt}`);
     log.info({ model: job.model, dataset: job.dataset, method: job.recipe.method }, 'job started');
-    const { result, model } = await compute(context, job, directory, relay, abort.signal, log);
+    const onEvent = (event: PipelineEvent) => {
+      pulse.saw(event);
+      relay.take(event);
+    };
+    const { result, model } = await compute(context, job, directory, onEvent, abort.signal, log);
+    pulse.stop();
     await relay.drain();
     return await finish(context, claim, result, model, log);
   } catch (error) {
+    pulse.stop();
     await relay.drain();
-    return await fail(context, claim, error, relay.stage, log);
+    // What breaks off when an attempt is stopped may throw anything; why it was stopped is what counts.
+    return await fail(context, claim, abort.signal.aborted ? abort.signal.reason : error, relay.stage, log);
   } finally {
+    pulse.stop();
     clearInterval(heartbeat);
     unsubscribe();
     stopping.removeEventListener('abort', onStopping);
@@ -83,7 +100,7 @@ async function compute(
   context: JobContext,
   job: JobRecord,
   directory: JobDirectory,
-  relay: Relay,
+  onEvent: (event: PipelineEvent) => void,
   signal: AbortSignal,
   log: Logger,
 ): Promise<{ result: PipelineResult; model: Model }> {
@@ -111,7 +128,7 @@ async function compute(
     command: 'quantize',
     payload,
     signal,
-    onEvent: (event) => relay.take(event),
+    onEvent,
     limits: { seconds: job.limits.runSeconds, memoryBytes },
     log,
     module,
@@ -139,7 +156,8 @@ async function finish({ store }: JobContext, claim: Claim, result: PipelineResul
   return endCancelled(store, claim, log);
 }
 
-async function fail({ store, stopping }: JobContext, claim: Claim, error: unknown, stage: string | null, log: Logger): Promise<AttemptEnd> {
+async function fail(context: JobContext, claim: Claim, error: unknown, stage: string | null, log: Logger): Promise<AttemptEnd> {
+  const { store, stopping, retry } = context;
   if (error instanceof Lost) {
     log.warn('the job was taken from this worker');
     return 'lost';
@@ -153,12 +171,19 @@ async function fail({ store, stopping }: JobContext, claim: Claim, error: unknow
     return 'requeued';
   }
   if (error instanceof OctetError && error.code === 'CANCELLED') return endCancelled(store, claim, log);
-  const failure = failureOf(error);
-  if ((await patiently(log, () => store.jobs.fail(claim, jobErrorOf(failure, stage)))) !== null) {
-    log.warn({ code: failure.code, detail: failure.detail, stage, logTail: failure.logTail }, 'job failed');
-    return 'failed';
+  const failure = failureOf(faultOf(error));
+  const jobError = jobErrorOf(failure, stage);
+  const job = await patiently(log, () =>
+    workerFaults.has(failure.code) ? store.jobs.retry(claim, jobError, retry) : store.jobs.fail(claim, jobError),
+  );
+  if (job === null) return endCancelled(store, claim, log);
+  const about = { code: failure.code, detail: job.error?.detail ?? failure.detail, stage, logTail: failure.logTail };
+  if (job.state === 'queued') {
+    log.warn(about, 'this start of the job failed; the job is started again');
+    return 'retried';
   }
-  return endCancelled(store, claim, log);
+  log.warn(about, 'job failed');
+  return 'failed';
 }
 
 async function endCancelled(store: Store, claim: Claim, log: Logger): Promise<AttemptEnd> {
@@ -169,15 +194,32 @@ async function endCancelled(store: Store, claim: Claim, log: Logger): Promise<At
 
 /** Repeats a last write while Postgres is away, for some minutes: the work is done and must not be thrown away for a short pause. */
 async function patiently<T>(log: Logger, write: () => Promise<T>): Promise<T> {
+  const warn = seldom(log);
   for (let attempt = 1; ; attempt++) {
     try {
       return await write();
     } catch (error) {
       if (!(error instanceof ServiceError) || error.code !== 'DATABASE_UNAVAILABLE' || attempt > 100) throw error;
-      log.warn({ err: error }, 'the end of the job cannot be written yet');
+      warn({ err: error }, 'the end of the job cannot be written yet');
       await sleep(2_000);
     }
   }
+}
+
+/** Calls that come while one is under way become one call after it. */
+function oneAtATime(act: () => Promise<void>): () => void {
+  let busy = false;
+  let again = false;
+  const call = () => {
+    again = busy;
+    if (busy) return;
+    busy = true;
+    void act().finally(() => {
+      busy = false;
+      if (again) call();
+    });
+  };
+  return call;
 }
 
 /** Calls at once and then at most twice a second: a job's own progress rows notify as well. */

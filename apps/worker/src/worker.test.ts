@@ -4,6 +4,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { isTerminal, type JobRequest } from '@octet/contracts';
 import { type JobQueue, type JobRecord, openQueue, openStore, type Store } from '@octet/store';
+import pg from 'pg';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
 import { jobFor, storeUploads } from '../../../tests/support/fixtures.js';
@@ -48,7 +49,7 @@ describe.each(['redis', 'postgres'] as const)('a worker on %s', (backend) => {
       workDirectory,
       jobMemoryBytes: 2 ** 30,
       log,
-      testing: { module, reconcileEveryMs: 200 },
+      testing: { module, reconcileEveryMs: 200, retryPauseMs: 100, othersFirstMs: 2_000 },
     });
     workers.push(worker);
     return worker;
@@ -82,7 +83,8 @@ describe.each(['redis', 'postgres'] as const)('a worker on %s', (backend) => {
     ]);
     expect(await text(await store.blobs.get(artifacts[0]?.sha256 ?? ''))).toBe('int8 of fine');
     expect((await store.reports.get(job.id))?.verdict.text).toBe('as tested');
-    const events = await store.events.list(job.id);
+    // A busy machine makes the job say how long it has been at something.
+    const events = (await store.events.list(job.id)).filter((event) => !/: \d+ s$/.test(String(event.data.message)));
     expect(events.map((event) => event.data.state ?? event.data.stage ?? event.type)).toEqual([
       'queued',
       'running',
@@ -114,8 +116,10 @@ describe.each(['redis', 'postgres'] as const)('a worker on %s', (backend) => {
     });
     expect(await end(crashed)).toMatchObject({
       state: 'failed',
-      error: { code: 'JOB_CRASHED', detail: expect.stringContaining('SIGSEGV') },
+      attempts: 3,
+      error: { code: 'JOB_CRASHED', detail: expect.stringMatching(/SIGSEGV.*start 3 of 3/s), stage: 'load' },
     });
+    expect((await store.jobs.get(refused)).attempts).toBe(1);
     expect((await end(fine)).state).toBe('succeeded');
     expect(await store.artifacts.list(refused)).toEqual([]);
   });
@@ -163,6 +167,47 @@ describe.each(['redis', 'postgres'] as const)('a worker on %s', (backend) => {
     expect(await store.jobs.get(id)).toMatchObject({ state: 'running', attempts: 2, workerId: second.id });
     await store.jobs.requestCancel(id);
     expect((await end(id)).state).toBe('cancelled');
+  });
+
+  test('a worker that stops while it lays out files gives its job back', async () => {
+    const id = (await store.jobs.create(jobFor(await storeUploads(store, { model: 'fine' })))).id;
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    await client.query('BEGIN; LOCK TABLE blob_chunk IN ACCESS EXCLUSIVE MODE');
+    try {
+      const first = await start(1);
+      await queue.enqueue(id);
+      await until(
+        async () => (await readdir(workDirectory, { recursive: true })).some((name) => name.endsWith(`${id}-1/input`)),
+        'the files',
+      );
+      await first.close();
+      expect(await store.jobs.get(id)).toMatchObject({ state: 'queued', attempts: 1, error: null });
+    } finally {
+      await client.query('COMMIT');
+      await client.end();
+    }
+    await start(1);
+    expect(await end(id)).toMatchObject({ state: 'succeeded', attempts: 2 });
+  });
+
+  test('a job whose process was killed is started again, on another worker where there is one', async () => {
+    await Promise.all([start(1), start(1)]);
+    const job = await end(await submit('killed once'));
+    expect(job).toMatchObject({ state: 'succeeded', attempts: 2, error: null });
+    const events = await store.events.list(job.id);
+    const workers = events.flatMap((event) => (event.data.worker === undefined ? [] : [event.data.worker]));
+    expect(new Set(workers).size).toBe(2);
+    expect(events.find((event) => event.data.failedStarts === 1)?.data.reason).toMatch(/JOB_CRASHED.*SIGKILL/);
+  });
+
+  test.runIf(process.platform === 'linux')('a full disk is named, after as many starts as allowed', async () => {
+    await start(1);
+    expect(await end(await submit('full'))).toMatchObject({
+      state: 'failed',
+      attempts: 3,
+      error: { code: 'STORAGE_FULL', detail: expect.stringContaining('ENOSPC') },
+    });
   });
 
   test('many jobs on two workers each run once', async () => {

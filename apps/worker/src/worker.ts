@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import os from 'node:os';
 import { jobPolicy, ServiceError } from '@octet/contracts';
-import { type JobQueue, reconcile, type Store } from '@octet/store';
+import { type JobQueue, reconcile, Standstill, type Store, seldom } from '@octet/store';
 import type { Logger } from 'pino';
 import { runJob } from './run-job.js';
 import { Workspace } from './workspace.js';
@@ -15,9 +15,13 @@ export interface WorkerOptions {
   workDirectory: string;
   /** Resident memory of one job process; a share of the machine's when left out. */
   jobMemoryBytes?: number | undefined;
+  /** Starts of a job that may fail through their worker; the job fails with the last of them. 3 when left out. */
+  maxStarts?: number | undefined;
   log: Logger;
   /** Module of commands in place of quant-core, and shorter pauses: for tests. */
-  testing?: { module?: string; reconcileEveryMs?: number; heartbeatTimeoutMs?: number } | undefined;
+  testing?:
+    | { module?: string; reconcileEveryMs?: number; heartbeatTimeoutMs?: number; retryPauseMs?: number; othersFirstMs?: number }
+    | undefined;
 }
 
 export interface RunningWorker {
@@ -37,13 +41,14 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
   const workspace = await Workspace.open(options.workDirectory, log);
   const stopping = new AbortController();
   const memoryBytes = options.jobMemoryBytes ?? memoryShare(concurrency);
-  const context = { store, workspace, log, memoryBytes, stopping: stopping.signal, module: testing.module };
+  const retry = { maxStarts: options.maxStarts ?? jobPolicy.maxStarts, pauseMs: testing.retryPauseMs ?? jobPolicy.retryPauseMs };
+  const context = { store, workspace, log, memoryBytes, retry, stopping: stopping.signal, module: testing.module };
 
   const consumer = await queue.createWorker(
     async (jobId) => {
       if (stopping.signal.aborted) return;
-      const claim = await store.jobs.claim(jobId, id);
-      if (claim === null) return log.debug({ jobId }, 'the queue offered a job that nobody waits for');
+      const claim = await store.jobs.claim(jobId, id, testing.othersFirstMs);
+      if (claim === null) return log.debug({ jobId }, 'the queue offered a job that does not wait for this worker');
       const end = await runJob(context, claim);
       if (end === 'requeued')
         await queue
@@ -53,8 +58,10 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
     { concurrency },
   );
 
+  const heartbeatTimeoutMs = testing.heartbeatTimeoutMs ?? jobPolicy.heartbeatTimeoutMs;
+  const standstill = new Standstill(heartbeatTimeoutMs);
   const follow = repeated(testing.reconcileEveryMs ?? reconcileEveryMs, log, 'the queue cannot be compared with Postgres now', async () => {
-    const done = await reconcile(store, queue, log, testing.heartbeatTimeoutMs ?? jobPolicy.heartbeatTimeoutMs);
+    const done = await reconcile(store, queue, log, { heartbeatTimeoutMs, maxStarts: retry.maxStarts, standstill });
     if (done.requeued + done.lost + done.cancelled + done.expired > 0) log.info(done, 'the queue follows Postgres again');
   });
   const sweep = repeated(sweepEveryMs, log, 'what nobody needs cannot be removed now', async () => {
@@ -93,8 +100,9 @@ function repeated(everyMs: number, log: Logger, trouble: string, act: () => Prom
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
   let current: Promise<void>;
+  const warn = seldom(log);
   const round = async () => {
-    await act().catch((error: unknown) => log.warn({ err: error }, trouble));
+    await act().catch((error: unknown) => warn({ err: error }, trouble));
     if (!stopped) {
       timer = setTimeout(() => {
         current = round();

@@ -122,7 +122,7 @@ export const serviceCatalogue = {
   STORAGE_FULL: {
     title: 'No room is left on the disk of the service',
     status: 507,
-    hint: 'The operator should free space in the temporary directory (OCTET_TEMP) or the database.',
+    hint: 'The operator should free space where the service keeps its files (OCTET_TEMP, OCTET_WORK_DIR) or in the database.',
     retryable: true,
   },
   BLOB_CORRUPT: {
@@ -185,7 +185,7 @@ export const serviceCatalogue = {
   JOB_CRASHED: {
     title: 'The process of the job crashed',
     status: 500,
-    hint: 'The log tail holds what it last said. Submit the job again; report it if it crashes again.',
+    hint: 'The log tail holds what it last said. The job was started as often as allowed (OCTET_JOB_STARTS); report it if it crashes again.',
     retryable: true,
   },
   JOB_OUT_OF_MEMORY: {

@@ -192,10 +192,12 @@ function timedOut(command: Command, seconds: number): ServiceError {
 const allocationFailed =
   /allocation failed|bad_alloc|out of memory|Failed to allocate memory|Cannot create a (string|Buffer) longer|ERR_MEMORY_ALLOCATION_FAILED/i;
 
-/** The error that the command threw. Plain exceptions of an allocation are named as what they are; others keep their log. */
+const diskFull = /\b(ENOSPC|EDQUOT)\b/;
+
+/** The error that the command threw. Plain exceptions of an allocation or of a full disk are named as what they are; others keep their log. */
 function failureOfCommand(error: SerializedError, logTail: string): Error {
   if (error.code !== 'INTERNAL') return OctetError.fromJSON(error);
-  const code: Code = allocationFailed.test(error.detail) ? 'JOB_OUT_OF_MEMORY' : 'INTERNAL';
+  const code: Code = allocationFailed.test(error.detail) ? 'JOB_OUT_OF_MEMORY' : diskFull.test(error.detail) ? 'STORAGE_FULL' : 'INTERNAL';
   return new ServiceError(code, error.detail, { place: error.place, logTail });
 }
 

@@ -108,7 +108,9 @@ export class BlobRepository {
 
   async *#chunks(id: string, start: number, end: number, sha256: string): AsyncGenerator<Buffer> {
     for (let index = Math.floor(start / chunkBytes); index * chunkBytes <= end; index++) {
-      const { rows } = await readChunk(this.#db.blobPool, id, index);
+      const { rows } = await readChunk(this.#db.blobPool, id, index).catch((error: unknown) => {
+        throw translate(error);
+      });
       const bytes = rows[0]?.bytes;
       if (bytes === undefined) throw new ServiceError('BLOB_CORRUPT', `chunk ${index} of file ${sha256} is missing`);
       const base = index * chunkBytes;

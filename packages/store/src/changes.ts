@@ -1,6 +1,10 @@
 import pg from 'pg';
 import type { Logger } from 'pino';
 import { reasonOf } from './log.js';
+import { seldom } from './trouble.js';
+
+const firstPauseMs = 1_000;
+const longestPauseMs = 10_000;
 
 /** The NOTIFY channel on which every change of a job is told, with the id of the job as payload. */
 export const jobChannel = 'octet_job';
@@ -11,16 +15,17 @@ export const jobChannel = 'octet_job';
  */
 export class Changes {
   readonly #url: string;
-  readonly #log: Logger;
+  readonly #warn: (facts: object, message: string) => void;
   readonly #subscribers = new Map<string, Set<() => void>>();
   #client: pg.Client | undefined;
   #starting: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
+  #pauseMs = firstPauseMs;
   #closed = false;
 
   constructor(url: string, log: Logger) {
     this.#url = url;
-    this.#log = log;
+    this.#warn = seldom(log);
   }
 
   /** Calls `listener` after each change of the job, until the function returned is called. */
@@ -103,7 +108,7 @@ export class Changes {
       this.#later();
     };
     client.on('error', (error) => {
-      this.#log.warn({ reason: reasonOf(error) }, 'the connection that listens for changes broke');
+      this.#warn({ reason: reasonOf(error) }, 'the connection that listens for changes broke');
       lost();
     });
     client.on('end', lost);
@@ -114,9 +119,10 @@ export class Changes {
       await client.connect();
       await client.query(`LISTEN ${jobChannel}`);
       this.#client = client;
+      this.#pauseMs = firstPauseMs;
       for (const set of this.#subscribers.values()) for (const listener of [...set]) listener();
     } catch (error) {
-      this.#log.warn({ reason: reasonOf(error) }, 'cannot listen for changes yet');
+      this.#warn({ reason: reasonOf(error) }, 'cannot listen for changes yet');
       await client.end().catch(() => undefined);
       this.#later();
     }
@@ -125,7 +131,8 @@ export class Changes {
   #later(): void {
     if (this.#closed) return;
     clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => void this.#start(), 1_000);
+    this.#retry = setTimeout(() => void this.#start(), this.#pauseMs);
     this.#retry.unref();
+    this.#pauseMs = Math.min(2 * this.#pauseMs, longestPauseMs);
   }
 }

@@ -4,6 +4,7 @@ import pg from 'pg';
 import type { Logger } from 'pino';
 import { type Prisma, PrismaClient } from './generated/client.js';
 import { reasonOf } from './log.js';
+import { seldom } from './trouble.js';
 
 /** Connections of one process: a pool for short queries and a small one for blobs, whose writers hold a connection for long. */
 export interface Database {
@@ -36,8 +37,9 @@ export function openDatabase(url: string, log: Logger): Database {
 
 /** A connection that breaks, idle or in use, is a line in the log; whoever uses it gets the error from the query. */
 export function surviveBrokenConnections(pool: pg.Pool, log: Logger): void {
+  const warn = seldom(log);
   pool.on('error', (error) => {
-    if (!pool.ending) log.warn({ reason: reasonOf(error) }, 'an idle database connection broke');
+    if (!pool.ending) warn({ reason: reasonOf(error) }, 'an idle database connection broke');
   });
   // While a client is checked out the pool does not listen, and an "error" that nobody hears ends the process.
   pool.on('connect', (client) =>
@@ -98,7 +100,7 @@ export function translate(error: unknown): unknown {
     const code = 'code' in cause ? String(cause.code) : '';
     if (
       connectionTrouble.has(code) ||
-      /Code: `(57P0[1-3]|53300|08\w{3})`|Connection terminated|timeout exceeded when trying to connect|Can't reach database|not queryable|Unable to start a transaction|Server has closed the connection/i.test(
+      /Code: `(57P0[1-3]|53300|08\w{3})`|Connection terminated|timeout exceeded when trying to connect|timeout expired|Can't reach database|not queryable|Unable to start a transaction|Server has closed the connection/i.test(
         cause.message,
       )
     ) {

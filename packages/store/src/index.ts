@@ -1,11 +1,15 @@
 export type { ByteRange, PutOptions, StoredBlob } from './blobs.js';
-export type { KeptAnswer } from './idempotency.js';
+export { type KeptAnswer, renewEveryMs } from './idempotency.js';
 export type { FingerprintParts, JobRecord } from './job-record.js';
 export type { Claim, JobFilter, NewArtifact, NewJob, ReportedEvent } from './jobs.js';
 export type { PageRequest } from './pages.js';
+export { type Patience, readPatience } from './patience.js';
+export { seldom } from './trouble.js';
+export type { RetryPolicy } from './starts.js';
 export { openStore, type Store } from './store.js';
 export type { NewDataset, NewModel } from './uploads.js';
 export { type JobQueue, openQueue, type QueueOptions, type QueueWorker } from './queue/queue.js';
-export { type Reconciled, reconcile } from './queue/reconcile.js';
+export { expireQueued, type Reconciled, reconcile } from './queue/reconcile.js';
+export { Standstill } from './queue/standstill.js';
 export { type EmbeddedOptions, type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/postgres.js';
 export { createLog } from './log.js';

@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { failureOf, jobErrorOf, ServiceError } from '@octet/contracts';
+import pg from 'pg';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { jobFor, storeUploads } from '../../../tests/support/fixtures.js';
-import { startPostgres } from '../../../tests/support/services.js';
+import { startPostgres, until } from '../../../tests/support/services.js';
 import { openStore, type Store } from './store.js';
 
 let database: Awaited<ReturnType<typeof startPostgres>>;
@@ -154,17 +156,108 @@ describe('uploads', () => {
 });
 
 describe('idempotency', () => {
+  const hash = 'a'.repeat(64);
+  const begin = async (key: string) => {
+    const lease = await store.idempotency.begin(key, hash);
+    if (!('holder' in lease)) throw new Error('the key was answered before');
+    return lease;
+  };
+  /** Lets the lease of a key run out. */
+  const expire = async (key: string) => {
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    await client.query(`UPDATE idempotency_key SET expires_at = now() - interval '1 second' WHERE key = $1`, [key]);
+    await client.end();
+  };
+
   test('first, in progress, replay, other body', async () => {
     const key = `POST /v1/jobs ${randomUUID()}`;
-    const hash = 'a'.repeat(64);
-    expect(await store.idempotency.begin(key, hash)).toBeNull();
+    const lease = await begin(key);
     await expect(store.idempotency.begin(key, hash)).rejects.toMatchObject({ code: 'IDEMPOTENCY_IN_PROGRESS' });
-    await store.idempotency.finish(key, { status: 202, headers: { location: '/x' }, body: { a: 1 } });
+    await store.idempotency.finish(lease, { status: 202, headers: { location: '/x' }, body: { a: 1 } });
     expect(await store.idempotency.begin(key, hash)).toEqual({ status: 202, headers: { location: '/x' }, body: { a: 1 } });
     await expect(store.idempotency.begin(key, 'b'.repeat(64))).rejects.toMatchObject({ code: 'IDEMPOTENCY_MISMATCH' });
     const other = `POST /v1/jobs ${randomUUID()}`;
-    await store.idempotency.begin(other, hash);
-    await store.idempotency.abandon(other);
-    expect(await store.idempotency.begin(other, hash)).toBeNull();
+    await store.idempotency.abandon(await begin(other));
+    await begin(other);
+  });
+
+  test('a key whose request died goes to the next one within seconds; a request that lives keeps it', async () => {
+    const key = `POST /v1/jobs ${randomUUID()}`;
+    const dead = await begin(key);
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    const { rows } = await client.query('SELECT expires_at < now() + interval $$15 seconds$$ AS soon FROM idempotency_key WHERE key = $1', [
+      key,
+    ]);
+    await client.end();
+    expect(rows).toEqual([{ soon: true }]);
+    await expire(key);
+    expect(await store.idempotency.renew(dead)).toBe(true);
+    await expect(store.idempotency.begin(key, hash)).rejects.toMatchObject({ code: 'IDEMPOTENCY_IN_PROGRESS' });
+    await expire(key);
+    const next = await begin(key);
+    expect(await store.idempotency.renew(dead)).toBe(false);
+    await store.idempotency.abandon(dead);
+    await store.idempotency.finish(dead, { status: 500, headers: {}, body: null });
+    await store.idempotency.finish(next, { status: 202, headers: {}, body: { b: 2 } });
+    expect(await store.idempotency.begin(key, hash)).toEqual({ status: 202, headers: {}, body: { b: 2 } });
+  });
+});
+
+describe('starts that fail through their worker', () => {
+  const crash = jobErrorOf(failureOf(new ServiceError('JOB_CRASHED', 'bang')), 'train');
+  const policy = { maxStarts: 3, pauseMs: 0 };
+  const start = async (id: string, worker = 'w') => {
+    const claim = await store.jobs.claim(id, worker);
+    if (claim === null) throw new Error('not claimed');
+    return claim;
+  };
+
+  test('go back to the queue, and end the job with the reason after the last one', async () => {
+    const { id } = await create();
+    for (const left of [2, 1]) {
+      expect((await store.jobs.retry(await start(id), crash, policy))?.state, `${left} left`).toBe('queued');
+    }
+    expect(await store.jobs.retry(await start(id), crash, policy)).toMatchObject({
+      state: 'failed',
+      error: { code: 'JOB_CRASHED', detail: 'bang (start 3 of 3 that failed)', stage: 'train' },
+    });
+    const reasons = (await store.events.list(id)).map((event) => event.data.reason).filter((reason) => reason !== undefined);
+    expect(reasons).toEqual(Array(2).fill('the start failed: JOB_CRASHED, bang'));
+  });
+
+  test('do not count when the worker stopped, or when they left a newer checkpoint', async () => {
+    const { id } = await create();
+    const blob = await store.blobs.put(Readable.from([Buffer.from(randomUUID())]));
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    for (const step of [1, 2, 3, 4]) {
+      const claim = await start(id);
+      await client.query('INSERT INTO checkpoint (job_id, step, sha256) VALUES ($1, $2, $3)', [id, step, blob.sha256]);
+      expect((await store.jobs.retry(claim, crash, policy))?.state).toBe('queued');
+    }
+    await client.end();
+    for (let i = 0; i < 4; i++) await store.jobs.requeue(await start(id), 'the worker stops');
+    for (const state of ['queued', 'queued', 'failed'] as const)
+      expect((await store.jobs.retry(await start(id), crash, policy))?.state).toBe(state);
+  });
+
+  test('are followed by a pause, after which other workers come first', async () => {
+    const { id } = await create();
+    const due = async () => (await store.jobs.listDue(1_000)).some((job) => job.id === id);
+    await store.jobs.retry(await start(id, 'w1'), crash, { maxStarts: 3, pauseMs: 60_000 });
+    expect(await due()).toBe(false);
+    expect(await store.jobs.claim(id, 'w2')).toBeNull();
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    await client.query('UPDATE job SET not_before = now() WHERE id = $1', [id]);
+    await client.end();
+    expect(await due()).toBe(true);
+    expect(await store.jobs.claim(id, 'w1', 60_000)).toBeNull();
+    const claim = await store.jobs.claim(id, 'w2', 60_000);
+    expect(claim?.workerId).toBe('w2');
+    expect((await store.jobs.retry(claim!, crash, { maxStarts: 3, pauseMs: 1 }))?.state).toBe('queued');
+    await until(() => store.jobs.claim(id, 'w2', 1), 'the only worker to take it again');
   });
 });

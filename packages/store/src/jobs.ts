@@ -4,10 +4,10 @@ import {
   type EventType,
   isTerminal,
   type JobError,
-  type JobLimits,
   type JobProgress,
   type JobSettings,
   type JobState,
+  jobPolicy,
   jobStates,
   mayBecome,
   newId,
@@ -25,6 +25,7 @@ import { Prisma } from './generated/client.js';
 import { fingerprintOf, type JobRecord, jobRecord, stateColumn, withReport } from './job-record.js';
 import { type PageRequest, pageOfRows, pageQuery } from './pages.js';
 import { reportRow } from './reports.js';
+import { afterFault, defaultRetry, mayTake, newestStep, pauseIsOver, type RetryPolicy } from './starts.js';
 import { lockLive } from './uploads.js';
 
 export interface NewJob {
@@ -195,12 +196,26 @@ export class JobRepository {
     return count > 0;
   }
 
-  /** Takes a queued job for a worker. Null when it is not queued any more. */
-  async claim(id: string, workerId: string): Promise<Claim | null> {
+  /**
+   * Takes a queued job for a worker. Null when it is not queued any more, or not for this worker yet (see `retry`).
+   * The claim remembers the newest checkpoint of the job, so that `retry` can tell whether this start got further.
+   */
+  async claim(id: string, workerId: string, othersFirstMs: number = jobPolicy.othersFirstMs): Promise<Claim | null> {
+    const claimedAtStep = await newestStep(this.#db.prisma, id);
     const job = await this.#change(id, {
       from: ['queued'],
       to: 'running',
-      data: { workerId, heartbeatAt: new Date(), attempts: { increment: 1 }, stage: null, progress: Prisma.DbNull },
+      where: mayTake(workerId, new Date(), othersFirstMs),
+      data: {
+        workerId,
+        heartbeatAt: new Date(),
+        attempts: { increment: 1 },
+        stage: null,
+        progress: Prisma.DbNull,
+        notBefore: null,
+        avoidWorker: null,
+        claimedAtStep,
+      },
       event: { worker: workerId },
     });
     return job === null ? null : { jobId: id, workerId, attempt: job.attempts };
@@ -276,31 +291,72 @@ export class JobRepository {
     return this.#change(claim.jobId, { from: ['cancelling'], to: 'cancelled', claim });
   }
 
-  /** Gives a running job back to the queue: its worker stops or was lost. The attempt counts. */
+  /** Gives a running job back to the queue, because its worker stops. Such a start is not counted as failed. */
   async requeue(claim: Claim, reason: string): Promise<JobRecord | null> {
+    return this.#toQueue(claim, { reason }, {});
+  }
+
+  /**
+   * Ends a start that failed through its worker or machine: back to the queue for after a pause, when other workers may take the job
+   * first; or `failed` with the error when this was the last start. A start that got further than the checkpoint it began from does not count.
+   * Null when the job is no longer this worker's.
+   */
+  async retry(claim: Claim, error: JobError, policy: RetryPolicy = defaultRetry): Promise<JobRecord | null> {
+    const row = await this.#db.prisma.job.findUnique({ where: { id: claim.jobId }, select: { failedStarts: true, claimedAtStep: true } });
+    if (row === null) return null;
+    const step = await newestStep(this.#db.prisma, claim.jobId);
+    const moved = step !== null && (row.claimedAtStep === null || step > row.claimedAtStep);
+    const { failedStarts, pauseMs } = afterFault(row.failedStarts, moved, policy);
+    if (pauseMs === null)
+      return this.fail(claim, { ...error, detail: `${error.detail} (start ${failedStarts} of ${policy.maxStarts} that failed)` });
+    const { code, detail } = error;
+    return this.#toQueue(
+      claim,
+      { reason: `the start failed: ${code}, ${detail}`, error: { code, detail }, failedStarts },
+      { failedStarts, ...(pauseMs > 0 ? { avoidWorker: claim.workerId, notBefore: new Date(Date.now() + pauseMs) } : {}) },
+    );
+  }
+
+  async #toQueue(
+    claim: Claim,
+    event: { reason: string; [fact: string]: unknown },
+    data: Prisma.JobUncheckedUpdateManyInput,
+  ): Promise<JobRecord | null> {
     return this.#change(claim.jobId, {
       from: ['running'],
       to: 'queued',
       claim,
-      data: { workerId: null, stage: null, progress: Prisma.DbNull },
-      event: { reason, attempt: claim.attempt },
+      data: { ...data, workerId: null, stage: null, progress: Prisma.DbNull },
+      event: { ...event, attempt: claim.attempt },
     });
   }
 
-  /** The jobs that have been queued longest, at most `limit`, for the reconciler. */
-  async listQueued(limit: number): Promise<{ id: string; attempts: number; queuedAt: Date; queueSeconds: number }[]> {
-    const rows = await this.#db.prisma.job.findMany({
+  /** Ids of the jobs that have been queued longest, at most `limit`: their order is their place in the queue. */
+  async listQueued(limit: number): Promise<{ id: string }[]> {
+    return this.#db.prisma.job.findMany({
       where: { state: 'queued' },
       orderBy: [{ queuedAt: 'asc' }, { id: 'asc' }],
       take: limit,
-      select: { id: true, attempts: true, queuedAt: true, createdAt: true, limits: true },
+      select: { id: true },
     });
-    return rows.map((row) => ({
-      id: row.id,
-      attempts: row.attempts,
-      queuedAt: row.queuedAt ?? row.createdAt,
-      queueSeconds: (row.limits as unknown as JobLimits).queueSeconds,
-    }));
+  }
+
+  /** The jobs that have been queued longest and may be started now, at most `limit`, for the reconciler. */
+  async listDue(limit: number): Promise<{ id: string; attempts: number }[]> {
+    return this.#db.prisma.job.findMany({
+      where: { state: 'queued', ...pauseIsOver(new Date()) },
+      orderBy: [{ queuedAt: 'asc' }, { id: 'asc' }],
+      take: limit,
+      select: { id: true, attempts: true },
+    });
+  }
+
+  /** Queued jobs that have waited longer than their `limits.queueSeconds`, at most `limit`, wherever they stand in the queue. */
+  async listExpired(limit: number): Promise<{ id: string; queueSeconds: number }[]> {
+    return this.#db.prisma.$queryRaw<{ id: string; queueSeconds: number }[]>`
+      SELECT id, (limits ->> 'queueSeconds')::float8 AS "queueSeconds" FROM job
+      WHERE state = 'queued' AND queued_at < now() - make_interval(secs => (limits ->> 'queueSeconds')::float8)
+      LIMIT ${limit}`;
   }
 
   /** Claims whose worker gave no sign for `ms`. */
@@ -329,6 +385,8 @@ export class JobRepository {
       from: JobState[];
       to: JobState;
       claim?: Claim | undefined;
+      /** A further condition. */
+      where?: Prisma.JobWhereInput;
       data?: Prisma.JobUncheckedUpdateManyInput;
       event?: Record<string, unknown>;
       alsoWrite?: (tx: Transaction) => Promise<void>;
@@ -341,7 +399,12 @@ export class JobRepository {
     return this.#db.prisma.$transaction(async (tx) => {
       const now = new Date();
       const { count } = await tx.job.updateMany({
-        where: { id, state: { in: from }, ...(claim === undefined ? {} : { workerId: claim.workerId, attempts: claim.attempt }) },
+        where: {
+          ...change.where,
+          id,
+          state: { in: from },
+          ...(claim === undefined ? {} : { workerId: claim.workerId, attempts: claim.attempt }),
+        },
         data: { ...change.data, state: to, [stateColumn[to]]: now, updatedAt: now, revision: { increment: 1 } },
       });
       if (count === 0) return null;

@@ -5,6 +5,7 @@ import { guarded, openDatabase, translate } from './database.js';
 import { IdempotencyRepository } from './idempotency.js';
 import { JobRepository } from './jobs.js';
 import { migrate } from './migrate.js';
+import { defaultPatience, type Patience, untilAnswered } from './patience.js';
 import { ArtifactRepository, EventRepository, ReportRepository } from './reports.js';
 import { DatasetRepository, ModelRepository } from './uploads.js';
 
@@ -24,15 +25,19 @@ export interface Store {
 }
 
 /**
- * Opens the database, applying missing migrations first.
- * @throws DATABASE_UNAVAILABLE; DATABASE_SCHEMA
+ * Opens the database, applying missing migrations first. A database that does not answer yet is waited for.
+ * @throws DATABASE_UNAVAILABLE when it does not answer in time; DATABASE_SCHEMA
  */
-export async function openStore({ databaseUrl, log }: { databaseUrl: string; log: Logger }): Promise<Store> {
-  try {
-    await migrate(databaseUrl, log);
-  } catch (error) {
-    throw translate(error);
-  }
+export async function openStore({
+  databaseUrl,
+  log,
+  patience = defaultPatience,
+}: {
+  databaseUrl: string;
+  log: Logger;
+  patience?: Patience;
+}): Promise<Store> {
+  await untilAnswered(() => migrate(databaseUrl, log), patience, log);
   const db = openDatabase(databaseUrl, log);
   const changes = new Changes(databaseUrl, log);
   return {

@@ -1,5 +1,5 @@
 import { ServiceError } from '@octet/contracts';
-import type { KeptAnswer, Store } from '@octet/store';
+import { type KeptAnswer, renewEveryMs, type Store } from '@octet/store';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 /** The Idempotency-Key of a request. @throws ServiceError IDEMPOTENCY_KEY_INVALID */
@@ -26,15 +26,23 @@ export async function answerOnce(
   const sent = idempotencyKey(request);
   if (sent === undefined) return send(reply, await answer());
   const key = `${request.apiKeyName ?? 'anyone'} ${request.method} ${request.routeOptions.url} ${sent}`;
-  const kept = await store.idempotency.begin(key, requestHash);
-  if (kept !== null) return send(reply.header('idempotency-replayed', 'true'), kept);
+  const begun = await store.idempotency.begin(key, requestHash);
+  if (!('holder' in begun)) return send(reply.header('idempotency-replayed', 'true'), begun);
+  // The key is held by signs of life: when this process dies, the next request with it is answered after seconds.
+  const renewal = setInterval(() => {
+    store.idempotency.renew(begun).catch((cause: unknown) => request.log.debug({ err: cause }, 'an idempotency key was not renewed'));
+  }, renewEveryMs);
   try {
     const fresh = await answer();
-    await store.idempotency.finish(key, fresh);
+    await store.idempotency.finish(begun, fresh);
     return send(reply, fresh);
   } catch (error) {
-    await store.idempotency.abandon(key).catch((cause: unknown) => request.log.warn({ err: cause }, 'an idempotency key stays locked'));
+    await store.idempotency
+      .abandon(begun)
+      .catch((cause: unknown) => request.log.warn({ err: cause }, 'an idempotency key is held for some seconds more'));
     throw error;
+  } finally {
+    clearInterval(renewal);
   }
 }
 

@@ -58,6 +58,7 @@ export async function demoCommand(flags: DemoFlags): Promise<number> {
       ports: flags.port === undefined ? usualPorts : [flags.port],
       environment,
       log: openLog({ level: 'info', destination: pino.destination({ dest: logFile, append: false, sync: true }), readable: false }),
+      say,
       signal,
     });
     const client = new Client({ server: service.url, signal });

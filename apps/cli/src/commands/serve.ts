@@ -13,6 +13,7 @@ export interface ServeFlags {
   redisUrl?: string;
   concurrency?: number;
   jobMemory?: number;
+  jobStarts?: number;
   logLevel?: string;
 }
 
@@ -30,6 +31,7 @@ export async function serveCommand(flags: ServeFlags): Promise<number> {
         redisUrl: flags.redisUrl,
         concurrency: flags.concurrency,
         jobMemoryBytes: flags.jobMemory === undefined ? undefined : flags.jobMemory * 2 ** 20,
+        jobStarts: flags.jobStarts,
         environment: process.env,
         log,
         signal,

@@ -1,7 +1,7 @@
 import { Writable } from 'node:stream';
 import { ConfigError, ServiceError } from '@octet/contracts';
 import { OctetError } from '@octet/quant-core';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { buildReport } from '../../../../packages/quant-core/src/report/build.js';
 import { reportInput } from '../../../../packages/quant-core/src/report/testing/input.js';
 import { CliError, ServerError } from '../errors.js';
@@ -99,6 +99,21 @@ describe('progress', () => {
     expect(out.text).toContain('epoch 1, loss 0.5000, held-out loss 0.2500, held-out metric 0.8750 (best so far)');
     expect(out.text).toMatch(/train \(QAT\) done in .*\n$/);
     expect(out.text).not.toContain('\x1b');
+  });
+
+  it('says how long a silent stage has been running, without a terminal', () => {
+    vi.useFakeTimers();
+    try {
+      const out = screen(false);
+      const progress = new Progress(out);
+      progress.stage('calibrate');
+      vi.advanceTimersByTime(9_900);
+      progress.close({ finished: false });
+      vi.advanceTimersByTime(9_900);
+      expect(out.text).toBe('calibrate ...\ncalibrate: 4.5 s\ncalibrate: 9.0 s\n');
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('is a bar with loss, speed and the time left on a terminal', () => {

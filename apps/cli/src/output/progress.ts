@@ -34,8 +34,9 @@ const titles: Record<Stage, string> = {
 
 const titleWidth = Math.max(...Object.values(titles).map((title) => title.length));
 const barWidth = 24;
-/** Without a terminal a line is written so often. */
-const plainEveryMs = 5_000;
+/** Without a terminal a line is written so often: at least every 5 s, whatever the job does. */
+const plainEveryMs = 4_500;
+const lookEveryMs = 250;
 
 /** A terminal, or anything that takes lines. */
 export type Screen = NodeJS.WritableStream & { isTTY?: boolean };
@@ -47,6 +48,7 @@ export type Screen = NodeJS.WritableStream & { isTTY?: boolean };
 export class Progress {
   readonly #screen: Screen;
   readonly #bar: SingleBar | undefined;
+  readonly #beat: NodeJS.Timeout;
   readonly #restore = () => this.#hide();
   #stage: Stage | undefined;
   #stageStarted = 0;
@@ -58,6 +60,8 @@ export class Progress {
 
   constructor(screen: Screen = process.stderr) {
     this.#screen = screen;
+    this.#beat = setInterval(() => this.#tick(), lookEveryMs);
+    this.#beat.unref();
     if (screen.isTTY !== true) return;
     this.#bar = new SingleBar({
       stream: screen,
@@ -73,6 +77,7 @@ export class Progress {
 
   /** Something that happens before or between the stages, such as an upload. */
   activity(message: string, done = 0, total = 0): void {
+    if (this.#message === '') this.#lastPlain = Date.now();
     this.#message = message;
     if (this.#bar === undefined) return;
     this.#show(total, done);
@@ -122,11 +127,20 @@ export class Progress {
 
   /** Takes the bar away; the last stage counts as finished unless something broke it off. */
   close({ finished }: { finished: boolean }): void {
+    clearInterval(this.#beat);
     if (finished) this.#endStage(Date.now());
     this.#hide();
     this.#message = '';
     this.#stage = undefined;
     process.off('exit', this.#restore);
+  }
+
+  /** Without a terminal, a stage that tells nothing of itself: how long it has been running. (A bar draws itself anew.) */
+  #tick(): void {
+    const now = Date.now();
+    if (this.#bar !== undefined || now - this.#lastPlain < plainEveryMs) return;
+    if (this.#message !== '') this.#print(`${this.#message} ...`);
+    else if (this.#stage !== undefined) this.#print(`${titles[this.#stage]}: ${duration((now - this.#stageStarted) / 1000)}`);
   }
 
   #endStage(at: number): void {
@@ -158,7 +172,7 @@ export class Progress {
   #line(params: Params): string {
     if (this.#message !== '') return ` … ${this.#message}${params.total > 0 ? ` ${Math.round(100 * params.progress)} %` : ''}`;
     const title = titles[this.#stage ?? 'load'].padEnd(titleWidth);
-    if (this.#latest === undefined) return ` … ${title}`;
+    if (this.#latest === undefined) return ` … ${title} ${duration((Date.now() - this.#stageStarted) / 1000)}`;
     const full = Math.round(Math.min(1, params.progress) * barWidth);
     return ` … ${title} ${'█'.repeat(full)}${'░'.repeat(barWidth - full)} ${percent(this.#latest).padStart(5)}  ${this.#figures().join(', ')}`;
   }

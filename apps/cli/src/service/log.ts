@@ -22,12 +22,12 @@ interface Line {
   req?: { method?: string; url?: string };
   res?: { statusCode?: number };
   responseTime?: number;
-  err?: { message?: string; code?: string };
+  err?: { message?: string; code?: string; type?: string } | string | null;
   [key: string]: unknown;
 }
 
 /** What a line says beside its message. */
-const shown = ['jobId', 'attempt', 'code', 'detail', 'stage', 'migration', 'concurrency', 'signal'];
+const shown = ['jobId', 'attempt', 'code', 'detail', 'reason', 'role', 'times', 'seconds', 'stage', 'migration', 'concurrency', 'signal'];
 
 function readableLines(destination: { write(text: string): unknown }): Writable {
   return new Writable({
@@ -48,9 +48,17 @@ function readable(line: Line): string | undefined {
     return undefined;
   const time = new Date(line.time).toTimeString().slice(0, 8);
   const level = pino.levels.labels[line.level] ?? '';
-  if (line.res !== undefined)
-    return `${time} ${level.padEnd(5)} ${line.req?.method ?? 'request'} ${line.req?.url ?? String(line.reqId ?? '')} ${line.res.statusCode ?? ''} in ${Math.round(line.responseTime ?? 0)} ms`;
   const facts = shown.flatMap((name) => (line[name] === undefined || line[name] === null ? [] : [`${name}=${String(line[name])}`]));
-  if (line.err !== undefined) facts.push(`${line.err.code ?? 'error'}: ${line.err.message ?? ''}`);
-  return `${time} ${level.padEnd(5)} ${[line.msg ?? '', ...facts].join(' ')}`;
+  if (line.err !== undefined) facts.push(reason(line.err));
+  const said =
+    line.res === undefined
+      ? (line.msg ?? '')
+      : `${line.req?.method ?? 'request'} ${line.req?.url ?? String(line.reqId ?? '')} ${line.res.statusCode ?? ''} in ${Math.round(line.responseTime ?? 0)} ms`;
+  return `${time} ${level.padEnd(5)} ${[said, ...facts].join(' ')}`;
+}
+
+/** Why, in one line: code and message of an error, or whatever was thrown in its place. */
+function reason(err: Line['err']): string {
+  if (typeof err !== 'object' || err === null) return `error: ${String(err)}`;
+  return `${err.code ?? err.type ?? 'error'}: ${err.message ?? JSON.stringify(err)}`.replaceAll('\n', ' ');
 }

@@ -2,7 +2,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { apiConfig, createApi, readEnvironment } from '@octet/api';
-import { openQueue, openStore, startEmbeddedPostgres } from '@octet/store';
+import { openQueue, openStore, type Patience, readPatience, startEmbeddedPostgres } from '@octet/store';
 import { startWorker } from '@octet/worker';
 import type { Logger } from 'pino';
 import { CliError } from '../errors.js';
@@ -20,9 +20,13 @@ export interface ServiceOptions {
   /** Jobs at a time. */
   concurrency?: number | undefined;
   jobMemoryBytes?: number | undefined;
+  /** Starts of a job that may fail through the worker. */
+  jobStarts?: number | undefined;
   /** Further settings of the API. */
   environment: NodeJS.ProcessEnv;
   log: Logger;
+  /** Told how long a part has been starting, while it does; the log when left out. */
+  say?: ((text: string) => void) | undefined;
   /** Stops a start that is under way. */
   signal: AbortSignal;
 }
@@ -40,6 +44,8 @@ export interface Service {
 export const usualPorts = [8080, 0] as const;
 
 const slowestRequestMs = 2_000;
+/** A start that takes long says so this often: within 5 s. */
+const sayEveryMs = 4_500;
 
 /**
  * API, worker and, without a database of one's own, an embedded PostgreSQL in this process. What was started is stopped again when the
@@ -47,13 +53,19 @@ const slowestRequestMs = 2_000;
  * @throws CliError SERVICE_SETTINGS, PORT_TAKEN; ServiceError EMBEDDED_POSTGRES, DATA_DIRECTORY_IN_USE, DATABASE_UNAVAILABLE, QUEUE_UNAVAILABLE
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
-  const { data, host, redisUrl, log, signal } = options;
+  const { data, host, redisUrl, log, signal, say = (text) => log.info(text) } = options;
   const closers: (() => Promise<unknown>)[] = [];
-  const started = async <T>(start: Promise<T>, close: (part: T) => Promise<unknown>): Promise<T> => {
-    const part = await start;
-    closers.push(() => close(part));
-    signal.throwIfAborted();
-    return part;
+  const started = async <T>(name: string, start: Promise<T>, close: (part: T) => Promise<unknown>): Promise<T> => {
+    const since = performance.now();
+    const beat = setInterval(() => say(`starting: ${name}, ${Math.round((performance.now() - since) / 1000)} s`), sayEveryMs);
+    try {
+      const part = await start;
+      closers.push(() => close(part));
+      signal.throwIfAborted();
+      return part;
+    } finally {
+      clearInterval(beat);
+    }
   };
   const close = async () => {
     for (let next = closers.pop(); next !== undefined; next = closers.pop()) {
@@ -68,33 +80,40 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     let { databaseUrl } = options;
     if (databaseUrl === undefined) {
       // The database is local: a crash of the machine may cost the last moments, but never what was there before.
-      const postgres = await started(startEmbeddedPostgres({ directory: path.join(data, 'postgres') }), (server) => server.stop());
+      const postgres = await started('PostgreSQL', startEmbeddedPostgres({ directory: path.join(data, 'postgres'), signal }), (server) =>
+        server.stop(),
+      );
       databaseUrl = postgres.url;
       // Nobody else owns the directory now, so what lies here was left behind by a process that was killed.
       await rm(files, { recursive: true, force: true });
       await mkdir(files, { recursive: true });
     }
-    const config = settings({
-      OCTET_TEMP: path.join(files, 'uploads'),
-      ...options.environment,
-      HOST: host,
-      PORT: '0',
-      DATABASE_URL: databaseUrl,
-    });
-    const store = await started(openStore({ databaseUrl, log }), (part) => part.close());
-    const queue = await started(openQueue({ databaseUrl, redisUrl, log }), (part) => part.close());
+    const { config, patience } = settings(
+      {
+        OCTET_TEMP: path.join(files, 'uploads'),
+        ...options.environment,
+        HOST: host,
+        PORT: '0',
+        DATABASE_URL: databaseUrl,
+      },
+      signal,
+    );
+    const store = await started('database', openStore({ databaseUrl, log, patience }), (part) => part.close());
+    const queue = await started('queue', openQueue({ databaseUrl, redisUrl, log, patience }), (part) => part.close());
     await started(
+      'worker',
       startWorker({
         store,
         queue,
         concurrency: options.concurrency,
         jobMemoryBytes: options.jobMemoryBytes,
+        maxStarts: options.jobStarts,
         workDirectory: path.join(files, 'jobs'),
         log,
       }),
       (part) => part.close(),
     );
-    const api = await started(createApi({ store, queue, config, log }), async (part) => {
+    const api = await started('API', createApi({ store, queue, config, log }), async (part) => {
       // Waiting requests are answered at once; an upload that is slow to come is not waited for.
       const late = setTimeout(() => part.server.closeAllConnections(), slowestRequestMs);
       await part.close();
@@ -136,9 +155,9 @@ async function listen(api: Listener, host: string, ports: readonly number[]): Pr
   throw new CliError('PORT_TAKEN', 'no port to listen on was given');
 }
 
-function settings(environment: NodeJS.ProcessEnv): ReturnType<typeof apiConfig> {
+function settings(environment: NodeJS.ProcessEnv, signal: AbortSignal): { config: ReturnType<typeof apiConfig>; patience: Patience } {
   try {
-    return apiConfig(readEnvironment(environment));
+    return { config: apiConfig(readEnvironment(environment)), patience: { ...readPatience(environment), signal } };
   } catch (error) {
     throw new CliError('SERVICE_SETTINGS', error instanceof Error ? error.message : String(error), { cause: error });
   }

@@ -23,6 +23,8 @@ export interface EmbeddedOptions {
   port?: number | undefined;
   /** Further settings of the server, such as fsync=off for tests. */
   settings?: Record<string, string> | undefined;
+  /** Ends a start that is under way. */
+  signal?: AbortSignal | undefined;
 }
 
 /** Where root keeps what the server's account must reach when the directory given lies in a private place such as /root. */
@@ -33,6 +35,7 @@ const ownerLock = 0x0c7e;
 
 const startWithinMs = 120_000;
 const releaseWithinMs = 2_000;
+const answerWithinMs = 10_000;
 
 /**
  * Runs a PostgreSQL of our own, listening on 127.0.0.1 only.
@@ -41,20 +44,20 @@ const releaseWithinMs = 2_000;
  * is gone, however it went. A server left over is stopped first; a crash is recovered from by the server itself.
  * @throws DATA_DIRECTORY_IN_USE while another process owns the directory; EMBEDDED_POSTGRES when the server cannot start
  */
-export async function startEmbeddedPostgres({ directory, port, settings = {} }: EmbeddedOptions): Promise<EmbeddedPostgres> {
+export async function startEmbeddedPostgres({ directory, port, settings = {}, signal }: EmbeddedOptions): Promise<EmbeddedPostgres> {
   const account = serverAccount();
   const place = await preparePlace(path.resolve(directory), account);
   const binaries = await locateBinaries({ otherAccount: account !== null, copyTo: account === null ? place : sharedPlace });
   const data = path.join(place, 'data');
-  await initialise(binaries, place, data, account);
+  await initialise(binaries, place, data, account, signal);
   const { password } = JSON.parse(await readFile(path.join(data, 'octet.json'), 'utf8')) as { password: string };
   const urlOf = (at: number, database: string) => `postgresql://octet:${password}@127.0.0.1:${at}/${database}`;
 
   for (let attempt = 1; ; attempt++) {
-    await takeOver(data, (at) => urlOf(at, 'postgres'));
+    await takeOver(data, (at) => urlOf(at, 'postgres'), signal);
     const at = port ?? (await freePort());
     const server = await launch(binaries, place, data, at, settings, account);
-    const owner = await becomeReady(server, urlOf(at, 'postgres'), place, data);
+    const owner = await becomeReady(server, urlOf(at, 'postgres'), place, data, signal);
     if (owner === null) {
       if (attempt < 5) continue;
       throw new ServiceError('EMBEDDED_POSTGRES', `the server ended while starting: ${await logTail(place)}`);
@@ -99,7 +102,13 @@ async function preparePlace(directory: string, account: Account | null): Promise
 }
 
 /** Makes the cluster in a directory beside and renames it, so that a start that is broken off leaves nothing half made. */
-async function initialise(binaries: Binaries, place: string, data: string, account: Account | null): Promise<void> {
+async function initialise(
+  binaries: Binaries,
+  place: string,
+  data: string,
+  account: Account | null,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const names = await readdir(place);
   if (names.includes('data')) return;
   for (const name of names) {
@@ -129,7 +138,7 @@ async function initialise(binaries: Binaries, place: string, data: string, accou
       '--builtin-locale=C.UTF-8',
       '--no-instructions',
     ];
-    await runInitdb(binaries.initdb, flags, making, account);
+    await runInitdb(binaries.initdb, flags, making, account, signal);
     await writeFile(path.join(cluster, 'octet.json'), JSON.stringify({ password }), { mode: 0o600 });
     await rename(cluster, data).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
@@ -139,12 +148,19 @@ async function initialise(binaries: Binaries, place: string, data: string, accou
   }
 }
 
-async function runInitdb(program: string, flags: string[], cwd: string, account: Account | null): Promise<void> {
+async function runInitdb(
+  program: string,
+  flags: string[],
+  cwd: string,
+  account: Account | null,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const child = spawn(program, flags, {
     cwd,
     stdio: ['ignore', 'ignore', 'pipe'],
     env: serverEnvironment(),
     detached: true,
+    ...(signal === undefined ? {} : { signal }),
     ...identity(account),
   });
   let words = '';
@@ -155,6 +171,7 @@ async function runInitdb(program: string, flags: string[], cwd: string, account:
     child.once('error', (error) => resolve(error.message));
     child.once('close', (exit, signal) => resolve(exit ?? signal));
   });
+  signal?.throwIfAborted();
   if (code !== 0) throw new ServiceError('EMBEDDED_POSTGRES', `initdb ended with ${code}: ${words.trim()}`);
 }
 
@@ -162,10 +179,11 @@ async function runInitdb(program: string, flags: string[], cwd: string, account:
  * Stops a server that nobody owns; refuses when somebody does. An owner who was killed a moment ago still counts as one until the
  * server has seen the end of its connection.
  */
-async function takeOver(data: string, urlOf: (port: number) => string): Promise<void> {
+async function takeOver(data: string, urlOf: (port: number) => string, signal: AbortSignal | undefined): Promise<void> {
   const answerBy = Date.now() + startWithinMs;
   const releaseBy = Date.now() + releaseWithinMs;
   for (;;) {
+    signal?.throwIfAborted();
     const running = await runningServer(data);
     if (running === null) return clearStalePid(data);
     const client = running.port === null ? null : await connect(urlOf(running.port)).catch(() => null);
@@ -252,12 +270,26 @@ async function launch(
  * Waits until the server answers and takes the owner's lock.
  * @returns the connection that holds the lock; null when the server ended and another try is worth it
  */
-async function becomeReady(server: Server, url: string, place: string, data: string): Promise<pg.Client | null> {
+async function becomeReady(
+  server: Server,
+  url: string,
+  place: string,
+  data: string,
+  signal: AbortSignal | undefined,
+): Promise<pg.Client | null> {
   const deadline = Date.now() + startWithinMs;
   for (;;) {
     const client = await connect(url).catch(() => null);
-    if (client !== null) {
-      if (await own(client)) return client;
+    const mine = client === null ? null : await own(client).catch(() => null);
+    if (signal?.aborted) {
+      server.child.stdin?.end();
+      throw signal.reason;
+    }
+    if (client !== null && mine === null) {
+      // A server that stands still: its connection is no good, and another one is tried.
+      void client.end().catch(() => undefined);
+    } else if (client !== null) {
+      if (mine === true) return client;
       const error = await inUse(client, data);
       await client.end().catch(() => undefined);
       server.child.stdin?.end();
@@ -288,9 +320,19 @@ async function connect(url: string): Promise<pg.Client> {
   return client;
 }
 
+/** @throws Error when the server does not answer in time */
 async function own(client: pg.Client): Promise<boolean> {
-  const { rows } = await client.query<{ mine: boolean }>('SELECT pg_try_advisory_lock($1) AS mine', [ownerLock]);
-  return rows[0]?.mine === true;
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${answerWithinMs / 1000} s`)), answerWithinMs);
+  });
+  try {
+    const asked = client.query<{ mine: boolean }>('SELECT pg_try_advisory_lock($1) AS mine', [ownerLock]);
+    const { rows } = await Promise.race([asked, late]);
+    return rows[0]?.mine === true;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function inUse(client: pg.Client, data: string): Promise<ServiceError> {

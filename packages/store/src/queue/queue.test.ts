@@ -6,7 +6,8 @@ import { jobFor, storeUploads } from '../../../../tests/support/fixtures.js';
 import { startPostgres, startRedis, type TestRedis, until } from '../../../../tests/support/services.js';
 import { openStore, type Store } from '../store.js';
 import { type JobQueue, openQueue, type QueueWorker } from './queue.js';
-import { reconcile } from './reconcile.js';
+import { expireQueued, reconcile } from './reconcile.js';
+import { Standstill } from './standstill.js';
 
 const log = pino({ level: 'silent' });
 
@@ -126,7 +127,7 @@ describe.each(['redis', 'postgres'] as const)('the queue on %s', (backend) => {
     const job = await store.jobs.create(jobFor(uploads));
     for (const attempt of [1, 2, 3]) {
       await store.jobs.claim(job.id, `ghost-${attempt}`);
-      const done = await reconcile(store, queue, log, -1_000);
+      const done = await reconcile(store, queue, log, { heartbeatTimeoutMs: -1_000 });
       expect(done).toMatchObject(attempt < 3 ? { requeued: 1, lost: 0, offered: 1 } : { requeued: 0, lost: 1, offered: 0 });
     }
     expect(await store.jobs.get(job.id)).toMatchObject({ state: 'failed', attempts: 3, error: { code: 'WORKER_LOST', retryable: true } });
@@ -136,9 +137,9 @@ describe.each(['redis', 'postgres'] as const)('the queue on %s', (backend) => {
     const job = await store.jobs.create(jobFor(uploads));
     await store.jobs.claim(job.id, 'ghost');
     await store.jobs.requestCancel(job.id);
-    await reconcile(store, queue, log, 60_000);
+    await reconcile(store, queue, log, { heartbeatTimeoutMs: 60_000 });
     expect((await store.jobs.get(job.id)).state).toBe('cancelling');
-    await reconcile(store, queue, log, -1_000);
+    await reconcile(store, queue, log, { heartbeatTimeoutMs: -1_000 });
     expect((await store.jobs.get(job.id)).state).toBe('cancelled');
   });
 
@@ -146,6 +147,43 @@ describe.each(['redis', 'postgres'] as const)('the queue on %s', (backend) => {
     const job = await store.jobs.create(jobFor(uploads, { limits: { queueSeconds: 1, runSeconds: 10 } }));
     await until(async () => (await reconcile(store, queue, log)).expired === 1, 'the end of its patience');
     expect(await store.jobs.get(job.id)).toMatchObject({ state: 'failed', error: { code: 'QUEUE_TIMED_OUT' } });
+  });
+
+  test('a job expires also behind more older ones than a round looks at', async () => {
+    const older = await store.jobs.create(jobFor(uploads));
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    await client.query(
+      `INSERT INTO job (id, state, recipe, limits, metadata, fingerprint, model_id, dataset_id, queued_at)
+       SELECT 'job_older_' || n, 'queued', recipe, limits, metadata, fingerprint, model_id, dataset_id, queued_at
+       FROM job, generate_series(1, 1500) AS n WHERE id = $1`,
+      [older.id],
+    );
+    const job = await store.jobs.create(jobFor(uploads, { limits: { queueSeconds: 1, runSeconds: 10 } }));
+    await until(async () => (await expireQueued(store)) === 1, 'the end of its patience');
+    expect(await store.jobs.get(job.id)).toMatchObject({ state: 'failed', error: { code: 'QUEUE_TIMED_OUT' } });
+    expect((await store.jobs.get(older.id)).state).toBe('queued');
+    await client.query(`DELETE FROM job WHERE id LIKE 'job_older_%'`);
+    await client.end();
+    await store.jobs.requestCancel(older.id);
+  });
+
+  test('workers are spared after a standstill of the database, and judged again after one time-out', async () => {
+    let now = 0;
+    const standstill = new Standstill(30_000, () => now);
+    const round = () => reconcile(store, queue, log, { heartbeatTimeoutMs: -1_000, standstill });
+    const job = await store.jobs.create(jobFor(uploads));
+    await store.jobs.claim(job.id, 'ghost');
+    now += 300_000;
+    expect((await round()).requeued).toBe(0);
+    for (let i = 0; i < 5; i++) {
+      now += 5_000;
+      expect((await round()).requeued).toBe(0);
+    }
+    now += 5_000;
+    expect((await round()).requeued).toBe(1);
+    await store.jobs.requestCancel(job.id);
+    await loseEverything();
   });
 
   test.runIf(backend === 'redis')(

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type QueuePayload, queueName, ServiceError } from '@octet/contracts';
 import { createPostgresBackend, Queue, runMigrations, Worker, withBackend } from 'bullmq';
 import { Redis } from 'ioredis';
@@ -5,6 +6,8 @@ import pg from 'pg';
 import type { Logger } from 'pino';
 import { surviveBrokenConnections } from '../database.js';
 import { reasonOf } from '../log.js';
+import { defaultPatience, type Patience, untilAnswered } from '../patience.js';
+import { seldom } from '../trouble.js';
 
 /** What the service needs of a queue. It carries ids only: losing all of it loses no job (see reconcile.ts). */
 export interface JobQueue {
@@ -36,6 +39,8 @@ export interface QueueOptions {
   redisUrl?: string | undefined;
   databaseUrl: string;
   log: Logger;
+  /** How long PostgreSQL is waited for, here and when a worker is made. */
+  patience?: Patience | undefined;
 }
 
 /** Entries vanish when they are done: Postgres keeps the history. */
@@ -45,12 +50,39 @@ const entryOptions = { removeOnComplete: true, removeOnFail: true, attempts: 1 }
 const lockDuration = 30_000;
 
 const answerWithinMs = 3_000;
+const firstPauseMs = 200;
+const longestPauseMs = 10_000;
 
-const OnPostgres = withBackend(createPostgresBackend);
+/**
+ * BullMQ's backend on Postgres, with a pause after each failed attempt to take a job. BullMQ's own loop has none there: it asks again
+ * at once, for as long as the database answers with errors.
+ */
+const patientBackend: typeof createPostgresBackend = (...about) => {
+  const backend = createPostgresBackend(...about);
+  const take = backend.moveToActive.bind(backend);
+  let pause = firstPauseMs;
+  backend.moveToActive = async (...request) => {
+    try {
+      const taken = await take(...request);
+      pause = firstPauseMs;
+      return taken;
+    } catch (error) {
+      await sleep(pause);
+      pause = Math.min(2 * pause, longestPauseMs);
+      throw error;
+    }
+  };
+  return backend;
+};
 
-/** Opens the queue. A Redis that is away now is awaited in the background; `ping` tells. */
-export async function openQueue({ redisUrl, databaseUrl, log }: QueueOptions): Promise<JobQueue> {
-  return redisUrl === undefined ? openOnPostgres(databaseUrl, log) : openOnRedis(redisUrl, log);
+const OnPostgres = withBackend(patientBackend);
+
+/**
+ * Opens the queue. A Redis that is away now is awaited in the background; `ping` tells. PostgreSQL is waited for.
+ * @throws DATABASE_UNAVAILABLE
+ */
+export async function openQueue({ redisUrl, databaseUrl, log, patience = defaultPatience }: QueueOptions): Promise<JobQueue> {
+  return redisUrl === undefined ? openOnPostgres(databaseUrl, log, patience) : openOnRedis(redisUrl, log);
 }
 
 function openOnRedis(redisUrl: string, log: Logger): JobQueue {
@@ -61,7 +93,8 @@ function openOnRedis(redisUrl: string, log: Logger): JobQueue {
       enableOfflineQueue: maxRetriesPerRequest === null,
       retryStrategy: (times) => Math.min(times * 200, 2_000),
     });
-    redis.on('error', (error) => log.warn({ reason: reasonOf(error), role }, 'no connection to Redis'));
+    const warn = seldom(log);
+    redis.on('error', (error) => warn({ reason: reasonOf(error), role }, 'no connection to Redis'));
     return redis;
   };
   const producer = connect('producer', 1);
@@ -103,7 +136,7 @@ function openOnRedis(redisUrl: string, log: Logger): JobQueue {
   };
 }
 
-async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueue> {
+async function openOnPostgres(databaseUrl: string, log: Logger, patience: Patience): Promise<JobQueue> {
   const poolOf = (max: number) => {
     const pool = new pg.Pool({
       connectionString: databaseUrl,
@@ -116,27 +149,40 @@ async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueu
     surviveBrokenConnections(pool, log);
     return pool;
   };
-  const producer = poolOf(4);
-  const client = await producer.connect();
-  try {
-    await runMigrations(client);
-  } finally {
-    client.release();
-  }
-  const queue = new OnPostgres.Queue<QueuePayload>(queueName, { connection: producer, defaultJobOptions: entryOptions });
-  queue.on('error', (error) => log.warn({ reason: reasonOf(error) }, 'the queue has trouble'));
+  const warn = seldom(log);
+  const { part: queue, pool: producer } = await ready(
+    () => poolOf(4),
+    async (pool) => {
+      const client = await pool.connect();
+      try {
+        await runMigrations(client);
+      } finally {
+        client.release();
+      }
+      const made = new OnPostgres.Queue<QueuePayload>(queueName, { connection: pool, defaultJobOptions: entryOptions });
+      made.on('error', (error) => warn({ reason: reasonOf(error) }, 'the queue has trouble'));
+      return made;
+    },
+    patience,
+    log,
+  );
   return {
     ...common(async () => queue),
     backend: 'postgres',
     ping: () => answer(async () => void (await producer.query('SELECT 1'))),
     async createWorker(handler, { concurrency }) {
-      const pool = poolOf(4 + concurrency);
-      const worker = new OnPostgres.Worker<QueuePayload>(queueName, ({ data }) => handler(data.jobId), {
-        connection: pool,
-        concurrency,
-        lockDuration,
-        autorun: false,
-      });
+      const { part: worker, pool } = await ready(
+        () => poolOf(4 + concurrency),
+        async (connection) =>
+          new OnPostgres.Worker<QueuePayload>(queueName, ({ data }) => handler(data.jobId), {
+            connection,
+            concurrency,
+            lockDuration,
+            autorun: false,
+          }),
+        patience,
+        log,
+      );
       return run(worker, log, () => pool.end());
     },
     async close() {
@@ -144,6 +190,33 @@ async function openOnPostgres(databaseUrl: string, log: Logger): Promise<JobQueu
       await producer.end();
     },
   };
+}
+
+/**
+ * A part of BullMQ on a pool of its own, once it is ready. A part whose first contact fails is of no use ever after, as BullMQ keeps
+ * the failure (in 6.7: `PostgresConnection.readyPromise`); it is thrown away with its pool, and another one made.
+ * @throws DATABASE_UNAVAILABLE
+ */
+async function ready<T extends { waitUntilReady(): Promise<unknown>; close(): Promise<void> }>(
+  openPool: () => pg.Pool,
+  make: (pool: pg.Pool) => Promise<T>,
+  patience: Patience,
+  log: Logger,
+): Promise<{ part: T; pool: pg.Pool }> {
+  const attempt = async () => {
+    const pool = openPool();
+    let part: T | undefined;
+    try {
+      part = await make(pool);
+      await part.waitUntilReady();
+      return { part, pool };
+    } catch (error) {
+      await part?.close().catch(() => undefined);
+      await pool.end();
+      throw error;
+    }
+  };
+  return untilAnswered(attempt, patience, log);
 }
 
 /** Runs a command of the queue with a limit of time, turning every failure into QUEUE_UNAVAILABLE. */
@@ -203,7 +276,8 @@ interface RunnableWorker {
 }
 
 function run(worker: RunnableWorker, log: Logger, disconnect: () => unknown): QueueWorker {
-  worker.on('error', (error) => log.warn({ reason: reasonOf(error) }, 'the worker has trouble with the queue'));
+  const warn = seldom(log);
+  worker.on('error', (error) => warn({ reason: reasonOf(error) }, 'the worker has trouble with the queue'));
   worker.on('failed', (job, error) => log.error({ err: error, jobId: job?.data.jobId }, 'the handler of a job failed'));
   const running = worker.run().catch((error: unknown) => log.error({ err: error }, 'the worker stopped'));
   return {
