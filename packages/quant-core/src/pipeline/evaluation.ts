@@ -12,7 +12,9 @@ import type { Stage } from '../events.js';
 import { exactArithmetic } from '../fakequant/exact.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { countNodes } from '../formats/onnx/count.js';
-import type { LatencyFigures, Report } from '../report/schema.js';
+import type { ReportInput } from '../report/build.js';
+import type { Report } from '../report/schema.js';
+import { evaluationBatch } from './batchSize.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
 import { evaluationBatches, type JobData } from './data.js';
@@ -23,6 +25,12 @@ const int16Max = 2 ** 15 - 1;
 
 /** Threads that latency is measured with: what a small device has to spare. */
 const latencyThreads = 1;
+
+/** Time for the profile of the int8 model, ms; what is under way is finished. */
+const profileMs = 1000;
+
+/** Time for latency: a quarter of what training took, between 2 and 10 seconds. */
+const latencySeconds = ({ seconds }: Context) => Math.min(10, Math.max(2, (seconds.train ?? 40) / 4));
 
 /** Runs models of one job over its samples. */
 export class Evaluator {
@@ -39,7 +47,7 @@ export class Evaluator {
     const { context, model, data } = this;
     const outputs = await collectOutputs(
       program,
-      evaluationBatches(samples, indices, context.job.recipe.evaluation.batchSize, context.signal),
+      evaluationBatches(samples, indices, evaluationBatch(context, model, data, model.graph), context.signal),
       { input: inputName(model), output: model.output },
       {
         task: data.task,
@@ -123,7 +131,7 @@ export class Evaluator {
         evaluationBatches(
           this.data.evaluationSamples,
           this.data.evaluationIndices,
-          this.context.job.recipe.evaluation.batchSize,
+          evaluationBatch(this.context, model, this.data, candidate.simulation),
           this.context.signal,
         ),
         { input: inputName(model), output: model.output },
@@ -147,10 +155,7 @@ export class Evaluator {
   }
 
   /** Latency of both models and what the runtime makes of the int8 one. */
-  async speed(
-    floatPath: string,
-    int8Path: string,
-  ): Promise<{ latency: { float: LatencyFigures; int8: LatencyFigures; threads: number }; runtime: Report['runtime'] }> {
+  async speed(floatPath: string, int8Path: string): Promise<Pick<ReportInput, 'latency' | 'runtime'>> {
     const { context, model } = this;
     const { engine, job } = context;
     const { evaluationSamples, evaluationIndices } = this.data;
@@ -171,13 +176,14 @@ export class Evaluator {
     const options = { threads: latencyThreads, mode: 'infer' } as const;
     const [float, int8] = [await engine.load(floatPath, options), await engine.load(int8Path, options)];
     try {
-      const { float: floatFigures, int8: int8Figures } = await measureLatency({
+      const latency = await measureLatency({
         float,
         int8,
         feeds,
         runs: job.recipe.evaluation.latencyRuns,
         ...(model.fixedBatch === undefined ? {} : { fixedBatch: model.fixedBatch }),
-        budgetSeconds: 10,
+        largestBatch: evaluationBatch(context, model, this.data, model.graph),
+        budgetSeconds: latencySeconds(context),
         onProgress: (done, total) => context.progress('evaluate', done, total, 'runs'),
         ...context.abortable,
       });
@@ -187,9 +193,10 @@ export class Evaluator {
         threads: latencyThreads,
         feeds: await feeds(model.fixedBatch ?? 1),
         directory: job.workDirectory,
+        budgetMs: profileMs,
       });
       return {
-        latency: { float: floatFigures, int8: int8Figures, threads: latencyThreads },
+        latency: { ...latency, threads: latencyThreads },
         runtime: { name: engine.name, version: engine.version, ...runtime },
       };
     } finally {

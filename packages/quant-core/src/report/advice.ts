@@ -1,6 +1,6 @@
 import { type Cpu, hasInt8Dot } from '../evaluate/cpu.js';
 import { parityIsBroken } from '../evaluate/parity.js';
-import { bytes, decibels, percent, plural } from './format.js';
+import { bytes, decibels, fixed, percent, plural } from './format.js';
 import type { LayerReport, Report } from './schema.js';
 
 /** Share of run time in integer nodes from which a model counts as integer. */
@@ -12,12 +12,14 @@ const notableDrop = 6;
 /** Above this accumulated SQNR a layer is no reason to worry, whatever it lost; dB. */
 const soundSqnr = 25;
 
-type Times = Pick<Report['latency'], 'float' | 'int8'>;
+type Times = Pick<Report['latency'], 'float' | 'int8' | 'ratio' | 'busy' | 'load'>;
 
-const slowerAlone = ({ float, int8 }: Times) => int8.p50Ms > slowerFrom * float.p50Ms;
-const slowerInBatch = ({ float, int8 }: Times) => int8.batch32.p50Ms > slowerFrom * float.batch32.p50Ms;
+/** A difference that chance may explain, or a busy machine, is none. */
+const stands = ({ ratio, busy }: Times, batch: 'batch1' | 'batch32') => !busy && (!ratio || ratio[batch].ci95[0] > 1);
+const slowerAlone = (times: Times) => times.int8.p50Ms > slowerFrom * times.float.p50Ms && stands(times, 'batch1');
+const slowerInBatch = (times: Times) => times.int8.batch32.p50Ms > slowerFrom * times.float.batch32.p50Ms && stands(times, 'batch32');
 
-/** Whether int8 is slower than float, at batch 1 or at 32. */
+/** Whether int8 is slower than float for certain, at batch 1 or at 32. */
 export const isSlower = (latency: Times) => slowerAlone(latency) || slowerInBatch(latency);
 
 /**
@@ -29,11 +31,20 @@ export function isSlowByItself({ latency, runtime }: Pick<Report, 'latency' | 'r
   return isSlower(latency) && !(lacking && (runtime.integerTimeShare ?? 0) >= mostlyInteger);
 }
 
+/** That times were taken on a busy machine, and how busy it was. */
+function busyNote(load: Report['latency']['load']): string {
+  const facts = load
+    ? ` (other processes kept ${fixed(load.otherCores, 1)} of ${plural(load.cores, 'core')} busy, load average ${fixed(load.average, 1)}, medians known to ±${percent(load.spread, 0)})`
+    : '';
+  return `Measured on a busy machine${facts}: whether int8 is faster or slower than float cannot be told from these times. Measure again where nothing else runs.`;
+}
+
 /**
- * Why int8 is slower than float, from what was measured: missing instructions, time outside of integer nodes, many
- * conversions between float and int8. Null when it is not slower and nothing is to be noted.
+ * What is to be said of the times: that the machine was busy, or why int8 is slower than float, from what was measured: missing instructions, time outside of
+ * integer nodes, many conversions between float and int8. Null when it is not slower and nothing is to be noted.
  */
 export function latencyNote(latency: Times, runtime: Report['runtime'], cpu: Cpu): string | null {
+  if (latency.busy) return busyNote(latency.load);
   const dot = hasInt8Dot(cpu);
   if (!isSlower(latency)) {
     return dot === false && runtime.integerNodes > 0
