@@ -36,7 +36,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
     const norms = recipe.method === 'qat' ? keptNorms(model, full, recipe, checkTrainable(model, full)) : undefined;
     const data = await loadData(context, model);
     try {
-      return { model, full, data, norms, memory: norms && checkMemory(context, model, full, norms.kept, data) };
+      return { model, full, data, norms, memory: checkMemory(context, model, full, norms?.kept, data) };
     } catch (error) {
       await data.close();
       throw error;
@@ -117,7 +117,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
             }
           : null,
         warnings: context.warnings,
-        provenance: await provenanceOf(context, data, modelPath, loaded.memory?.usualBytes ?? null),
+        provenance: await provenanceOf(context, data, modelPath, loaded.memory.usualBytes),
       });
       const reportPath = join(job.outputDirectory, 'report.json');
       const markdownPath = join(job.outputDirectory, 'report.md');

@@ -6,18 +6,20 @@ import type { JobData } from './data.js';
 import { openSizes } from './inputs.js';
 import type { PreparedModel } from './model.js';
 
-/** What may be alive at once outside of training, as `peakBytes` counts it: a process that holds it and the model stays under 1 GiB. */
-const mostLiveBytes = 2 ** 28;
+type ModelFacts = Pick<PreparedModel, 'graph' | 'batchSymbol' | 'locked' | 'fixedBatch'>;
+type DataFacts = { dataset: Pick<JobData['dataset'], 'sampleShapes'> };
+type JobFacts = Pick<Context, 'job'>;
 
-/** A batch size, and the bytes that are alive at once with it. */
-export interface BoundedBatch {
-  batchSize: number;
-  /** Undefined where sizes depend on more than the shapes of the samples. */
-  liveBytes: number | undefined;
-}
+/** What may be alive at once outside of training, as `peakBytes` counts it: a process that holds it and the model stays under 1 GiB. */
+const mostLive = 2 ** 28;
+/** Share of the memory of a job that may be alive at once; the rest goes to the model, and to what the runtime takes beside it. */
+const liveShare = 0.3;
+
+/** Bytes that may be alive at once outside of training. */
+export const liveLimit = ({ job }: JobFacts): number => Math.min(mostLive, liveShare * (job.memoryBytes ?? Number.POSITIVE_INFINITY));
 
 /** Bytes that are alive at once in `graph` with batches of `batch` samples of the job; undefined where a size cannot be told before it runs. */
-function liveBytes(model: PreparedModel, data: JobData, graph: Graph, batch: number): number | undefined {
+export function liveBytes(model: ModelFacts, data: DataFacts, graph: Graph, batch: number): number | undefined {
   const bound = graph.clone();
   try {
     bindDims(bound, { ...openSizes(model, data.dataset.sampleShapes), [model.batchSymbol]: batch });
@@ -28,22 +30,17 @@ function liveBytes(model: PreparedModel, data: JobData, graph: Graph, batch: num
 }
 
 /**
- * The largest batch up to `wanted` with which `graph`, run as it stands, keeps to the memory that stages other than training have; one sample, or the batch of a
- * locked model, where even that takes more.
+ * Batch size for evaluating `graph`, run as it stands: the one of the recipe, or the largest that keeps to the memory that stages other than training have; one
+ * sample, or the batch of a locked model, where even that takes more.
  */
-export function batchWithin(model: PreparedModel, data: JobData, graph: Graph, wanted: number, most = mostLiveBytes): BoundedBatch {
-  const at = (batch: number) => liveBytes(model, data, graph, batch);
-  const whole = model.locked ? (model.fixedBatch as number) : wanted;
-  let batchSize = whole;
-  let bytes = at(whole);
+export function evaluationBatch(context: JobFacts, model: ModelFacts, data: DataFacts, graph: Graph): number {
+  if (model.locked) return model.fixedBatch as number;
+  const most = liveLimit(context);
+  let batch = context.job.recipe.evaluation.batchSize;
   // Nearly linear in the batch, apart from weights: this ends after a step or two.
-  while (!model.locked && bytes !== undefined && bytes > most && batchSize > 1) {
-    batchSize = Math.max(1, Math.min(batchSize - 1, Math.floor((batchSize * most) / bytes)));
-    bytes = at(batchSize);
+  for (;;) {
+    const bytes = liveBytes(model, data, graph, batch);
+    if (bytes === undefined || bytes <= most || batch === 1) return batch;
+    batch = Math.max(1, Math.min(batch - 1, Math.floor((batch * most) / bytes)));
   }
-  return { batchSize, liveBytes: bytes };
 }
-
-/** Batch size for evaluating `graph`: the one of the recipe, or what fits. */
-export const evaluationBatch = (context: Context, model: PreparedModel, data: JobData, graph: Graph): number =>
-  batchWithin(model, data, graph, context.job.recipe.evaluation.batchSize).batchSize;

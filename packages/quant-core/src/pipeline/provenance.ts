@@ -11,6 +11,7 @@ import { octetVersion } from '../version.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import type { PreparedModel } from './model.js';
+import { highWater } from './peak.js';
 
 async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');
@@ -37,7 +38,7 @@ export async function provenanceOf(
   context: Context,
   data: JobData,
   artifactPath: string,
-  estimatedBytes: number | null,
+  estimatedBytes: number,
 ): Promise<Report['provenance']> {
   const { job, engine, seconds } = context;
   const { recipe } = job;
@@ -65,8 +66,7 @@ export async function provenanceOf(
     versions: { octet: octetVersion, ...engine.versions, node: process.versions.node },
     platform: `${process.platform} ${process.arch}`,
     seconds: { ...seconds },
-    // maxRSS is in KiB on every platform.
-    memory: { estimatedBytes, peakBytes: process.resourceUsage().maxRSS * 1024 },
+    memory: { estimatedBytes, peakBytes: highWater(), peakBytesByStage: { ...context.peakBytes } },
     command,
   };
 }

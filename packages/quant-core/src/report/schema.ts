@@ -177,8 +177,15 @@ const ProvenanceSchema = Type.Object({
   platform: Type.String(),
   seconds: Counts,
   memory: Type.Object({
-    estimatedBytes: nullable(Type.Integer({ description: 'What training was expected to take; null for method "ptq".' })),
+    estimatedBytes: nullable(
+      Type.Integer({ description: 'What the stage that takes most was expected to take, before any of them began.' }),
+    ),
     peakBytes: Type.Integer({ description: 'The most the process of the job had in memory.' }),
+    peakBytesByStage: Type.Optional(
+      Type.Record(Type.String(), Type.Integer(), {
+        description: 'The most it had in each stage: resident memory, as the system counts it or as it was seen every 20 ms.',
+      }),
+    ),
   }),
   command: Type.String(),
 });
