@@ -1,5 +1,4 @@
 import { type Cpu, hasInt8Dot } from '../evaluate/cpu.js';
-import { parityIsBroken } from '../evaluate/parity.js';
 import { bytes, decibels, fixed, percent, plural } from './format.js';
 import type { LayerReport, Report } from './schema.js';
 
@@ -105,7 +104,6 @@ function worstLayer(layers: readonly LayerReport[]): { layer: LayerReport; lostD
 /** What to try against a loss of accuracy: the first thing that the data supports. */
 export function accuracyAdvice(report: Omit<Report, 'verdict'>): string {
   const { recipe } = report.provenance;
-  if (saturates(report)) return saturationAdvice;
   const worst = worstLayer(report.layers);
   if (worst) {
     const { layer, lostDb, db } = worst;
@@ -130,18 +128,8 @@ export function accuracyAdvice(report: Omit<Report, 'verdict'>): string {
   return 'Try another learning rate or observer; no single layer stands out.';
 }
 
-/** Whether parity is lost on an x86 processor that sums pairs of products in saturating int16. */
-function saturates(report: Omit<Report, 'verdict'>): boolean {
-  const { cpuFeatures } = report.latency;
-  const x86WithoutVnni = cpuFeatures.includes('avx2') && hasInt8Dot({ model: '', features: cpuFeatures }) === false;
-  const reduced = report.provenance.recipe.target === 'x86' || report.provenance.recipe.target === 'fbgemm';
-  return x86WithoutVnni && !reduced && parityIsBroken(report.parity);
-}
-
-const saturationAdvice =
-  'Use target "x86": this processor has no VNNI and sums pairs of 8-bit products in saturating 16 bits, which 7-bit activations avoid (or serve with the session option session.x64quantprecision = 1, which is slower).';
-
-/** What to do about a difference between simulation and artifact. */
-export function parityAdvice(report: Omit<Report, 'verdict'>): string {
-  return saturates(report) ? saturationAdvice : 'Do not deploy; report this as a defect of Octet, with the model and this report.';
-}
+/**
+ * What to do about a difference between simulation and artifact. Both were run with exact sums, so that it is no matter of the processor: what kernels that saturate make of the
+ * model is a warning of its own, where it was measured and gives other numbers.
+ */
+export const parityAdvice = 'Do not deploy; report this as a defect of Octet, with the model and this report.';
