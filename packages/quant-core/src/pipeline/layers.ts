@@ -1,12 +1,13 @@
+import { usualCut } from '../engine/ort/segments.js';
 import { type ComparedTensor, comparisonGraph } from '../evaluate/comparison.js';
 import { type LayerError, layerErrors } from '../evaluate/layers.js';
 import { layerBytes } from '../evaluate/sizes.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import type { Node, Value } from '../ir/graph.js';
+import type { Graph, Node, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import type { LayerReport } from '../report/schema.js';
 import { sizeOf } from '../tensor/tensor.js';
-import { evaluationBatch } from './batchSize.js';
+import { evaluationBatch, liveLimit } from './batchSize.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
 import { evaluationBatches, type JobData } from './data.js';
@@ -68,14 +69,22 @@ function layersOf(plan: QuantPlan, { float, simulation, table }: Candidate): Lay
   return layers.sort((a, b) => (order.get(a.node.name) as number) - (order.get(b.node.name) as number));
 }
 
+/** Elements of all layers for one sample, at least one; open sizes count as 1. */
+const elementsOf = (layers: readonly Layer[]): number =>
+  layers.reduce((sum, { end }) => sum + sizeOf((end.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))), 0) || 1;
+
 /** Samples to compare layers on. They hang on sizes alone, never on the clock, so that a job repeated gives the same figures. */
 function samplesFor(layers: readonly Layer[], data: JobData): number {
-  const elements = layers.reduce(
-    (sum, { end }) => sum + sizeOf((end.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))),
-    0,
-  );
+  const elements = elementsOf(layers);
   const affordable = Math.max(looked.least, Math.min(looked.most, looked.share * data.train.length * elements));
   return Math.max(1, Math.min(looked.samples, Math.floor(affordable / elements)));
+}
+
+/** Batch of a comparison. A graph that the engine loads in parts hands all compared tensors from one part to another: then all of them count. */
+function comparisonBatch(context: Context, model: PreparedModel, data: JobData, graph: Graph, layers: readonly Layer[]): number {
+  const batch = evaluationBatch(context, model, data, graph);
+  if (model.locked || graph.nodes.length <= usualCut.whole) return batch;
+  return Math.max(1, Math.min(batch, Math.floor(liveLimit(context) / (2 * 4 * elementsOf(layers)))));
 }
 
 /** Errors of the layers, by their position in the plan. */
@@ -89,7 +98,7 @@ async function errorsOf(
   if (!layers.length) return new Map();
   const tensors = layers.map(({ tensor }) => tensor);
   const graph = comparisonGraph(candidate.float, candidate.simulation, tensors);
-  const batchSize = evaluationBatch(context, model, data, graph);
+  const batchSize = comparisonBatch(context, model, data, graph, layers);
   const program = await context.engine.compile(graph, { threads: context.threads, mode: 'train' });
   try {
     const samples = data.evaluationIndices.subarray(0, samplesFor(layers, data));
