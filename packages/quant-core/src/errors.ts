@@ -67,6 +67,7 @@ export const errorCatalogue = {
   CONFIG_INVALID: { title: 'The configuration of the job is wrong', status: 422, hint: 'See docs/configuration.md for the fields, their ranges and defaults.', retryable: false },
   CONFIG_IMPOSSIBLE: { title: 'The configuration cannot be met by this model and dataset', status: 422, hint: 'Change the setting named.', retryable: false },
   TRAIN_TOO_LARGE: { title: 'Training would need more memory than the job may have', status: 422, hint: 'Set a smaller training.batchSize, or raise OCTET_JOB_MEMORY on your own server.', retryable: false },
+  JOB_TOO_LARGE: { title: 'The job would need more memory than it may have', status: 422, hint: 'Use smaller samples, or raise OCTET_JOB_MEMORY on your own server.', retryable: false },
   TRAIN_DIVERGED: { title: 'The training loss is no longer a number', status: 422, hint: 'Lower training.learningRate (try a tenth) or set training.clipGradient.', retryable: false },
   PARITY_BROKEN: { title: 'The saved model does not compute what was simulated', status: 500, hint: 'This is a defect of Octet or of the runtime; please report it with the model.', retryable: false },
   CANCELLED: { title: 'The job was cancelled', status: 409, hint: 'Submit the job again if the result is wanted.', retryable: false },

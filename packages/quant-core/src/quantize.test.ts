@@ -212,8 +212,19 @@ describe('a job', () => {
       ...shop.job(exampleModel, dataset, quickRecipe({ training: { batchSize: fitting } })),
       memoryBytes: 200 * 2 ** 20,
     });
-    expect(report.provenance.memory.estimatedBytes).toBeGreaterThan(2 ** 27);
-    expect(report.provenance.memory.peakBytes).toBeGreaterThan(2 ** 27);
+    const { estimatedBytes, peakBytes, peakBytesByStage } = report.provenance.memory;
+    expect(estimatedBytes).toBeGreaterThan(2 ** 27);
+    expect(peakBytes).toBeGreaterThan(2 ** 27);
+    // The report is being written when it is filled in.
+    expect(Object.keys(peakBytesByStage ?? {})).toEqual(stages.filter((stage) => stage !== 'report'));
+    for (const peak of Object.values(peakBytesByStage ?? {})) {
+      expect(peak).toBeGreaterThan(2 ** 25);
+      expect(peak).toBeLessThanOrEqual(peakBytes);
+    }
+    const refused = await failure('JOB_TOO_LARGE', () =>
+      shop.run({ ...shop.job(exampleModel, dataset, quickRecipe({ method: 'ptq' })), memoryBytes: 2 ** 20 }),
+    );
+    expect(refused.message).toContain('one sample needs at least');
   });
 
   it('that misses its gate says so', async () => {

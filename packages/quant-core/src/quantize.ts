@@ -29,7 +29,7 @@ interface Loaded {
   data: JobData;
   /** For method "qat". */
   norms: NormChoice | undefined;
-  estimatedBytes: number | null;
+  estimatedBytes: number;
 }
 
 /**
@@ -57,8 +57,8 @@ async function load(context: Context): Promise<Loaded> {
   const norms = recipe.method === 'qat' ? keptNorms(model, full, recipe, checkTrainable(model, full)) : undefined;
   const data = await loadData(context, model);
   try {
-    const memory = norms && checkMemory(context, model, full, norms.kept, data);
-    return { model, full, data, norms, estimatedBytes: memory?.usualBytes ?? null };
+    const { usualBytes } = checkMemory(context, model, full, norms?.kept, data);
+    return { model, full, data, norms, estimatedBytes: usualBytes };
   } catch (error) {
     await data.close();
     throw error;

@@ -134,8 +134,13 @@ export const RecipeSchema = Type.Object(
       {
         metric: Type.Enum(['auto', ...metricNames], { default: 'auto', description: 'What the models are compared by. auto: the first metric of the task (docs/configuration.md has the table).' }),
         split: Type.Number({ exclusiveMinimum: 0, maximum: 0.9, default: 0.2, description: 'Share of the dataset kept for evaluation when no evaluation dataset is given.' }),
-        batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64 }),
-        latencyRuns: Type.Integer({ minimum: 5, maximum: 1000, default: 50 }),
+        batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64, description: 'Largest batch of an evaluation; fewer samples are run at a time where these would take too much memory.' }),
+        latencyRuns: Type.Integer({
+          minimum: 5,
+          maximum: 1000,
+          default: 50,
+          description: 'Timed runs of each model at each batch size; up to four times as many until the medians are known to 3 %, fewer where time is up (a quarter of what training took, 10 s at most).',
+        }),
       },
       { additionalProperties: false, default: {} },
     ),

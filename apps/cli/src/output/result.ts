@@ -1,7 +1,7 @@
 import { metricFacts, type Report, reportText } from '@octet/quant-core';
 import { columns, printable, wrap } from './text.js';
 
-const { bytes, changeText, count, fixed, intervalText, metricText, milliseconds, percent, speed } = reportText;
+const { bytes, changeText, count, fixed, intervalText, metricText, milliseconds, percent, speedOf } = reportText;
 const decisions = { ship: 'Ship it.', inspect: 'Look closer.', do_not_ship: 'Do not ship.' } as const;
 const width = 100;
 
@@ -33,8 +33,8 @@ export function renderResult(report: Report): string {
     ],
     [1],
   );
-  const times = (title: string, before: number, after: number) =>
-    `${title} ${milliseconds(before)} -> ${milliseconds(after)} (${speed(before / after)})`;
+  const times = (title: string, before: number, after: number, batch: 'batch1' | 'batch32') =>
+    `${title} ${milliseconds(before)} -> ${milliseconds(after)} (${speedOf(latency, batch)})`;
   const machine = `p50, ${latency.threads} thread${latency.threads === 1 ? '' : 's'}, ${latency.cpu || 'unknown processor'}`;
   const facts = [
     [
@@ -44,7 +44,7 @@ export function renderResult(report: Report): string {
     ['Size', `${bytes(size.floatBytes)} -> ${bytes(size.int8Bytes)} (${fixed(size.ratio, 2)}× smaller)`],
     [
       'Latency',
-      `${times('batch 1', latency.float.p50Ms, latency.int8.p50Ms)}, ${times('batch 32', latency.float.batch32.p50Ms, latency.int8.batch32.p50Ms)}; ${machine}`,
+      `${times('batch 1', latency.float.p50Ms, latency.int8.p50Ms, 'batch1')}, ${times('batch 32', latency.float.batch32.p50Ms, latency.int8.batch32.p50Ms, 'batch32')}; ${machine}`,
     ],
     [
       'Integer',

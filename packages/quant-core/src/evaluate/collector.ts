@@ -31,7 +31,7 @@ export interface CollectorOptions {
   keepRowsIn?: string | undefined;
   /** A label a position that counts for nothing. */
   ignoreIndex?: number | undefined;
-  /** Scores of classes are dropped, and only the top classes kept, above this many elements (64 Mi). */
+  /** Scores of classes are dropped, and only the top classes kept, above this many elements (16 Mi). */
   keepElements?: number | undefined;
 }
 
@@ -164,6 +164,9 @@ class Nothing implements Part {
   }
 }
 
+/** Scores of classes that are kept, in elements. */
+const keptScores = 16 * 2 ** 20;
+
 /** One class for each sample. */
 class Classes implements Part {
   private readonly rows: Float32Array[] = [];
@@ -180,7 +183,7 @@ class Classes implements Part {
     const { labels } = truth;
     if (labels) this.addLabels(labels, n, width);
     this.held += scores.length;
-    if (this.held > (options.keepElements ?? 64 * 1024 * 1024)) this.rows.length = 0;
+    if (this.held > (options.keepElements ?? keptScores)) this.rows.length = 0;
     else this.rows.push(scores);
     const k = Math.min(5, width);
     const top: TopClasses = { k, labels: new Int32Array(n * k), confidences: new Float32Array(n * k) };

@@ -1,9 +1,10 @@
 import { expect, it } from 'vitest';
 import { OrtEngine } from '../engine/ort/ort.js';
-import { Graph } from '../ir/graph.js';
+import { Graph, type Value } from '../ir/graph.js';
 import { affineFromRange } from '../tensor/affine.js';
 import { Random } from '../tensor/random.js';
 import { Tensor } from '../tensor/tensor.js';
+import { type ComparedTensor, comparisonGraph } from './comparison.js';
 import { layerErrors } from './layers.js';
 import { layerBytes } from './sizes.js';
 import { qdqGraph } from './testing/models.js';
@@ -32,47 +33,37 @@ function twoLayers(steps: boolean): Graph {
   return graph;
 }
 
-/** `b` alone: it is given what the float model has for `a` and x. */
-function secondAlone(): Graph {
-  const graph = new Graph();
-  const a = graph.input('left', { dtype: 'float32', shape: ['N', 4] });
-  const x = graph.input('right', { dtype: 'float32', shape: ['N', 4] });
-  const scale = graph.constant('s', Tensor.scalar(params.scale));
-  const zero = graph.constant('z', new Tensor('uint8', [], Uint8Array.of(params.zeroPoint)));
-  const sum = graph.node('Add', [a, x], {}, { name: 'sum' }).output();
-  const q = graph.node('QuantizeLinear', [sum, scale, zero]).output();
-  const out = graph.node('DequantizeLinear', [q, scale, zero], {}, { outputNames: ['out'] }).output();
-  out.type = { dtype: 'float32', shape: ['N', 4] };
-  graph.outputs.push(out);
-  return graph;
+const engine = new OrtEngine();
+const named = (graph: Graph, name: string) => graph.values().find((value) => value.name === name) as Value;
+
+/** Errors of tensors of two graphs, over batches of rows. */
+async function errorsOf(
+  graphs: { float: Graph; simulation: Graph },
+  tensors: readonly ComparedTensor[],
+  batches: readonly Tensor<'float32'>[],
+  fixedBatch?: number,
+) {
+  const program = await engine.compile(comparisonGraph(graphs.float, graphs.simulation, tensors), { threads: 1, mode: 'train' });
+  try {
+    const given = batches.map((x) => ({ x, indices: [] }));
+    return await layerErrors({ program, input: 'x', tensors, batches: given, ...(fixedBatch ? { fixedBatch } : {}) });
+  } finally {
+    await program.dispose();
+  }
 }
 
 it('layer errors, summed up over batches, are those of the definition', async () => {
-  const engine = new OrtEngine();
-  const options = { threads: 1, mode: 'train' } as const;
-  const [float, quantized, alone] = await Promise.all(
-    [twoLayers(false), twoLayers(true), secondAlone()].map((graph) => engine.compile(graph, options)),
-  );
   const random = new Random(2);
   const xs = Float32Array.from({ length: 4000 }, () => 0.7 * random.uniform() - 0.35);
-  const batches = [600, 400].map((n, i) => ({ x: Tensor.float32([n, 4], xs.slice(i * 2400, i * 2400 + n * 4)), indices: [] }));
-  const [a, b] = await layerErrors({
-    float: float!,
-    quantized: quantized!,
-    input: 'x',
-    layers: [
-      { name: 'a', floatTap: 'a', quantTap: 'a', grid: { ...params, qmin: 0, qmax: 255 } },
-      {
-        name: 'b',
-        floatTap: 'b',
-        quantTap: 'b',
-        grid: { ...params, qmin: 0, qmax: 255 },
-        local: { program: alone!, feeds: { left: 'a', right: 'x' }, output: 'out' },
-      },
-    ],
-    batches,
-  });
-  for (const program of [float!, quantized!, alone!]) await program.dispose();
+  const batches = [600, 400].map((n, i) => Tensor.float32([n, 4], xs.slice(i * 2400, i * 2400 + n * 4)));
+  const [float, simulation] = [twoLayers(false), twoLayers(true)];
+  const pair = (name: string) => ({ float: named(float, name), simulated: named(simulation, name) });
+  const own = { ...params, ...grid };
+  const tensors = [
+    { ...pair('a'), grid: own },
+    { ...pair('b'), grid: own, from: pair('a') },
+  ];
+  const [a, b] = await errorsOf({ float, simulation }, tensors, batches);
 
   // The definition, over all values at once.
   const step = (v: number) => Math.round(v / params.scale) + params.zeroPoint;
@@ -112,20 +103,11 @@ function batchLast(step: number): Graph {
   return graph;
 }
 
-it('taps may have the batch anywhere, and a model of fixed batch sees whole batches only', async () => {
-  const engine = new OrtEngine();
-  const [float, quantized] = await Promise.all([0.125, 1].map((step) => engine.compile(batchLast(step), { threads: 1, mode: 'train' })));
+it('tensors may have the batch anywhere, and a model of fixed batch sees whole batches only', async () => {
+  const [float, simulation] = [batchLast(0.125), batchLast(1)];
   const x = Float32Array.from({ length: 30 }, (_, i) => 0.25 * i);
-  const of = (rows: Float32Array) => [{ x: Tensor.float32([rows.length / 3, 3], rows), indices: [] }];
-  const errors = (rows: Float32Array) =>
-    layerErrors({
-      float: float!,
-      quantized: quantized!,
-      input: 'x',
-      layers: [{ name: 'y', floatTap: 'y', quantTap: 'y' }],
-      batches: of(rows),
-      fixedBatch: 4,
-    });
+  const tensors = [{ float: named(float, 'y'), simulated: named(simulation, 'y') }];
+  const errors = (rows: Float32Array) => errorsOf({ float, simulation }, tensors, [Tensor.float32([rows.length / 3, 3], rows)], 4);
   const [eight] = await errors(x.slice(0, 24));
   const [ten] = await errors(x);
   expect(ten).toEqual(eight);
@@ -133,16 +115,17 @@ it('taps may have the batch anywhere, and a model of fixed batch sees whole batc
   expect(eight!.sqnrAccumulatedDb).toBeGreaterThan(10);
   const [two] = await errors(x.slice(0, 6));
   expect(two!.range).toEqual([0, 1.25]);
-  await expect(
-    layerErrors({
-      float: float!,
-      quantized: quantized!,
-      input: 'x',
-      layers: [{ name: 'y', floatTap: 'z', quantTap: 'y' }],
-      batches: of(x.slice(0, 12)),
-    }),
-  ).rejects.toThrow('"z"');
-  for (const program of [float!, quantized!]) await program.dispose();
+});
+
+it('a program that is no comparison of these tensors is named', async () => {
+  const [float, simulation] = [batchLast(0.125), batchLast(1)];
+  const tensor = { float: named(float, 'y'), simulated: named(simulation, 'y') };
+  const program = await engine.compile(comparisonGraph(float, simulation, [tensor]), { threads: 1, mode: 'train' });
+  const batches = [{ x: Tensor.float32([4, 3], new Float32Array(12)), indices: [] }];
+  await expect(layerErrors({ program, input: 'x', tensors: [tensor, tensor] as ComparedTensor[], batches })).rejects.toThrow(
+    '8 figures for 2 tensors',
+  );
+  await program.dispose();
 });
 
 it('bytes of a layer are those of its weights, scales and zero points', () => {

@@ -2,33 +2,14 @@ import { type Batch, feedsOf } from '../data/dataset.js';
 import type { Program } from '../engine/engine.js';
 import { chunksOf } from '../engine/rows.js';
 import { OctetError } from '../errors.js';
-import { type AffineParams, dequantizeValue, quantizeValue } from '../tensor/affine.js';
-import type { Tensor } from '../tensor/tensor.js';
-
-/** A layer run alone: its inputs, weights and output are quantized, and it is fed with the float model's tensors. */
-export interface LocalLayer {
-  program: Program;
-  /** Input of `program` → tap of the float program that feeds it. */
-  feeds: Readonly<Record<string, string>>;
-  output: string;
-}
-
-/** A tensor to be compared: one output of the float program and one of the quantized program. */
-export interface LayerTap {
-  name: string;
-  floatTap: string;
-  quantTap: string;
-  /** Per-tensor grid of the tensor; without it nothing is said of rounding and clipping. */
-  grid?: AffineParams & { qmin: number; qmax: number };
-  local?: LocalLayer;
-}
+import { type ComparedTensor, comparisonOutput, type FigureName, figures } from './comparison.js';
 
 export interface LayerErrorsInput {
-  float: Program;
-  quantized: Program;
-  /** Name of the first input of both programs. */
+  /** A compiled `comparisonGraph` of `tensors`. */
+  program: Program;
+  /** Name of its first input. */
   input: string;
-  layers: readonly LayerTap[];
+  tensors: readonly Pick<ComparedTensor, 'grid' | 'from'>[];
   batches: AsyncIterable<Batch> | Iterable<Batch>;
   fixedBatch?: number;
   onProgress?: (samples: number) => void;
@@ -36,7 +17,6 @@ export interface LayerErrorsInput {
 }
 
 export interface LayerError {
-  name: string;
   /** dB with everything quantized; `Infinity` when nothing differs, `NaN` when the tensor is all zero. */
   sqnrAccumulatedDb: number;
   /** dB with only this layer quantized. */
@@ -49,106 +29,66 @@ export interface LayerError {
   range: [number, number];
 }
 
-/** Running sums of one comparison: memory does not grow with the number of samples. */
-class ErrorSums {
-  private signal = 0;
-  private noise = 0;
+type Sums = Record<FigureName, number>;
 
-  add(x: Float32Array, y: Float32Array, name: string): void {
-    if (x.length !== y.length)
-      throw new OctetError('INTERNAL', `tap "${name}" has ${x.length} float and ${y.length} quantized values`, { tensor: name });
-    for (let i = 0; i < x.length; i++) {
-      const value = x[i] as number;
-      const error = value - (y[i] as number);
-      this.signal += value * value;
-      this.noise += error * error;
-    }
-  }
+const nothing = (): Sums => ({
+  count: 0,
+  signal: 0,
+  noise: 0,
+  local: 0,
+  low: Number.POSITIVE_INFINITY,
+  high: Number.NEGATIVE_INFINITY,
+  rounding: 0,
+  inside: 0,
+});
 
-  /** `20 · log10(‖x‖ / ‖x − y‖)` */
-  get decibels(): number {
-    return this.signal === 0 && this.noise === 0 ? Number.NaN : 10 * Math.log10(this.signal / this.noise);
-  }
-}
+/** How the figures of two batches become those of both. */
+const join: Record<FigureName, (a: number, b: number) => number> = {
+  count: (a, b) => a + b,
+  signal: (a, b) => a + b,
+  noise: (a, b) => a + b,
+  local: (a, b) => a + b,
+  low: Math.min,
+  high: Math.max,
+  rounding: (a, b) => a + b,
+  inside: (a, b) => a + b,
+};
 
-class GridSums {
-  private squared = 0;
-  private outside = 0;
-  private count = 0;
-  low = Number.POSITIVE_INFINITY;
-  high = Number.NEGATIVE_INFINITY;
-
-  constructor(private readonly grid: LayerTap['grid']) {}
-
-  add(x: Float32Array): void {
-    const { grid } = this;
-    // Half a step beyond the ends still rounds onto the grid.
-    const low = grid ? (grid.qmin - grid.zeroPoint - 0.5) * grid.scale : 0;
-    const high = grid ? (grid.qmax - grid.zeroPoint + 0.5) * grid.scale : 0;
-    for (let i = 0; i < x.length; i++) {
-      const value = x[i] as number;
-      if (value < this.low) this.low = value;
-      if (value > this.high) this.high = value;
-      if (!grid) continue;
-      const error = value - dequantizeValue(quantizeValue(value, grid, grid.qmin, grid.qmax), grid);
-      this.squared += error * error;
-      if (value < low || value > high) this.outside++;
-    }
-    this.count += x.length;
-  }
-
-  get figures(): { rmseOverScale: number; clipped: number } | undefined {
-    if (!this.grid || this.count === 0) return undefined;
-    return { rmseOverScale: Math.sqrt(this.squared / this.count) / this.grid.scale, clipped: this.outside / this.count };
-  }
-}
+/** `20 · log10(‖x‖ / ‖x − y‖)` from the squares. */
+const decibels = (signal: number, noise: number) => (signal === 0 && noise === 0 ? Number.NaN : 10 * Math.log10(signal / noise));
 
 /**
- * Signal-to-quantization-noise ratio of every tapped tensor, summed up batch by batch. Accumulated: the quantized
- * program against the float one. Local: layers that bring a program of their own, fed with float tensors.
+ * Signal-to-quantization-noise ratio of every compared tensor, summed up batch by batch, and how its own grid takes it. The sums over a batch are made inside the
+ * runtime, so that memory does not grow with the number of tensors or samples. Throws INTERNAL when the program is no comparison of these
+ * tensors, CANCELLED on abort.
  */
-export async function layerErrors(input: LayerErrorsInput): Promise<LayerError[]> {
-  const { layers } = input;
-  const sums = layers.map((layer) => ({ layer, accumulated: new ErrorSums(), local: new ErrorSums(), grid: new GridSums(layer.grid) }));
+export async function layerErrors({ program, input, tensors, batches, fixedBatch, ...hooks }: LayerErrorsInput): Promise<LayerError[]> {
+  const sums = tensors.map(nothing);
   let done = 0;
-  for await (const batch of input.batches) {
-    for (const feeds of chunksOf(feedsOf(input.input, batch), input.fixedBatch)) {
-      if (input.signal?.aborted) throw new OctetError('CANCELLED', 'the comparison of layers was cancelled');
-      const float: Results = { ...(await input.float.run(feeds)), ...feeds };
-      const quantized: Results = { ...(await input.quantized.run(feeds)), ...feeds };
-      for (const { layer, accumulated, local, grid } of sums) {
-        const signal = floatsOf(float, layer.floatTap);
-        accumulated.add(signal, floatsOf(quantized, layer.quantTap), layer.name);
-        grid.add(signal);
-        if (layer.local) local.add(signal, await runLocal(layer.local, float), layer.name);
+  for await (const batch of batches) {
+    for (const feeds of chunksOf(feedsOf(input, batch), fixedBatch)) {
+      if (hooks.signal?.aborted) throw new OctetError('CANCELLED', 'the comparison of layers was cancelled');
+      const found = (await program.run(feeds))[comparisonOutput]?.as('float32').data;
+      if (found?.length !== tensors.length * figures.length)
+        throw new OctetError('INTERNAL', `the comparison gives ${found?.length} figures for ${tensors.length} tensors`);
+      for (const [index, own] of sums.entries()) {
+        // The last tensor comes first.
+        const at = (tensors.length - 1 - index) * figures.length;
+        for (const [offset, name] of figures.entries()) own[name] = join[name](own[name], found[at + offset] as number);
       }
     }
     done += batch.x.shape[0] ?? 0;
-    input.onProgress?.(done);
+    hooks.onProgress?.(done);
   }
-  return sums.map(({ layer, accumulated, local, grid }) => ({
-    name: layer.name,
-    sqnrAccumulatedDb: accumulated.decibels,
-    ...(layer.local ? { sqnrLocalDb: local.decibels } : {}),
-    ...grid.figures,
-    range: [grid.low, grid.high],
-  }));
-}
-
-type Results = Record<string, Tensor>;
-
-function floatsOf(results: Results, name: string): Float32Array {
-  const tensor = results[name];
-  if (!tensor) throw new OctetError('INTERNAL', `the program has no output "${name}"`, { tensor: name });
-  return tensor.as('float32').data;
-}
-
-async function runLocal({ program, feeds, output }: LocalLayer, float: Results): Promise<Float32Array> {
-  const given: Results = {};
-  for (const [name, tap] of Object.entries(feeds)) {
-    const tensor = float[tap];
-    if (!tensor) throw new OctetError('INTERNAL', `the float program has no output "${tap}"`, { tensor: tap });
-    given[name] = tensor;
-  }
-  return floatsOf(await program.run(given), output);
+  return sums.map((own, index) => {
+    const { grid, from } = tensors[index] as (typeof tensors)[number];
+    return {
+      range: [own.low, own.high],
+      sqnrAccumulatedDb: decibels(own.signal, own.noise),
+      ...(from ? { sqnrLocalDb: decibels(own.signal, own.local) } : {}),
+      ...(grid && own.count > 0
+        ? { rmseOverScale: Math.sqrt(own.rounding / own.count) / grid.scale, clipped: (own.count - own.inside) / own.count }
+        : {}),
+    };
+  });
 }

@@ -27,11 +27,18 @@ describe('a race', () => {
     expect(times).toHaveLength(6);
   });
 
-  it('counts several runs as one where that is asked', async () => {
+  it('ends when the caller has enough, which is asked once the fewest runs are made', async () => {
+    const asked: number[] = [];
+    const enough = ([own]: readonly (readonly number[])[]) => asked.push(own?.length as number) > 2;
+    const [times] = await race(programs(1, []), { feeds: {}, runs: 100, fewest: 4, budgetMs: 60_000, enough });
+    expect(asked).toEqual([4, 5, 6]);
+    expect(times).toHaveLength(6);
+  });
+
+  it('warms up once where there is no time for more', async () => {
     const order: number[] = [];
-    const [times] = await race(programs(1, order), { feeds: {}, runs: 2, budgetMs: 60_000, repeats: 4 });
-    expect(times).toHaveLength(2);
-    expect(order).toHaveLength(4 * (2 + 3));
+    await race(programs(1, order), { feeds: {}, runs: 100, fewest: 2, budgetMs: 0 });
+    expect(order).toHaveLength(1 + 2);
   });
 
   it('stops when it is cancelled', async () => {

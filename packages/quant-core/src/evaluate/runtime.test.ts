@@ -128,24 +128,31 @@ describe('measureLatency', () => {
     const { seen, float, int8 } = counting();
     const result = await measureLatency({ float, int8, feeds, runs: 6 });
     const single = seen.filter((name) => name.endsWith('1'));
-    expect(single.slice(0, 8)).toEqual(['i1', 'f1', 'f1', 'i1', 'i1', 'f1', 'f1', 'i1']);
-    expect(single).toHaveLength(2 * (6 + 3));
-    expect(seen.filter((name) => name.endsWith('32'))).toHaveLength(2 * (6 + 3));
-    expect(result.runs).toBe(6);
+    expect(single.slice(0, 8)).toEqual(['f1', 'i1', 'i1', 'f1', 'f1', 'i1', 'f1', 'i1']);
+    expect(single).toHaveLength(2 * ((result.float.runs as number) + 3));
+    expect(seen.filter((name) => name.endsWith('32'))).toHaveLength(2 * ((result.float.batch32.runs as number) + 3));
+    expect(result.float.batch32.samples).toBe(32);
+    expect(result.ratio?.batch1.value).toBeGreaterThan(0);
     expect(result.float.p95Ms).toBeGreaterThanOrEqual(result.float.p50Ms);
     expect(result.int8.batch32.p50Ms).toBeGreaterThan(0);
   });
 
-  it('stops at the budget, but never under five runs', async () => {
+  it('stops at the budget, but never under three runs', async () => {
     const { float, int8 } = counting();
-    expect((await measureLatency({ float, int8, feeds, runs: 1000, budgetSeconds: 0 })).runs).toBe(5);
+    expect((await measureLatency({ float, int8, feeds, runs: 1000, budgetSeconds: 0 })).float.runs).toBe(3);
   });
 
-  it('runs a model of fixed batch as often as 32 samples need', async () => {
+  it('runs a model of fixed batch with that, and scales to 32 samples', async () => {
     const { seen, float, int8 } = counting();
-    await measureLatency({ float, int8, feeds, runs: 5, fixedBatch: 10 });
+    const { int8: figures } = await measureLatency({ float, int8, feeds, runs: 5, fixedBatch: 10 });
     expect(seen.every((name) => name.endsWith('10'))).toBe(true);
-    expect(seen).toHaveLength(2 * 8 + 2 * 8 * 4);
+    expect(figures.batch32.samples).toBe(10);
+  });
+
+  it('a batch that memory does not allow is not run', async () => {
+    const { seen, float, int8 } = counting();
+    await measureLatency({ float, int8, feeds, runs: 5, largestBatch: 12 });
+    expect(new Set(seen.map((name) => name.slice(1)))).toEqual(new Set(['1', '8']));
   });
 
   it('heeds cancel', async () => {

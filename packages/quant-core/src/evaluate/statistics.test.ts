@@ -5,6 +5,7 @@ import {
   bootstrapInterval,
   lnGamma,
   mcnemarExact,
+  medianInterval,
   pairedProportionInterval,
   quantile,
   wilsonInterval,
@@ -127,5 +128,32 @@ describe('the tail of a binomial', () => {
     expect(binomialTail(10, 0, 0.5)).toBe(1);
     expect(binomialTail(100, 1, 0.001)).toBeCloseTo(1 - 0.999 ** 100, 12);
     expect(binomialTail(10_000, 21, 0.001)).toBeCloseTo(0.0016, 3);
+  });
+});
+
+describe('the interval of a median', () => {
+  it('has the ranks of the tables', () => {
+    const ranks = (n: number) => medianInterval(Array.from({ length: n }, (_, i) => n - i));
+    // David and Nagaraja, and any table of the sign test: n = 6, 10, 25, 50.
+    expect(ranks(6)).toEqual([1, 6]);
+    expect(ranks(10)).toEqual([2, 9]);
+    expect(ranks(25)).toEqual([8, 18]);
+    expect(ranks(50)).toEqual([18, 33]);
+  });
+
+  it('is all values where they are few, and none without', () => {
+    expect(medianInterval([3, 1, 2])).toEqual([1, 3]);
+    expect(medianInterval([])).toEqual([Number.NaN, Number.NaN]);
+  });
+
+  it('holds the true median in about 95 of 100 draws', () => {
+    const random = Random.for(3, 'medians');
+    let held = 0;
+    for (let draw = 0; draw < 2000; draw++) {
+      const [low, high] = medianInterval(Array.from({ length: 20 }, () => random.uniform() ** 3));
+      if (low <= 0.125 && high >= 0.125) held++;
+    }
+    expect(held / 2000).toBeGreaterThan(0.94);
+    expect(held / 2000).toBeLessThan(0.98);
   });
 });

@@ -6,6 +6,7 @@ import { type ChosenEngine, chooseEngine } from '../engine/select.js';
 import { OctetError } from '../errors.js';
 import type { PipelineEvent, QuantizeJob, Stage } from '../events.js';
 import type { Report } from '../report/schema.js';
+import { watchPeak } from './peak.js';
 import { foldWarnings } from './warnings.js';
 
 export interface PipelineHooks {
@@ -15,11 +16,13 @@ export interface PipelineHooks {
 
 type Unit = Extract<PipelineEvent, { type: 'progress' }>['unit'];
 
-/** What all stages of one job share: settings, engine, events, the clock of each stage, and the warnings for the report. */
+/** What all stages of one job share: settings, engine, events, clock and memory of each stage, and the warnings for the report. */
 export class Context {
   readonly engine: Engine;
   readonly threads: number;
   readonly seconds: Record<string, number> = {};
+  /** Most memory that the process had in each stage, bytes. */
+  readonly peakBytes: Record<string, number> = {};
   private readonly noted: Report['warnings'] = [];
   private lastProgress = 0;
 
@@ -52,15 +55,17 @@ export class Context {
     this.hooks.onEvent?.(event);
   }
 
-  /** Announce a stage, run it and note how long it took. */
+  /** Announce a stage, run it and note how long it took and how much memory the process had at most. */
   async stage<T>(stage: Stage, body: () => Promise<T>): Promise<T> {
     if (this.hooks.signal?.aborted) throw new OctetError('CANCELLED', `The job was cancelled before the stage "${stage}"`);
     this.emit({ type: 'stage', stage });
     const started = performance.now();
+    const peak = watchPeak();
     try {
       return await body();
     } finally {
       this.seconds[stage] = (performance.now() - started) / 1000;
+      this.peakBytes[stage] = peak();
     }
   }
 

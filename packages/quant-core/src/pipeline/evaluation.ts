@@ -14,7 +14,10 @@ import type { Stage } from '../events.js';
 import { exactArithmetic } from '../fakequant/exact.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { countNodes } from '../formats/onnx/count.js';
-import type { LatencyFigures, Report } from '../report/schema.js';
+import type { Graph } from '../ir/graph.js';
+import type { ReportInput } from '../report/build.js';
+import type { Report } from '../report/schema.js';
+import { evaluationBatch } from './batchSize.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
@@ -39,16 +42,27 @@ interface Asked {
   keep?: boolean;
   /** Batch size that the program insists on. */
   fixedBatch: number | undefined;
+  /** What the program runs, where that is not as large as the float model. */
+  graph?: Graph;
 }
 
 const int16Max = 2 ** 15 - 1;
+
+/** The simulation is slow: up to so many samples are compared however few were trained on. */
+const leastCompared = 1000;
+
+/** Time for the profile of the int8 model, ms; what is under way is finished. */
+const profileMs = 1000;
+
+/** Time for latency: a quarter of what training took, between 2 and 10 seconds. */
+const latencySeconds = ({ seconds }: Context) => Math.min(10, Math.max(2, (seconds.train ?? 40) / 4));
 
 /** Threads that latency is measured with: what a small device has to spare. */
 const latencyThreads = 1;
 
 async function collect({ context, model, data }: Evaluation, program: Program, asked: Asked): Promise<ModelOutputs> {
-  const { job, signal } = context;
-  const { samples, indices, stage, reference, keep, fixedBatch } = asked;
+  const { job } = context;
+  const { samples, indices, stage, reference, keep, fixedBatch, graph = model.graph } = asked;
   const options: CollectOptions = {
     ...(reference ? { reference } : {}),
     ...(keep ? { keepRowsIn: job.workDirectory } : {}),
@@ -57,7 +71,7 @@ async function collect({ context, model, data }: Evaluation, program: Program, a
     onProgress: (done) => context.progress(stage, done, indices.length, 'samples'),
     ...context.abortable,
   };
-  const order = batches(samples, indices, { batchSize: job.recipe.evaluation.batchSize, ...(signal ? { signal } : {}) });
+  const order = batches(samples, indices, { batchSize: evaluationBatch(context, model, data, graph), ...context.abortable });
   return collectOutputs(program, order, { input: inputName(model), outputs: data.assignment.outputs }, options);
 }
 
@@ -160,7 +174,7 @@ export async function chooseCandidate(
   }
 }
 
-/** Simulation against artifact on the evaluation samples. */
+/** Simulation against artifact on the evaluation samples, no more of them than an epoch of training has where those are many. */
 export async function checkParity(
   on: Evaluation,
   candidate: Candidate,
@@ -170,13 +184,15 @@ export async function checkParity(
   const { context, data, model } = on;
   const program = await context.engine.compile(exactArithmetic(candidate.simulation), { threads: context.threads, mode: 'train' });
   try {
-    const { evaluationSamples: samples, evaluationIndices: indices } = data;
+    const { evaluationSamples: samples } = data;
+    const indices = data.evaluationIndices.subarray(0, Math.max(leastCompared, data.train.length));
     const simulated = await collect(on, program, {
       samples,
       indices,
       stage: 'evaluate',
       reference: artifact,
       fixedBatch: graphBatch(model),
+      graph: candidate.simulation,
     });
     const parity = parityOf(simulated, artifact, outputSteps(candidate, plan, artifact));
     if (parityIsBroken(parity))
@@ -200,7 +216,7 @@ export async function measureSpeed(
   { context, model, data }: Evaluation,
   floatPath: string,
   int8Path: string,
-): Promise<{ latency: { float: LatencyFigures; int8: LatencyFigures; threads: number }; runtime: Report['runtime'] }> {
+): Promise<Pick<ReportInput, 'latency' | 'runtime'>> {
   const { engine, job } = context;
   const { evaluationSamples, evaluationIndices } = data;
   const fixedBatch = fileBatch(model);
@@ -221,13 +237,14 @@ export async function measureSpeed(
   const options = { threads: latencyThreads, mode: 'infer' } as const;
   const [float, int8] = [await engine.load(floatPath, options), await engine.load(int8Path, options)];
   try {
-    const { float: floatFigures, int8: int8Figures } = await measureLatency({
+    const latency = await measureLatency({
       float,
       int8,
       feeds,
       runs: job.recipe.evaluation.latencyRuns,
       ...(fixedBatch === undefined ? {} : { fixedBatch }),
-      budgetSeconds: 10,
+      largestBatch: evaluationBatch(context, model, data, model.graph),
+      budgetSeconds: latencySeconds(context),
       onProgress: (done, total) => context.progress('evaluate', done, total, 'runs'),
       ...context.abortable,
     });
@@ -237,9 +254,10 @@ export async function measureSpeed(
       threads: latencyThreads,
       feeds: await feeds(fixedBatch ?? 1),
       directory: job.workDirectory,
+      budgetMs: profileMs,
     });
     return {
-      latency: { float: floatFigures, int8: int8Figures, threads: latencyThreads },
+      latency: { ...latency, threads: latencyThreads },
       runtime: { name: engine.name, version: engine.version, ...runtime },
     };
   } finally {

@@ -1,24 +1,26 @@
-import { withTaps } from '../calibrate/calibrate.js';
 import { batches } from '../data/batches.js';
-import type { Program } from '../engine/engine.js';
-import { type LayerTap, layerErrors } from '../evaluate/layers.js';
+import { usualCut } from '../engine/ort/segments.js';
+import { type ComparedTensor, comparisonGraph } from '../evaluate/comparison.js';
+import { type LayerError, layerErrors } from '../evaluate/layers.js';
 import { layerBytes } from '../evaluate/sizes.js';
 import type { QuantPlan } from '../fakequant/plan.js';
-import { extract } from '../ir/extract.js';
 import type { Graph, Node, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import type { LayerReport } from '../report/schema.js';
+import { sizeOf } from '../tensor/tensor.js';
+import { evaluationBatch, liveLimit } from './batchSize.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { inputName } from './inputs.js';
 import { graphBatch, type PreparedModel } from './model.js';
 
-const fixedTo = (fixedBatch: number | undefined) => (fixedBatch === undefined ? {} : { fixedBatch });
-
-/** Samples on which layers are compared. */
-const layerSamples = 256;
-/** Above this many layers, each alone is no longer measured: it would take a program a layer. */
+/**
+ * Layers are compared on so many samples, or as many as hold so many elements of all layers together: up to `most`, of which a comparison takes a few
+ * seconds, and no more than an eighth of those that an epoch of training goes through, from `least` on.
+ */
+const looked = { samples: 256, least: 2 ** 25, most: 2 ** 27, share: 1 / 8 };
+/** Above this many layers, each alone is no longer measured: it would double the nodes of the comparison. */
 const mostLocalLayers = 200;
 
 /** The quantized value that a layer ends in, through absorbed activations; its own output where none is. */
@@ -29,6 +31,93 @@ export function endOf(node: Node, points: ReadonlyMap<string, unknown>): Value {
   return points.has(at.name) ? at : node.output();
 }
 
+/** What a layer is in both networks of a candidate. */
+interface Layer {
+  node: Node;
+  end: Value;
+  /** Position in the plan. */
+  index: number;
+  tensor: ComparedTensor;
+}
+
+/** The layers of a plan in the order the network computes them, each with the tensors that tell of it. */
+function layersOf(plan: QuantPlan, { float, simulation, table }: Candidate): Layer[] {
+  const order = new Map(float.nodes.map((node, at) => [node.name, at]));
+  const points = new Map(plan.activations.map((point) => [point.value, point]));
+  const simulated = new Map(simulation.values().map((value) => [value.name, value]));
+  const outputs = new Set(simulation.outputs.map((value) => value.name));
+  const quantized = (end: Value): Value => {
+    const dequantized = points.has(end.name) && !outputs.has(end.name) ? simulated.get(`${end.name}_dequantize`) : undefined;
+    // A quantized graph output swapped names with its dequantized value.
+    return dequantized ?? (simulated.get(end.name) as Value);
+  };
+  const locals = plan.weights.length <= mostLocalLayers;
+  const layers = plan.weights.map((weight, index): Layer => {
+    const node = float.nodes[order.get(weight.node) as number] as Node;
+    const end = endOf(node, points);
+    const point = points.get(end.name);
+    const params = point && table.activations[point.group];
+    const grid = point && plan.groups[point.group]?.grid;
+    const from = { float: node.input(0), simulated: simulated.get(node.input(0).name) as Value };
+    const tensor = {
+      float: end,
+      simulated: quantized(end),
+      ...(params && grid ? { grid: { ...params, ...grid } } : {}),
+      ...(locals ? { from } : {}),
+    };
+    return { node, end, index, tensor };
+  });
+  return layers.sort((a, b) => (order.get(a.node.name) as number) - (order.get(b.node.name) as number));
+}
+
+/** Elements of all layers for one sample, at least one; open sizes count as 1. */
+const elementsOf = (layers: readonly Layer[]): number =>
+  layers.reduce((sum, { end }) => sum + sizeOf((end.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))), 0) || 1;
+
+/** Samples to compare layers on. They hang on sizes alone, never on the clock, so that a job repeated gives the same figures. */
+function samplesFor(layers: readonly Layer[], data: JobData): number {
+  const elements = elementsOf(layers);
+  const affordable = Math.max(looked.least, Math.min(looked.most, looked.share * data.train.length * elements));
+  return Math.max(1, Math.min(looked.samples, Math.floor(affordable / elements)));
+}
+
+/** Batch of a comparison. A graph that the engine loads in parts hands all compared tensors from one part to another: then all of them count. */
+function comparisonBatch(context: Context, model: PreparedModel, data: JobData, graph: Graph, layers: readonly Layer[]): number {
+  const batch = evaluationBatch(context, model, data, graph);
+  if (graphBatch(model) !== undefined || graph.nodes.length <= usualCut.whole) return batch;
+  return Math.max(1, Math.min(batch, Math.floor(liveLimit(context) / (2 * 4 * elementsOf(layers)))));
+}
+
+/** Errors of the layers, by their position in the plan. */
+async function errorsOf(
+  context: Context,
+  model: PreparedModel,
+  candidate: Candidate,
+  data: JobData,
+  layers: readonly Layer[],
+): Promise<Map<number, LayerError>> {
+  if (!layers.length) return new Map();
+  const tensors = layers.map(({ tensor }) => tensor);
+  const graph = comparisonGraph(candidate.float, candidate.simulation, tensors);
+  const batchSize = comparisonBatch(context, model, data, graph, layers);
+  const program = await context.engine.compile(graph, { threads: context.threads, mode: 'train' });
+  try {
+    const samples = data.evaluationIndices.subarray(0, samplesFor(layers, data));
+    const fixedBatch = graphBatch(model);
+    const errors = await layerErrors({
+      program,
+      input: inputName(model),
+      tensors,
+      batches: batches(data.evaluationSamples, samples, { batchSize, ...context.abortable }),
+      ...(fixedBatch === undefined ? {} : { fixedBatch }),
+      ...context.abortable,
+    });
+    return new Map(layers.map(({ index }, at) => [index, errors[at] as LayerError]));
+  } finally {
+    await program.dispose();
+  }
+}
+
 /** One row for every layer with weights and every node that stays float, with its error on evaluation samples. */
 export async function layerRows(
   context: Context,
@@ -37,100 +126,38 @@ export async function layerRows(
   candidate: Candidate,
   data: JobData,
 ): Promise<LayerReport[]> {
-  const { engine, threads } = context;
+  const layers = layersOf(plan, candidate);
+  const errors = await errorsOf(context, model, candidate, data, layers);
+  const bytes = { float: layerBytes(candidate.float), int8: layerBytes(candidate.artifact) };
+  const rows = layers
+    .sort((a, b) => a.index - b.index)
+    .map((layer) => layerRow(plan, candidate, layer, errors.get(layer.index) as LayerError, bytes));
   const nodes = new Map(candidate.float.nodes.map((node) => [node.name, node]));
-  const points = new Map(plan.activations.map((point) => [point.value, point]));
-  const layers = plan.weights.map((weight, index) => {
-    const node = nodes.get(weight.node) as Node;
-    return { weight, index, node, end: endOf(node, points) };
-  });
-  const simulated = new Map(candidate.simulation.values().map((value) => [value.name, value]));
-  const quantTap = (end: Value) => {
-    const dequantized = `${end.name}_dequantize`;
-    // A quantized graph output swapped names with its dequantized value.
-    return points.has(end.name) && !candidate.simulation.outputs.some((value) => value.name === end.name) && simulated.has(dequantized)
-      ? dequantized
-      : end.name;
+  return [...rows, ...floatRows(plan, nodes, bytes.float, bytes.int8)];
+}
+
+type Bytes = Record<'float' | 'int8', ReadonlyMap<string, number>>;
+
+function layerRow(plan: QuantPlan, { table }: Candidate, { node, end, index }: Layer, error: LayerError, bytes: Bytes): LayerReport {
+  const weight = plan.weights[index] as QuantPlan['weights'][number];
+  const point = plan.activations.find((activation) => activation.value === end.name);
+  const params = point && table.activations[point.group];
+  const scales = table.weights[index]?.scale ?? new Float32Array([1]);
+  return {
+    name: node.name,
+    op: node.op,
+    precision: 'int8',
+    parameters: parametersOf(node),
+    weightBits: weight.bits,
+    weightStorage: weight.storage ?? 'int8',
+    ...(point ? { activationBits: plan.groups[point.group]?.bits ?? 8 } : {}),
+    perChannel: weight.axis !== undefined,
+    ...(params ? { scale: params.scale, zeroPoint: params.zeroPoint } : {}),
+    ...error,
+    channelSpread: scales.reduce((a, v) => Math.max(a, v), 0) / scales.reduce((a, v) => Math.min(a, v), Number.POSITIVE_INFINITY),
+    floatBytes: bytes.float.get(node.name) ?? 0,
+    int8Bytes: bytes.int8.get(node.name) ?? 0,
   };
-  const programs: Program[] = [];
-  const load = async (graph: Graph) => {
-    const program = await engine.compile(graph, { threads, mode: 'train' });
-    programs.push(program);
-    return program;
-  };
-  try {
-    const taps: LayerTap[] = [];
-    const locals = layers.length <= mostLocalLayers;
-    const local = new Map<string, Graph>();
-    for (const { node, end } of layers) {
-      const input = node.input(0);
-      if (locals)
-        local.set(node.name, extract(candidate.simulation, [simulated.get(input.name) as Value], [simulated.get(quantTap(end)) as Value]));
-    }
-    const fed = [...new Set(layers.map(({ node }) => node.input(0).name))];
-    const float = await load(withTaps(candidate.float, [...new Set([...layers.map(({ end }) => end.name), ...(locals ? fed : [])])]));
-    const quantized = await load(withTaps(candidate.simulation, [...new Set(layers.map(({ end }) => quantTap(end)))]));
-    for (const { node, end } of layers) {
-      const point = points.get(end.name);
-      const params = point && candidate.table.activations[point.group];
-      const grid = point && plan.groups[point.group]?.grid;
-      const own = local.get(node.name);
-      taps.push({
-        name: node.name,
-        floatTap: end.name,
-        quantTap: quantTap(end),
-        ...(params && grid ? { grid: { ...params, qmin: grid.qmin, qmax: grid.qmax } } : {}),
-        ...(own
-          ? { local: { program: await load(own), feeds: { [own.inputs[0]?.name as string]: node.input(0).name }, output: quantTap(end) } }
-          : {}),
-      });
-    }
-    const errors = await layerErrors({
-      float,
-      quantized,
-      input: inputName(model),
-      layers: taps,
-      batches: batches(data.evaluationSamples, data.evaluationIndices.subarray(0, layerSamples), {
-        batchSize: context.job.recipe.evaluation.batchSize,
-        ...context.abortable,
-      }),
-      ...fixedTo(graphBatch(model)),
-      ...context.abortable,
-    });
-    const [floatBytes, int8Bytes] = [layerBytes(candidate.float), layerBytes(candidate.artifact)];
-    const rows = layers.map(({ weight, index, node, end }, row): LayerReport => {
-      const error = errors[row];
-      const point = points.get(end.name);
-      const params = point && candidate.table.activations[point.group];
-      const scales = candidate.table.weights[index]?.scale ?? new Float32Array([1]);
-      return {
-        name: node.name,
-        op: node.op,
-        precision: 'int8',
-        parameters: parametersOf(node),
-        weightBits: weight.bits,
-        weightStorage: weight.storage ?? 'int8',
-        ...(point ? { activationBits: plan.groups[point.group]?.bits ?? 8 } : {}),
-        perChannel: weight.axis !== undefined,
-        ...(params ? { scale: params.scale, zeroPoint: params.zeroPoint } : {}),
-        ...(error
-          ? {
-              range: error.range,
-              sqnrAccumulatedDb: error.sqnrAccumulatedDb,
-              ...(error.sqnrLocalDb === undefined ? {} : { sqnrLocalDb: error.sqnrLocalDb }),
-              ...(error.rmseOverScale === undefined ? {} : { rmseOverScale: error.rmseOverScale }),
-              ...(error.clipped === undefined ? {} : { clipped: error.clipped }),
-            }
-          : {}),
-        channelSpread: scales.reduce((a, v) => Math.max(a, v), 0) / scales.reduce((a, v) => Math.min(a, v), Number.POSITIVE_INFINITY),
-        floatBytes: floatBytes.get(node.name) ?? 0,
-        int8Bytes: int8Bytes.get(node.name) ?? 0,
-      };
-    });
-    return [...rows, ...floatRows(plan, nodes, floatBytes, int8Bytes)];
-  } finally {
-    for (const program of programs) await program.dispose();
-  }
 }
 
 const parametersOf = (node: Node) => node.inputs.reduce((sum, value) => sum + (value?.constant?.size ?? 0), 0);

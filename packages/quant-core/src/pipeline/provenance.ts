@@ -11,6 +11,7 @@ import { octetVersion } from '../version.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import type { PreparedModel } from './model.js';
+import { highWater } from './peak.js';
 
 /** Digest of files, one after the other. */
 async function sha256(...paths: readonly string[]): Promise<string> {
@@ -45,7 +46,7 @@ export async function provenanceOf(
   model: PreparedModel,
   data: JobData,
   artifactPath: string,
-  estimatedBytes: number | null,
+  estimatedBytes: number,
 ): Promise<Report['provenance']> {
   const { job, engine, seconds } = context;
   const { recipe } = job;
@@ -73,8 +74,7 @@ export async function provenanceOf(
     versions: { octet: octetVersion, ...engine.versions, node: process.versions.node },
     platform: `${process.platform} ${process.arch}`,
     seconds: { ...seconds },
-    // maxRSS is in KiB on every platform.
-    memory: { estimatedBytes, peakBytes: process.resourceUsage().maxRSS * 1024 },
+    memory: { estimatedBytes, peakBytes: highWater(), peakBytesByStage: { ...context.peakBytes } },
     command,
   };
 }

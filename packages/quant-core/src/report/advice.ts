@@ -1,6 +1,5 @@
 import { type Cpu, hasInt8Dot } from '../evaluate/cpu.js';
-import { parityIsBroken } from '../evaluate/parity.js';
-import { bytes, decibels, percent, plural } from './format.js';
+import { bytes, decibels, fixed, percent, plural } from './format.js';
 import type { LayerReport, Report } from './schema.js';
 
 /** Share of run time in integer nodes from which a model counts as integer. */
@@ -12,12 +11,14 @@ const notableDrop = 6;
 /** Above this accumulated SQNR a layer is no reason to worry, whatever it lost; dB. */
 const soundSqnr = 25;
 
-type Times = Pick<Report['latency'], 'float' | 'int8'>;
+type Times = Pick<Report['latency'], 'float' | 'int8' | 'ratio' | 'busy' | 'load'>;
 
-const slowerAlone = ({ float, int8 }: Times) => int8.p50Ms > slowerFrom * float.p50Ms;
-const slowerInBatch = ({ float, int8 }: Times) => int8.batch32.p50Ms > slowerFrom * float.batch32.p50Ms;
+/** A difference that chance may explain, or a busy machine, is none. */
+const stands = ({ ratio, busy }: Times, batch: 'batch1' | 'batch32') => !busy && (!ratio || ratio[batch].ci95[0] > 1);
+const slowerAlone = (times: Times) => times.int8.p50Ms > slowerFrom * times.float.p50Ms && stands(times, 'batch1');
+const slowerInBatch = (times: Times) => times.int8.batch32.p50Ms > slowerFrom * times.float.batch32.p50Ms && stands(times, 'batch32');
 
-/** Whether int8 is slower than float, at batch 1 or at 32. */
+/** Whether int8 is slower than float for certain, at batch 1 or at 32. */
 export const isSlower = (latency: Times) => slowerAlone(latency) || slowerInBatch(latency);
 
 /**
@@ -29,11 +30,20 @@ export function isSlowByItself({ latency, runtime }: Pick<Report, 'latency' | 'r
   return isSlower(latency) && !(lacking && (runtime.integerTimeShare ?? 0) >= mostlyInteger);
 }
 
+/** That times were taken on a busy machine, and how busy it was. */
+function busyNote(load: Report['latency']['load']): string {
+  const facts = load
+    ? ` (other processes kept ${fixed(load.otherCores, 1)} of ${plural(load.cores, 'core')} busy, load average ${fixed(load.average, 1)}, medians known to ±${percent(load.spread, 0)})`
+    : '';
+  return `Measured on a busy machine${facts}: whether int8 is faster or slower than float cannot be told from these times. Measure again where nothing else runs.`;
+}
+
 /**
- * Why int8 is slower than float, from what was measured: missing instructions, time outside of integer nodes, many
- * conversions between float and int8. Null when it is not slower and nothing is to be noted.
+ * What is to be said of the times: that the machine was busy, or why int8 is slower than float, from what was measured: missing instructions, time outside of
+ * integer nodes, many conversions between float and int8. Null when it is not slower and nothing is to be noted.
  */
 export function latencyNote(latency: Times, runtime: Report['runtime'], cpu: Cpu): string | null {
+  if (latency.busy) return busyNote(latency.load);
   const dot = hasInt8Dot(cpu);
   if (!isSlower(latency)) {
     return dot === false && runtime.integerNodes > 0
@@ -94,7 +104,6 @@ function worstLayer(layers: readonly LayerReport[]): { layer: LayerReport; lostD
 /** What to try against a loss of accuracy: the first thing that the data supports. */
 export function accuracyAdvice(report: Omit<Report, 'verdict'>): string {
   const { recipe } = report.provenance;
-  if (saturates(report)) return saturationAdvice;
   const worst = worstLayer(report.layers);
   if (worst) {
     const { layer, lostDb, db } = worst;
@@ -119,18 +128,8 @@ export function accuracyAdvice(report: Omit<Report, 'verdict'>): string {
   return 'Try another learning rate or observer; no single layer stands out.';
 }
 
-/** Whether parity is lost on an x86 processor that sums pairs of products in saturating int16. */
-function saturates(report: Omit<Report, 'verdict'>): boolean {
-  const { cpuFeatures } = report.latency;
-  const x86WithoutVnni = cpuFeatures.includes('avx2') && hasInt8Dot({ model: '', features: cpuFeatures }) === false;
-  const reduced = report.provenance.recipe.target === 'x86' || report.provenance.recipe.target === 'fbgemm';
-  return x86WithoutVnni && !reduced && parityIsBroken(report.parity);
-}
-
-const saturationAdvice =
-  'Use target "x86": this processor has no VNNI and sums pairs of 8-bit products in saturating 16 bits, which 7-bit activations avoid (or serve with the session option session.x64quantprecision = 1, which is slower).';
-
-/** What to do about a difference between simulation and artifact. */
-export function parityAdvice(report: Omit<Report, 'verdict'>): string {
-  return saturates(report) ? saturationAdvice : 'Do not deploy; report this as a defect of Octet, with the model and this report.';
-}
+/**
+ * What to do about a difference between simulation and artifact. Both were run with exact sums, so that it is no matter of the processor: what kernels that saturate make of the
+ * model is a warning of its own, where it was measured and gives other numbers.
+ */
+export const parityAdvice = 'Do not deploy; report this as a defect of Octet, with the model and this report.';

@@ -11,7 +11,7 @@ import type { ReportBlock } from '../tasks/task.js';
 import { isSlowByItself, isSlower, latencyNote, slownessAdvice } from './advice.js';
 import { plural } from './format.js';
 import { outputRows } from './outputs.js';
-import type { LatencyFigures, LayerReport, PairedChange, Report } from './schema.js';
+import type { LayerReport, PairedChange, Report } from './schema.js';
 import { gatePasses, judge } from './verdict.js';
 
 /** Version of the report format: the first number changes when a key is removed or changes its meaning. */
@@ -29,7 +29,7 @@ export interface ReportInput {
   maxDrop: number | null;
   parity: Report['parity'];
   size: { floatBytes: number; int8Bytes: number };
-  latency: { float: LatencyFigures; int8: LatencyFigures; threads: number };
+  latency: Omit<Report['latency'], 'cpu' | 'cpuFeatures' | 'note'>;
   cpu: Cpu;
   runtime: Report['runtime'];
   samples: { training: number; calibration: number; holdout: number };
@@ -78,9 +78,7 @@ export function buildReport(input: ReportInput): Report {
     outputs: outputRows(input.outputList, all.float, returned),
     size: { floatBytes, int8Bytes, ratio: int8Bytes > 0 ? floatBytes / int8Bytes : 0 },
     latency: {
-      float: input.latency.float,
-      int8: input.latency.int8,
-      threads: input.latency.threads,
+      ...input.latency,
       cpu: input.cpu.model,
       cpuFeatures: input.cpu.features,
       note: latencyNote(input.latency, input.runtime, input.cpu),

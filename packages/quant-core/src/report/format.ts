@@ -1,4 +1,5 @@
 import type { Interval } from '../evaluate/statistics.js';
+import type { Report } from './schema.js';
 
 /** How numbers are written for people. A real minus sign is used, so that "−0.2" does not break over a line. */
 
@@ -55,6 +56,18 @@ export function speed(ratio: number): string {
   if (!Number.isFinite(ratio) || ratio <= 0) return '—';
   if (ratio >= 0.995 && ratio < 1.005) return 'same speed';
   return ratio > 1 ? `${fixed(ratio, 2)}× faster` : `${fixed(1 / ratio, 2)}× slower`;
+}
+
+/**
+ * How fast int8 is beside float, at batch 1 or 32, as far as the measurement tells: nothing where the machine was busy, and no difference where the interval of
+ * the ratio holds 1. Reports of before 0.4 have medians alone.
+ */
+export function speedOf(latency: Report['latency'], size: 'batch1' | 'batch32'): string {
+  const { float, int8, ratio, busy } = latency;
+  if (busy) return 'not told: busy machine';
+  if (!ratio) return size === 'batch1' ? speed(float.p50Ms / int8.p50Ms) : speed(float.batch32.p50Ms / int8.batch32.p50Ms);
+  const [low, high] = ratio[size].ci95;
+  return low <= 1 && high >= 1 ? 'no clear difference' : speed(1 / ratio[size].value);
 }
 
 /** Singular or plural with its number. */

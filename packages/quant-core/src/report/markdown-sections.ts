@@ -299,6 +299,16 @@ function placementText(placement: NonNullable<Report['placement']>): string[] {
   ];
 }
 
+/** The peak, what was expected, and the peak of each stage. */
+function memoryText({ peakBytes, estimatedBytes, peakBytesByStage }: Report['provenance']['memory']): string {
+  const stages = Object.entries(peakBytesByStage ?? {}).map(([stage, peak]) => `${stage} ${bytes(peak)}`);
+  return [
+    `${bytes(peakBytes)} at most`,
+    ...(estimatedBytes === null ? [] : [`${bytes(estimatedBytes)} estimated before it began`]),
+    ...(stages.length ? [`by stage: ${stages.join(', ')}`] : []),
+  ].join('; ');
+}
+
 export function provenanceSection({ provenance, samples, latency, schemaVersion }: Report): string {
   const { dataset, versions, seconds } = provenance;
   const rows: string[][] = [
@@ -325,10 +335,7 @@ export function provenanceSection({ provenance, samples, latency, schemaVersion 
         .map(([stage, time]) => `${stage} ${fixed(time, 1)} s`)
         .join(', '),
     ],
-    [
-      'memory',
-      `${bytes(provenance.memory.peakBytes)} at most${provenance.memory.estimatedBytes === null ? '' : `, ${bytes(provenance.memory.estimatedBytes)} estimated for training`}`,
-    ],
+    ['memory', memoryText(provenance.memory)],
     ['report format', schemaVersion],
   ];
   return [

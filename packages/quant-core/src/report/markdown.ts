@@ -2,7 +2,7 @@ import type { MetricName } from '../choices.js';
 import { metricFacts } from '../evaluate/metrics.js';
 import { isReal } from '../evaluate/paired.js';
 import { leastParity, parityIsBroken } from '../evaluate/parity.js';
-import { bytes, changeText, count, fixed, intervalText, metricText, milliseconds, percent, plural, pValue, speed } from './format.js';
+import { bytes, changeText, count, fixed, intervalText, metricText, milliseconds, percent, plural, pValue, speedOf } from './format.js';
 import { classSection, flipSection, layerSection, provenanceSection, sizeSection, trainingSection } from './markdown-sections.js';
 import type { LatencyFigures, MetricValue, PairedChange, Report } from './schema.js';
 import { inline, table } from './table.js';
@@ -28,9 +28,9 @@ export function renderMarkdown(report: Report): string {
 
 function top(report: Report): string {
   const { verdict, metric, float, int8, change, size, latency, agreement, samples } = report;
-  const times = (pick: (figures: LatencyFigures) => { p50Ms: number; p95Ms: number }) => {
+  const times = (pick: (figures: LatencyFigures) => { p50Ms: number; p95Ms: number }, batch: 'batch1' | 'batch32') => {
     const cell = (figures: LatencyFigures) => `${milliseconds(pick(figures).p50Ms)} (p95 ${milliseconds(pick(figures).p95Ms)})`;
-    return [cell(latency.float), cell(latency.int8), speed(pick(latency.float).p50Ms / pick(latency.int8).p50Ms)];
+    return [cell(latency.float), cell(latency.int8), speedOf(latency, batch)];
   };
   const rows = [
     [
@@ -40,8 +40,8 @@ function top(report: Report): string {
       `${changeText(change.points, change.ci95, metric.unit)}, n = ${count(samples.evaluation)}`,
     ],
     ['Model file', bytes(size.floatBytes), bytes(size.int8Bytes), `${fixed(size.ratio, 2)}× smaller`],
-    ['Latency p50, batch 1', ...times((figures) => figures)],
-    ['Latency p50, batch 32', ...times((figures) => figures.batch32)],
+    ['Latency p50, batch 1', ...times((figures) => figures, 'batch1')],
+    ['Latency p50, batch 32', ...times((figures) => figures.batch32, 'batch32')],
     ...(agreement === null ? [] : [['Same top-1 as float', '', percent(agreement), '']]),
   ];
   const machine = [

@@ -21,14 +21,37 @@ const metricFields = {
 const MetricValueSchema = Type.Object(metricFields);
 export type MetricValue = Static<typeof MetricValueSchema>;
 
-const LatencyFiguresSchema = Type.Object({
+const timeFields = {
   p50Ms: Type.Number(),
   p95Ms: Type.Number(),
+  ci95: Type.Optional(
+    Type.Tuple([Type.Number(), Type.Number()], {
+      description: '95 % interval of the median from its order statistics, ms; all runs where they are fewer than six.',
+    }),
+  ),
+  runs: Type.Optional(Type.Integer({ description: 'Runs that were timed.' })),
+};
+
+const LatencyFiguresSchema = Type.Object({
+  ...timeFields,
   batch32: Type.Object(
-    { p50Ms: Type.Number(), p95Ms: Type.Number() },
+    {
+      ...timeFields,
+      samples: Type.Optional(
+        Type.Integer({
+          description:
+            'Samples of each run that was timed. Where 32 take too long or too much memory, and where the model insists on another batch, times are scaled to 32.',
+        }),
+      ),
+    },
     { description: 'Same at batch 32, for one run of the whole batch.' },
   ),
 });
+
+const RatioSchema = Type.Object(
+  { value: Type.Number(), ci95: Interval },
+  { description: 'Time of int8 over that of float, median over the runs that followed each other, with its 95 % interval.' },
+);
 export type LatencyFigures = Static<typeof LatencyFiguresSchema>;
 
 const PairedChangeSchema = Type.Object(
@@ -188,8 +211,15 @@ const ProvenanceSchema = Type.Object({
   platform: Type.String(),
   seconds: Counts,
   memory: Type.Object({
-    estimatedBytes: nullable(Type.Integer({ description: 'What training was expected to take; null for method "ptq".' })),
+    estimatedBytes: nullable(
+      Type.Integer({ description: 'What the stage that takes most was expected to take, before any of them began.' }),
+    ),
     peakBytes: Type.Integer({ description: 'The most the process of the job had in memory.' }),
+    peakBytesByStage: Type.Optional(
+      Type.Record(Type.String(), Type.Integer(), {
+        description: 'The most it had in each stage: resident memory, as the system counts it or as it was seen every 20 ms.',
+      }),
+    ),
   }),
   command: Type.String(),
 });
@@ -258,6 +288,21 @@ export const ReportSchema = Type.Object(
     latency: Type.Object({
       float: LatencyFiguresSchema,
       int8: LatencyFiguresSchema,
+      ratio: Type.Optional(Type.Object({ batch1: RatioSchema, batch32: RatioSchema })),
+      busy: Type.Optional(
+        Type.Boolean({
+          description:
+            'Whether the figures were taken on a busy machine: an interval is wider than ±10 %, or other processes left no core free. They are no ground to call int8 faster or slower.',
+        }),
+      ),
+      load: Type.Optional(
+        Type.Object({
+          otherCores: Type.Number({ description: 'Cores that other processes kept busy while latency was measured, on average.' }),
+          cores: Type.Integer(),
+          average: Type.Number({ description: 'Load average of the last minute, this job included; 0 where the system has none.' }),
+          spread: Type.Number({ description: 'Half of the widest of the 95 % intervals over its median.' }),
+        }),
+      ),
       threads: Type.Integer(),
       cpu: Type.String(),
       cpuFeatures: Type.Array(Type.String()),

@@ -88,7 +88,7 @@ function problemsOf(evidence: Evidence): Problem[] {
     problems.push({
       severity: 'do_not_ship',
       text: `Simulation and artifact agree on only ${percent(report.parity.agreement)} of ${plural(report.parity.samples, 'sample')}; at least ${percent(leastParity, 1)} is wanted.`,
-      nextStep: parityAdvice(report),
+      nextStep: parityAdvice,
     });
   }
   if (notFinite > 0) {

@@ -136,7 +136,7 @@ export function reportInput(changes: Partial<ReportInput> = {}): ReportInput {
       versions: { octet: '0.1.0', node: '20.20.0', onnxruntime: '1.30.0' },
       platform: 'linux x64',
       seconds: { load: 0.5, train: 36.6 },
-      memory: { estimatedBytes: 500_000_000, peakBytes: 450_000_000 },
+      memory: { estimatedBytes: 500_000_000, peakBytes: 450_000_000, peakBytesByStage: { load: 160_000_000, train: 450_000_000 } },
       command: 'octet quantize model.onnx --data train.npz -o model.int8.onnx --seed 0',
     },
     ...changes,
