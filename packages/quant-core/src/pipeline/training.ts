@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OctetError } from '../errors.js';
 import type { Placement } from '../fakequant/placementRecord.js';
@@ -7,7 +6,8 @@ import type { QuantPlan } from '../fakequant/plan.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
-import { type Checkpoint, encodeCheckpoint } from '../train/checkpoint.js';
+import { readArrayFile, writeArrayFile } from '../train/arrayFile.js';
+import { type Checkpoint, packCheckpoint } from '../train/checkpoint.js';
 import { type LossSpec, logitsOf, type OutputForm } from '../train/loss.js';
 import { packParameters, parameterLayout, unpackParameters } from '../train/parameters.js';
 import { type TrainResult, train } from '../train/train.js';
@@ -68,9 +68,10 @@ function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, no
 }
 
 /** The checkpoint at `path`. What checks it is read along with it: few jobs start from one. Throws CHECKPOINT_MISMATCH. */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
-  const [bytes, { decodeCheckpoint }] = await Promise.all([readFile(path), import('../train/readCheckpoint.js')]);
-  return decodeCheckpoint(bytes);
+export async function openCheckpoint(path: string): Promise<{ checkpoint: Checkpoint; placement?: Placement }> {
+  const [{ value, arrays }, { unpackCheckpoint }] = await Promise.all([readArrayFile(path), import('../train/readCheckpoint.js')]);
+  const { training, placement } = value as { training: unknown; placement?: Placement };
+  return { checkpoint: unpackCheckpoint({ header: training, arrays }), ...(placement ? { placement } : {}) };
 }
 
 /** Train with fake quant and return the best epoch, its weights in a graph of their own. */
@@ -111,7 +112,7 @@ export async function trainModel(
     engine,
     threads,
     fingerprint: fingerprint(context, model, plan, norms, data),
-    ...(job.checkpointPath ? { checkpoint: await openCheckpoint(job.checkpointPath) } : {}),
+    ...(job.checkpointPath ? { checkpoint: (await openCheckpoint(job.checkpointPath)).checkpoint } : {}),
     ...context.abortable,
   });
   for (;;) {
@@ -138,7 +139,8 @@ export async function trainModel(
     if (event.kind === 'epoch') context.emit({ type: 'epoch', ...event.record });
     if (event.kind === 'checkpoint') {
       const path = join(job.workDirectory, 'checkpoint.bin');
-      await writeFile(path, encodeCheckpoint({ ...event.checkpoint, ...(placement ? { placement } : {}) }));
+      const { header, arrays } = packCheckpoint(event.checkpoint);
+      await writeArrayFile(path, { training: header, ...(placement ? { placement } : {}) }, arrays);
       context.emit({ type: 'checkpoint', path, step: event.checkpoint.step });
     }
   }

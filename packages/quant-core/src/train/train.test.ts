@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { failure } from '../data/testing/files.js';
-import { encodeCheckpoint } from './checkpoint.js';
-import { decodeCheckpoint } from './readCheckpoint.js';
+import { reread } from './testing/checkpoints.js';
 import { type Finished, finish, images, jobOf, type Options, smallNet } from './testing/jobs.js';
 import type { TrainEvent } from './train.js';
 
@@ -94,7 +93,7 @@ describe('checkpoints', () => {
       const { events } = await finish(input, (event) => isCheckpoint(event) && ++seen === stopAfter);
       const last = events.at(-1) as Extract<TrainEvent, { kind: 'checkpoint' }>;
       expect(last.checkpoint.step).toBe(3 * stopAfter);
-      const checkpoint = decodeCheckpoint(encodeCheckpoint(last.checkpoint));
+      const checkpoint = reread(last.checkpoint);
       const resumed = await finish({ ...input, threads: 2, checkpoint });
       expect(losses(resumed)).toHaveLength(12 - 3 * stopAfter);
       const seconds = ({ seconds: _, ...record }: { seconds: number }) => record;
@@ -109,7 +108,7 @@ describe('checkpoints', () => {
     expect(whole.result.learnedScales).toBeGreaterThan(8);
     const { events } = await finish(input, isCheckpoint);
     const { checkpoint } = events.at(-1) as Extract<TrainEvent, { kind: 'checkpoint' }>;
-    const resumed = await finish({ ...input, threads: 2, checkpoint: decodeCheckpoint(encodeCheckpoint(checkpoint)) });
+    const resumed = await finish({ ...input, threads: 2, checkpoint: reread(checkpoint) });
     expect(bitsOf(resumed)).toEqual(bitsOf(whole));
     const observed = await finish(
       await jobOf({
@@ -128,7 +127,7 @@ describe('checkpoints', () => {
     const { events } = await finish(input, isCheckpoint);
     const { checkpoint } = events.at(-1) as Extract<TrainEvent, { kind: 'checkpoint' }>;
     expect(checkpoint.step).toBe(500);
-    const resumed = await finish({ ...input, checkpoint: decodeCheckpoint(encodeCheckpoint(checkpoint)) });
+    const resumed = await finish({ ...input, checkpoint: reread(checkpoint) });
     expect(losses(resumed)).toHaveLength(20);
     expect(bitsOf(resumed)).toEqual(bitsOf(await finish(input)));
   });

@@ -158,7 +158,8 @@ export async function finish(input: TrainInput, stop: (event: TrainEvent) => boo
   for (;;) {
     const next = await steps.next();
     if (next.done) return { result: next.value, events };
-    events.push(next.value);
+    // The arrays of a checkpoint go on changing.
+    events.push(structuredClone(next.value));
     if (stop(next.value)) {
       await steps.return(undefined as never);
       return { result: undefined as never, events };
