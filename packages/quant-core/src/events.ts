@@ -28,8 +28,18 @@ export type PipelineEvent =
       best: boolean;
     }
   | { type: 'log'; level: 'info' | 'warn'; message: string; data?: Record<string, unknown> }
-  /** A checkpoint file has been written (absolute path in the job's directory). */
-  | { type: 'checkpoint'; path: string; step: number };
+  /** A checkpoint file has been written (absolute path in the work directory). It stays until the second one after it. */
+  | ({ type: 'checkpoint'; path: string } & CheckpointPlace)
+  /** The job goes on from its checkpoint. */
+  | ({ type: 'resumed' } & CheckpointPlace)
+  /** The checkpoint is damaged, or that of another job or version: the job starts from nothing. */
+  | { type: 'checkpoint_dropped'; reason: string };
+
+/** What is done at a checkpoint: all of PTQ, or so many steps of training. */
+export interface CheckpointPlace {
+  stage: 'ptq' | 'train';
+  step: number;
+}
 
 /** Upper bounds that untrusted uploads are held to; bytes unless said otherwise. */
 export interface Limits {
@@ -129,7 +139,7 @@ export interface QuantizeJob {
   workDirectory: string;
   /** Memory that the process of the job may take; a training that cannot fit is refused before it starts. */
   memoryBytes?: number;
-  /** Checkpoint to go on from. */
+  /** Checkpoint to go on from; one that is damaged or of another job is dropped. */
   checkpointPath?: string;
   limits: Limits;
 }

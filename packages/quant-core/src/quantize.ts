@@ -4,6 +4,7 @@ import { readCpu } from './evaluate/cpu.js';
 import type { PipelineResult, QuantizeJob } from './events.js';
 import { keptNorms } from './pipeline/batchNorm.js';
 import { calibrateModel, exportCandidate } from './pipeline/candidates.js';
+import { JobCheckpoints } from './pipeline/checkpoint.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { loadData } from './pipeline/data.js';
 import { Evaluator } from './pipeline/evaluation.js';
@@ -51,15 +52,20 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
       return { path, outputs: await evaluator.collectFile(path, data.evaluationSamples, data.evaluationIndices, 'baseline') };
     });
     const metric = evaluator.metric(float.outputs);
-    const { plan, calibrated, placement, equalized } = await context.stage('calibrate', async () => {
-      const placed = await placeLayers(context, model, full, data, await calibrateModel(context, model, full, data), float.path);
-      return { ...placed, equalized: await equalizeModel(context, model, placed.plan, data, placed.calibrated) };
-    });
+    const checkpoints = await JobCheckpoints.open(context, model, full, data);
+    const { placed, equalized } = await context.stage('calibrate', () =>
+      checkpoints.calibration(async () => {
+        const placed = await placeLayers(context, model, full, data, await calibrateModel(context, model, full, data), float.path);
+        return { placed, equalized: await equalizeModel(context, model, placed.plan, data, placed.calibrated) };
+      }),
+    );
+    const { plan, calibrated, placement } = placed;
     // Which batch norms are kept hangs on the bits of the plan.
     const norms = loaded.norms && (plan === full ? loaded.norms : keptNorms(model, plan, recipe, checkTrainable(model, plan)));
-    const ptq = await context.stage('ptq', () => ptqCandidate(context, equalized, plan, data));
+    const ptq = await context.stage('ptq', () => ptqCandidate(context, equalized, plan, data, checkpoints.weights));
+    await checkpoints.keepPtq({ placed, equalized, weights: ptq.weights });
     const start = norms && trainingStart(context, model, plan, norms, calibrated, ptq.rounded);
-    const trained = start && (await context.stage('train', () => trainModel(context, start, plan, norms.kept, data, placement)));
+    const trained = start && (await context.stage('train', () => trainModel(context, start, plan, norms.kept, data, checkpoints)));
     const qat =
       trained &&
       (await context.stage('convert', () =>

@@ -1,21 +1,16 @@
-import { createHash } from 'node:crypto';
-import { join } from 'node:path';
 import { OctetError } from '../errors.js';
-import type { Placement } from '../fakequant/placementRecord.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { Graph, Value } from '../ir/graph.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import type { Recipe } from '../recipe.js';
-import { readArrayFile, writeArrayFile } from '../train/arrayFile.js';
-import { type Checkpoint, packCheckpoint } from '../train/checkpoint.js';
+import type { TrainInput } from '../train/input.js';
 import { type LossSpec, logitsOf, type OutputForm } from '../train/loss.js';
 import { packParameters, parameterLayout, unpackParameters } from '../train/parameters.js';
-import { type TrainResult, train } from '../train/train.js';
-import { octetVersion } from '../version.js';
+import { type TrainEvent, type TrainResult, train } from '../train/train.js';
+import type { JobCheckpoints } from './checkpoint.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { openSizes } from './inputs.js';
-import type { PreparedModel } from './model.js';
 import type { TrainingStart } from './start.js';
 
 /** Training sets smaller than this are taught by the float model as well. */
@@ -51,29 +46,6 @@ export function lossFor(recipe: Recipe, task: JobData['task'], width: number | u
   return { kind: 'cross_entropy', distillationWeight: weight, temperature };
 }
 
-/** What a checkpoint must match to be gone on from. */
-function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, norms: readonly FoldedNorm[], data: JobData): string {
-  const { threads: _threads, gate: _gate, evaluation: _evaluation, ...recipe } = context.job.recipe;
-  const hash = createHash('sha256');
-  hash.update(
-    JSON.stringify([recipe, plan, data.train.length, data.holdout.length, data.dataset.summary, octetVersion, context.engine.versions]),
-  );
-  for (const slot of parameterLayout(model.graph).slots) hash.update(`${slot.name}[${slot.shape}]`);
-  for (const value of model.graph.constants()) if (value.constant) hash.update(value.constant.raw);
-  for (const { node, weight, gamma, beta, mean, variance, epsilon } of norms) {
-    hash.update(`${node} ${epsilon}`);
-    for (const data of [weight.data, gamma, beta, mean, variance]) hash.update(data);
-  }
-  return hash.digest('hex');
-}
-
-/** The checkpoint at `path`. What checks it is read along with it: few jobs start from one. Throws CHECKPOINT_MISMATCH. */
-export async function openCheckpoint(path: string): Promise<{ checkpoint: Checkpoint; placement?: Placement }> {
-  const [{ value, arrays }, { unpackCheckpoint }] = await Promise.all([readArrayFile(path), import('../train/readCheckpoint.js')]);
-  const { training, placement } = value as { training: unknown; placement?: Placement };
-  return { checkpoint: unpackCheckpoint({ header: training, arrays }), ...(placement ? { placement } : {}) };
-}
-
 /** Train with fake quant and return the best epoch, its weights in a graph of their own. */
 export async function trainModel(
   context: Context,
@@ -81,7 +53,7 @@ export async function trainModel(
   plan: QuantPlan,
   norms: readonly FoldedNorm[],
   data: JobData,
-  placement: Placement | null,
+  checkpoints: JobCheckpoints,
 ): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
   const { job, engine, threads } = context;
   const { logits, form } = logitsOf(model.graph.outputs[0] as Value);
@@ -93,7 +65,7 @@ export async function trainModel(
       { tensor: model.output },
       { hint: 'Export the model with a fixed number of outputs.' },
     );
-  const steps = train({
+  const input: TrainInput = {
     graph: model.graph,
     batchSymbol: model.batchSymbol,
     sizes: openSizes(model, data.dataset.sampleShapes),
@@ -111,10 +83,10 @@ export async function trainModel(
     weightRanges,
     engine,
     threads,
-    fingerprint: fingerprint(context, model, plan, norms, data),
-    ...(job.checkpointPath ? { checkpoint: (await openCheckpoint(job.checkpointPath)).checkpoint } : {}),
+    fingerprint: checkpoints.fingerprint,
     ...context.abortable,
-  });
+  };
+  const steps = trainFrom(input, checkpoints);
   for (;;) {
     const next = await steps.next();
     if (next.done) {
@@ -137,11 +109,18 @@ export async function trainModel(
         samplesPerSecond: event.samplesPerSecond,
       });
     if (event.kind === 'epoch') context.emit({ type: 'epoch', ...event.record });
-    if (event.kind === 'checkpoint') {
-      const path = join(job.workDirectory, 'checkpoint.bin');
-      const { header, arrays } = packCheckpoint(event.checkpoint);
-      await writeArrayFile(path, { training: header, ...(placement ? { placement } : {}) }, arrays);
-      context.emit({ type: 'checkpoint', path, step: event.checkpoint.step });
-    }
+    if (event.kind === 'checkpoint') await checkpoints.keepTraining(event.checkpoint);
   }
+}
+
+/** Training from its checkpoint, if it has one that fits, and else from its start. */
+async function* trainFrom(input: TrainInput, checkpoints: JobCheckpoints): AsyncGenerator<TrainEvent, TrainResult> {
+  const { training } = checkpoints;
+  try {
+    return yield* train({ ...input, ...(training ? { checkpoint: training } : {}) });
+  } catch (error) {
+    if (!training) throw error;
+    checkpoints.dropTraining(error);
+  }
+  return yield* train(input);
 }

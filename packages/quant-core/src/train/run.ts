@@ -240,6 +240,12 @@ export class TrainingRun {
     };
   }
 
+  /** How large a checkpoint is, once there is a best epoch. */
+  get checkpointBytes(): number {
+    const bytes = (arrays: NamedArrays) => Object.values(arrays).reduce((sum, array) => sum + array.byteLength, 0);
+    return 2 * bytes(this.networkArrays) + this.weights.optimizer.reduce((sum, state) => sum + state.byteLength, 0);
+  }
+
   /** The best epoch. The run cannot go on from here. */
   result(): TrainResult {
     const { best, network, course, clock, history, learningRate } = this;

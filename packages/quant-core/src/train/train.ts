@@ -1,3 +1,4 @@
+import { Cadence } from './cadence.js';
 import type { Checkpoint } from './checkpoint.js';
 import type { EpochRecord } from './epochs.js';
 import type { TrainInput } from './input.js';
@@ -11,8 +12,7 @@ export type TrainEvent =
   /** The arrays of the checkpoint are those of the run: they hold until the next event is asked for. */
   | { kind: 'checkpoint'; checkpoint: Checkpoint };
 
-/** Steps between checkpoints inside an epoch. */
-const checkpointEvery = 500;
+const now = () => performance.now() / 1000;
 
 /**
  * Quantization-aware training: yields progress, epochs and checkpoints, and returns the epoch with the lowest held-out loss.
@@ -22,14 +22,17 @@ const checkpointEvery = 500;
 export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, TrainResult> {
   const run = await TrainingRun.open(input);
   try {
-    await run.begin();
+    const measured = await run.begin();
+    const cadence = new Cadence(run.checkpointBytes, now());
+    const checkpoint = () => ({ kind: 'checkpoint' as const, checkpoint: run.checkpoint() });
+    if (measured) yield checkpoint();
     while (!run.finished) {
       for await (const data of run.batches()) {
         yield { kind: 'step', ...(await run.step(data)) };
-        if (run.steps % checkpointEvery === 0 && !run.epochComplete) yield { kind: 'checkpoint', checkpoint: run.checkpoint() };
+        if (cadence.afterStep(run.steps, run.epochComplete, now())) yield checkpoint();
       }
       yield { kind: 'epoch', record: await run.endEpoch() };
-      yield { kind: 'checkpoint', checkpoint: run.checkpoint() };
+      if (cadence.afterEpoch(run.finished, now())) yield checkpoint();
     }
   } finally {
     await run.dispose();
