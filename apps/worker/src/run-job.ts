@@ -18,6 +18,7 @@ import {
 import { runJobProcess } from '@octet/runner';
 import type { Claim, JobRecord, NewArtifact, Store } from '@octet/store';
 import type { Logger } from 'pino';
+import { Checkpoints } from './checkpoints.js';
 import { Relay } from './relay.js';
 import { type JobDirectory, safeName, type Workspace } from './workspace.js';
 
@@ -60,16 +61,18 @@ export async function runJob(context: JobContext, claim: Claim): Promise<Attempt
   stopping.addEventListener('abort', onStopping, { once: true });
   if (stopping.aborted) onStopping();
   const relay = new Relay(store, claim, log);
+  const checkpoints = new Checkpoints(store, claim, log);
   let directory: JobDirectory | undefined;
   try {
     const job = await store.jobs.get(claim.jobId);
     directory = await context.workspace.forJob(`${claim.jobId}-${claim.attempt}`);
     log.info({ model: job.model, dataset: job.dataset, method: job.recipe.method }, 'job started');
-    const { result, model } = await compute(context, job, directory, relay, abort.signal, log);
-    await relay.drain();
+    const { result, model } = await compute(context, job, directory, { relay, checkpoints }, abort.signal, log);
+    await Promise.all([relay.drain(), checkpoints.stop()]);
     return await finish(context, claim, result, model, log);
   } catch (error) {
-    await relay.drain();
+    // A job that may be taken again is to go on from the last checkpoint that this attempt made.
+    await Promise.all([relay.drain(), isOver(error) ? checkpoints.stop() : checkpoints.finish()]);
     return await fail(context, claim, error, relay.stage, log);
   } finally {
     clearInterval(heartbeat);
@@ -83,7 +86,7 @@ async function compute(
   context: JobContext,
   job: JobRecord,
   directory: JobDirectory,
-  relay: Relay,
+  { relay, checkpoints }: { relay: Relay; checkpoints: Checkpoints },
   signal: AbortSignal,
   log: Logger,
 ): Promise<{ result: PipelineResult; model: Model }> {
@@ -97,6 +100,11 @@ async function compute(
   const dataset = await layOut('dataset', await store.datasets.get(job.dataset));
   const evaluationDataset =
     job.evaluationDataset === null ? undefined : await layOut('evaluation', await store.datasets.get(job.evaluationDataset));
+  const checkpointPath = await checkpoints.layOut(directory, signal).catch(async (error: unknown) => {
+    if (!(error instanceof ServiceError) || error.code !== 'BLOB_CORRUPT') throw error;
+    relay.dropped(error.message);
+    await checkpoints.drop();
+  });
   const payload = {
     modelPath,
     dataset,
@@ -106,12 +114,16 @@ async function compute(
     workDirectory: directory.work,
     limits: defaultLimits,
     memoryBytes,
+    ...(checkpointPath === undefined ? {} : { checkpointPath }),
   };
   const result = await runJobProcess({
     command: 'quantize',
     payload,
     signal,
-    onEvent: (event) => relay.take(event),
+    onEvent: (event) => {
+      checkpoints.take(event);
+      relay.take(event);
+    },
     limits: { seconds: job.limits.runSeconds, memoryBytes },
     log,
     module,
@@ -160,6 +172,9 @@ async function fail({ store, stopping }: JobContext, claim: Claim, error: unknow
   }
   return endCancelled(store, claim, log);
 }
+
+/** Nobody will take the job again after this. */
+const isOver = (error: unknown) => error instanceof Lost || (error instanceof OctetError && error.code === 'CANCELLED');
 
 async function endCancelled(store: Store, claim: Claim, log: Logger): Promise<AttemptEnd> {
   if ((await patiently(log, () => store.jobs.finishCancel(claim))) === null) return 'lost';

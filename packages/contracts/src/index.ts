@@ -6,6 +6,7 @@ export * from './queue-payload.js';
 export * from './status.js';
 export { describe as describeSchema, fieldErrors, parseAgainst } from './validate.js';
 export {
+  type CheckpointPlace,
   checkAgainstModel,
   checkSameClasses,
   defaultLimits,

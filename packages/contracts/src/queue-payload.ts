@@ -7,11 +7,15 @@ export interface QueuePayload {
 }
 
 export const jobPolicy = {
-  /** Starts of one job before a lost worker makes it fail. */
+  /** Starts of one job that brought it no further, before a lost worker makes it fail. A start that made a newer checkpoint does not count. */
   maxAttempts: 3,
   /** A running job whose worker gave no sign for so long is taken from it. */
   heartbeatTimeoutMs: 30_000,
   heartbeatEveryMs: 5_000,
   /** Between the request to stop and SIGTERM, and between SIGTERM and SIGKILL. */
   stopGraceMs: 3_000,
+  /** Checkpoints of a job are stored no faster than this; of those in between the newest is. */
+  checkpointEveryMs: 1_000,
+  /** A worker that stops gives the last checkpoint so long to be stored. */
+  checkpointGraceMs: 3_000,
 } as const;

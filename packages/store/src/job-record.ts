@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  type CheckpointPlace,
   type JobBody,
   type JobError,
   type JobLimits,
@@ -20,6 +21,8 @@ export interface JobRecord extends Omit<JobBody, 'links' | 'queuePosition' | 're
   revision: number;
   fingerprint: string;
   workerId: string | null;
+  /** Starts that made no newer checkpoint than they began with: those that count against `jobPolicy.maxAttempts`. */
+  fruitlessAttempts: number;
 }
 
 /** The column that holds the time of each state. */
@@ -33,7 +36,10 @@ export const stateColumn = {
   cancelled: 'cancelledAt',
 } as const satisfies Record<JobState, keyof Prisma.JobUpdateManyMutationInput>;
 
-export const withReport = { report: { omit: { json: true } } } as const satisfies Prisma.JobInclude;
+export const withReport = {
+  report: { omit: { json: true } },
+  checkpoint: { include: { blob: { select: { size: true } } } },
+} as const satisfies Prisma.JobInclude;
 type JobRow = Prisma.JobGetPayload<{ include: typeof withReport }>;
 
 export function jobRecord(row: JobRow): JobRecord {
@@ -44,6 +50,16 @@ export function jobRecord(row: JobRow): JobRecord {
     stage: row.stage as Stage | null,
     progress: row.progress as unknown as JobProgress | null,
     attempts: row.attempts,
+    checkpoint:
+      row.checkpoint === null
+        ? null
+        : {
+            stage: row.checkpoint.stage as CheckpointPlace['stage'],
+            step: row.checkpoint.step,
+            bytes: Number(row.checkpoint.blob.size),
+            createdAt: row.checkpoint.createdAt.toISOString(),
+          },
+    resumedFrom: row.resumedFrom as unknown as CheckpointPlace | null,
     model: row.modelId,
     dataset: row.datasetId,
     evaluationDataset: row.evaluationDatasetId,
@@ -59,6 +75,7 @@ export function jobRecord(row: JobRow): JobRecord {
     revision: row.revision,
     fingerprint: row.fingerprint,
     workerId: row.workerId,
+    fruitlessAttempts: row.attempts - row.productiveAttempts,
   };
 }
 

@@ -1,5 +1,6 @@
 import {
   type ArtifactKind,
+  type CheckpointPlace,
   cancelLeadsTo,
   type EventType,
   isTerminal,
@@ -18,7 +19,7 @@ import {
   type Stage,
   statesBefore,
 } from '@octet/contracts';
-import type { StoredBlob } from './blobs.js';
+import { discardCheckpointBlob, type StoredBlob } from './blobs.js';
 import { type Changes, jobChannel } from './changes.js';
 import { type Database, json, type Transaction, text } from './database.js';
 import { Prisma } from './generated/client.js';
@@ -200,7 +201,14 @@ export class JobRepository {
     const job = await this.#change(id, {
       from: ['queued'],
       to: 'running',
-      data: { workerId, heartbeatAt: new Date(), attempts: { increment: 1 }, stage: null, progress: Prisma.DbNull },
+      data: {
+        workerId,
+        heartbeatAt: new Date(),
+        attempts: { increment: 1 },
+        stage: null,
+        progress: Prisma.DbNull,
+        resumedFrom: Prisma.DbNull,
+      },
       event: { worker: workerId },
     });
     return job === null ? null : { jobId: id, workerId, attempt: job.attempts };
@@ -228,6 +236,13 @@ export class JobRepository {
   async reportEvent(claim: Claim, { type, data }: ReportedEvent): Promise<boolean> {
     return this.#touch(claim, {}, async (tx) => {
       await this.#event(tx, claim.jobId, type, data);
+    });
+  }
+
+  /** Records where this attempt begins: at a checkpoint, or, when the one there was is of no use, from nothing. False when the job is no longer this worker's. */
+  async reportStart(claim: Claim, { from, message }: { from: CheckpointPlace | null; message: string }): Promise<boolean> {
+    return this.#touch(claim, { resumedFrom: from === null ? Prisma.DbNull : json(from) }, async (tx) => {
+      await this.#event(tx, claim.jobId, 'attempt', { attempt: claim.attempt, resumedFrom: from, message });
     });
   }
 
@@ -303,12 +318,18 @@ export class JobRepository {
     }));
   }
 
-  /** Claims whose worker gave no sign for `ms`. */
-  async listStale(ms: number): Promise<(Claim & { state: JobState })[]> {
-    const rows = await this.#db.prisma.$queryRaw<{ id: string; worker_id: string; attempts: number; state: JobState }[]>`
-      SELECT id, worker_id, attempts, state::text AS state FROM job
+  /** Claims whose worker gave no sign for `ms`; `fruitless`: starts of the job that made no newer checkpoint than they began with. */
+  async listStale(ms: number): Promise<(Claim & { state: JobState; fruitless: number })[]> {
+    const rows = await this.#db.prisma.$queryRaw<{ id: string; worker_id: string; attempts: number; fruitless: number; state: JobState }[]>`
+      SELECT id, worker_id, attempts, attempts - productive_attempts AS fruitless, state::text AS state FROM job
       WHERE state IN ('running', 'cancelling') AND heartbeat_at < now() - make_interval(secs => ${ms / 1000}::double precision)`;
-    return rows.map((row) => ({ jobId: row.id, workerId: row.worker_id, attempt: row.attempts, state: row.state }));
+    return rows.map((row) => ({
+      jobId: row.id,
+      workerId: row.worker_id,
+      attempt: row.attempts,
+      fruitless: row.fruitless,
+      state: row.state,
+    }));
   }
 
   /** Number of jobs in each state. */
@@ -338,7 +359,7 @@ export class JobRepository {
     const illegal = from.find((state) => !mayBecome(state, to));
     if (illegal !== undefined)
       throw new Error(`the status machine does not let ${illegal} become ${to}; only ${statesBefore(to).join(', ')} may`);
-    return this.#db.prisma.$transaction(async (tx) => {
+    const done = await this.#db.prisma.$transaction(async (tx) => {
       const now = new Date();
       const { count } = await tx.job.updateMany({
         where: { id, state: { in: from }, ...(claim === undefined ? {} : { workerId: claim.workerId, attempts: claim.attempt }) },
@@ -346,10 +367,15 @@ export class JobRepository {
       });
       if (count === 0) return null;
       await change.alsoWrite?.(tx);
+      // A job that has ended goes on from nowhere.
+      const checkpoints = isTerminal(to) ? await tx.checkpoint.findMany({ where: { jobId: id } }) : [];
+      if (checkpoints.length > 0) await tx.checkpoint.deleteMany({ where: { jobId: id } });
       await this.#event(tx, id, 'state', { state: to, ...change.event });
       const row = await tx.job.findUniqueOrThrow({ where: { id }, include: withReport });
-      return jobRecord(row);
+      return { record: jobRecord(row), checkpoints };
     });
+    for (const { sha256 } of done?.checkpoints ?? []) await discardCheckpointBlob(this.#db, sha256);
+    return done?.record ?? null;
   }
 
   /** A change of a running job that is not one of its state. */

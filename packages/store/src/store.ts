@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { BlobRepository } from './blobs.js';
 import { Changes } from './changes.js';
+import { CheckpointRepository } from './checkpoints.js';
 import { guarded, openDatabase, translate } from './database.js';
 import { IdempotencyRepository } from './idempotency.js';
 import { JobRepository } from './jobs.js';
@@ -16,6 +17,7 @@ export interface Store {
   readonly events: EventRepository;
   readonly artifacts: ArtifactRepository;
   readonly reports: ReportRepository;
+  readonly checkpoints: CheckpointRepository;
   readonly blobs: BlobRepository;
   readonly idempotency: IdempotencyRepository;
   /** Resolves when the database answers. @throws DATABASE_UNAVAILABLE */
@@ -35,6 +37,7 @@ export async function openStore({ databaseUrl, log }: { databaseUrl: string; log
   }
   const db = openDatabase(databaseUrl, log);
   const changes = new Changes(databaseUrl, log);
+  const blobs = new BlobRepository(db);
   return {
     models: guarded(new ModelRepository(db)),
     datasets: guarded(new DatasetRepository(db)),
@@ -42,7 +45,8 @@ export async function openStore({ databaseUrl, log }: { databaseUrl: string; log
     events: guarded(new EventRepository(db)),
     artifacts: guarded(new ArtifactRepository(db)),
     reports: guarded(new ReportRepository(db)),
-    blobs: guarded(new BlobRepository(db)),
+    checkpoints: guarded(new CheckpointRepository(db, blobs)),
+    blobs: guarded(blobs),
     idempotency: guarded(new IdempotencyRepository(db)),
     async ping() {
       await db.pool.query('SELECT 1').catch((error: unknown) => {

@@ -189,7 +189,7 @@ export class JobService {
 }
 
 function body(record: JobRecord, queuePosition: number | null, reused = false): JobBody {
-  const { revision: _revision, fingerprint: _fingerprint, workerId: _workerId, ...job } = record;
+  const { revision: _revision, fingerprint: _fingerprint, workerId: _workerId, fruitlessAttempts: _fruitless, ...job } = record;
   const self = `/v1/jobs/${job.id}`;
   const links = {
     self,

@@ -26,14 +26,14 @@ export async function reconcile(
   heartbeatTimeoutMs: number = jobPolicy.heartbeatTimeoutMs,
 ): Promise<Reconciled> {
   const done: Reconciled = { offered: 0, requeued: 0, lost: 0, cancelled: 0, expired: 0 };
-  for (const { state, ...claim } of await store.jobs.listStale(heartbeatTimeoutMs)) {
+  for (const { state, fruitless, ...claim } of await store.jobs.listStale(heartbeatTimeoutMs)) {
     const about = { jobId: claim.jobId, workerId: claim.workerId, attempt: claim.attempt };
     if (state === 'cancelling') {
       if ((await store.jobs.finishCancel(claim)) !== null) done.cancelled++;
-    } else if (claim.attempt >= jobPolicy.maxAttempts) {
+    } else if (fruitless >= jobPolicy.maxAttempts) {
       const error = new ServiceError(
         'WORKER_LOST',
-        `the worker ${claim.workerId} gave no sign for ${heartbeatTimeoutMs / 1000} s, on attempt ${claim.attempt} of ${jobPolicy.maxAttempts}`,
+        `the worker ${claim.workerId} gave no sign for ${heartbeatTimeoutMs / 1000} s, ${fruitless} starts brought the job no further, of at most ${jobPolicy.maxAttempts}`,
       );
       const job = await store.jobs.fail(claim, jobErrorOf(failureOf(error), (await store.jobs.get(claim.jobId)).stage));
       if (job !== null) done.lost++;
