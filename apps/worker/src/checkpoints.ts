@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { jobPolicy, type PipelineEvent } from '@octet/contracts';
 import type { Claim, Store } from '@octet/store';
@@ -14,7 +14,6 @@ export class Checkpoints {
   readonly #log: Logger;
   readonly #stopped = new AbortController();
   #newest: CheckpointEvent | undefined;
-  readonly #hurry = new AbortController();
   #work: Promise<void> = Promise.resolve();
   #working = false;
 
@@ -47,7 +46,6 @@ export class Checkpoints {
 
   /** Resolves when the newest checkpoint is stored, or has had its time. */
   async finish(): Promise<void> {
-    this.#hurry.abort();
     await this.#settled();
     this.#stopped.abort();
   }
@@ -55,7 +53,6 @@ export class Checkpoints {
   /** Nothing more is stored; resolves when nothing is under way. */
   async stop(): Promise<void> {
     this.#stopped.abort();
-    this.#hurry.abort();
     await this.#settled();
   }
 
@@ -76,9 +73,7 @@ export class Checkpoints {
     while (this.#newest !== undefined && !this.#stopped.signal.aborted) {
       const event = this.#newest;
       this.#newest = undefined;
-      const next = sleep(jobPolicy.checkpointEveryMs, undefined, { signal: this.#hurry.signal }).catch(() => undefined);
       await this.#storeOne(event);
-      await next;
     }
     this.#working = false;
   }
@@ -86,7 +81,13 @@ export class Checkpoints {
   async #storeOne({ path, stage, step }: CheckpointEvent): Promise<void> {
     const started = performance.now();
     try {
-      const stored = await this.#store.checkpoints.save(this.#claim, { stage, step }, createReadStream(path), this.#stopped.signal);
+      // Opened before anything else: an open file stays whole when its process removes it.
+      const file = (await open(path)).createReadStream();
+      // Who reads the stream gets its error as well; before that nobody listens.
+      file.on('error', () => undefined);
+      const stored = await this.#store.checkpoints
+        .save(this.#claim, { stage, step }, file, this.#stopped.signal)
+        .finally(() => file.destroy());
       const ms = Math.round(performance.now() - started);
       this.#log.debug(
         { stage, step, ms },

@@ -14,8 +14,6 @@ export const jobPolicy = {
   heartbeatEveryMs: 5_000,
   /** Between the request to stop and SIGTERM, and between SIGTERM and SIGKILL. */
   stopGraceMs: 3_000,
-  /** Checkpoints of a job are stored no faster than this; of those in between the newest is. */
-  checkpointEveryMs: 1_000,
   /** A worker that stops gives the last checkpoint so long to be stored. */
   checkpointGraceMs: 3_000,
 } as const;

@@ -141,5 +141,7 @@ export interface QuantizeJob {
   memoryBytes?: number;
   /** Checkpoint to go on from; one that is damaged or of another job is dropped. */
   checkpointPath?: string;
+  /** Fewest seconds between two checkpoints of the training; 1 when left out, so that whoever is told has time to open the file. */
+  checkpointPause?: number;
   limits: Limits;
 }

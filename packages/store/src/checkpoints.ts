@@ -67,7 +67,7 @@ async function replace(
   client: pg.PoolClient,
   { jobId, workerId, attempt }: Claim,
   { stage, step }: CheckpointPlace,
-  { sha256 }: StoredBlob,
+  { sha256, size }: StoredBlob,
 ): Promise<string | undefined> {
   const held = await client.query(`SELECT 1 FROM job WHERE id = $1 AND worker_id = $2 AND attempts = $3 AND state = 'running' FOR UPDATE`, [
     jobId,
@@ -80,9 +80,9 @@ async function replace(
   ]);
   const before = rows[0];
   await client.query(
-    `INSERT INTO checkpoint (job_id, stage, step, attempt, sha256) VALUES ($1, $2, $3, $4, $5)
-     ON CONFLICT (job_id) DO UPDATE SET stage = $2, step = $3, attempt = $4, sha256 = $5, created_at = now()`,
-    [jobId, stage, step, attempt, sha256],
+    `INSERT INTO checkpoint (job_id, stage, step, attempt, sha256, bytes) VALUES ($1, $2, $3, $4, $5, $6)
+     ON CONFLICT (job_id) DO UPDATE SET stage = $2, step = $3, attempt = $4, sha256 = $5, bytes = $6, created_at = now()`,
+    [jobId, stage, step, attempt, sha256, size],
   );
   // An attempt that goes on from a checkpoint makes newer ones only; the first of them is its progress.
   if (before?.attempt !== attempt)

@@ -38,7 +38,7 @@ export const stateColumn = {
 
 export const withReport = {
   report: { omit: { json: true } },
-  checkpoint: { include: { blob: { select: { size: true } } } },
+  checkpoint: true,
 } as const satisfies Prisma.JobInclude;
 type JobRow = Prisma.JobGetPayload<{ include: typeof withReport }>;
 
@@ -56,7 +56,7 @@ export function jobRecord(row: JobRow): JobRecord {
         : {
             stage: row.checkpoint.stage as CheckpointPlace['stage'],
             step: row.checkpoint.step,
-            bytes: Number(row.checkpoint.blob.size),
+            bytes: Number(row.checkpoint.bytes),
             createdAt: row.checkpoint.createdAt.toISOString(),
           },
     resumedFrom: row.resumedFrom as unknown as CheckpointPlace | null,

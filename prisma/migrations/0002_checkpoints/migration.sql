@@ -8,6 +8,7 @@ CREATE TABLE "checkpoint" (
     "step" INTEGER NOT NULL,
     "attempt" INTEGER NOT NULL,
     "sha256" CHAR(64) NOT NULL,
+    "bytes" BIGINT NOT NULL,
     "created_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
 
     CONSTRAINT "checkpoint_pkey" PRIMARY KEY ("job_id")

@@ -84,6 +84,7 @@ export async function trainModel(
     engine,
     threads,
     fingerprint: checkpoints.fingerprint,
+    ...(job.checkpointPause === undefined ? {} : { checkpointPause: job.checkpointPause }),
     ...context.abortable,
   };
   const steps = trainFrom(input, checkpoints);

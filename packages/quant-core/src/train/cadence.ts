@@ -10,12 +10,13 @@ const longestPause = 20;
 export class Cadence {
   private readonly pause: number;
 
-  /** For checkpoints of so many bytes; `last` is the time of the last one, in seconds, as all times here. */
+  /** For checkpoints of so many bytes, no faster than every `pause` seconds; `last` is the time of the last one, in seconds as well. */
   constructor(
     bytes: number,
+    pause: number,
     private last: number,
   ) {
-    this.pause = bytes <= smallBytes ? 0 : Math.min(longestPause, bytes / bytesPerSecond);
+    this.pause = Math.max(pause, bytes <= smallBytes ? 0 : Math.min(longestPause, bytes / bytesPerSecond));
   }
 
   /** Whether one is due after step number `step`; if so, it is counted as made. `last`: of its epoch, whose end is about to come. */

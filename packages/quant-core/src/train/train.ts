@@ -23,7 +23,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   const run = await TrainingRun.open(input);
   try {
     const measured = await run.begin();
-    const cadence = new Cadence(run.checkpointBytes, now());
+    const cadence = new Cadence(run.checkpointBytes, input.checkpointPause ?? 1, now());
     const checkpoint = () => ({ kind: 'checkpoint' as const, checkpoint: run.checkpoint() });
     if (measured) yield checkpoint();
     while (!run.finished) {

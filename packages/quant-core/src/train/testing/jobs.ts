@@ -142,6 +142,7 @@ export async function jobOf({
     engine,
     threads: 1,
     fingerprint: 'a job',
+    checkpointPause: 0,
     ...input,
   };
 }
