@@ -86,6 +86,16 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
     return worker;
   };
 
+  const query = async (sql: string, values: unknown[] = []) => {
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    try {
+      return await client.query(sql, values);
+    } finally {
+      await client.end();
+    }
+  };
+
   /** Waits until there is a checkpoint of the training beyond `step`, stored by this attempt. */
   const checkpointAfter = (id: string, step: number) =>
     until(
@@ -141,14 +151,39 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
     );
     expect(told.at(-1)?.resumedFrom).toEqual({ stage: 'train', step });
 
-    const client = new pg.Client({ connectionString: database.url });
-    await client.connect();
-    const { rows } = await client.query('SELECT sha256 FROM blob');
-    await client.end();
+    const { rows } = await query('SELECT sha256 FROM blob');
     // Model, data, and the three files that came out: no bytes of a checkpoint are left.
     expect(rows).toHaveLength(5);
     await end(workers.at(-1) as ChildProcess, 'SIGTERM');
     expect(await readdir(workDirectory)).toEqual([]);
+  });
+
+  test.runIf(backend === 'postgres').each<[string, string, RegExp]>([
+    [
+      'that was changed',
+      'UPDATE blob_chunk SET bytes = set_byte(bytes, 3000, 255 - get_byte(bytes, 3000))',
+      /checkpoint (cannot be read|is damaged)/,
+    ],
+    ['that is not whole', 'DELETE FROM blob_chunk', /chunk 0 of file \w+ is missing/],
+  ])('a checkpoint %s is dropped, and the job starts from nothing', async (_what, damage, reason) => {
+    const id = await submit();
+    const first = startWorker();
+    await checkpointAfter(id, 0);
+    await end(first, 'SIGKILL');
+    await reconcile(store, queue, log, 0);
+    await query(`${damage} WHERE blob_id = (SELECT b.id FROM blob b JOIN checkpoint c ON c.sha256 = b.sha256 WHERE c.job_id = $1)`, [id]);
+    const second = startWorker();
+    const told = await until(
+      async () => (await store.events.list(id, 0, 100_000)).find((event) => event.type === 'attempt'),
+      'a word on the checkpoint',
+      100_000,
+    );
+    expect(told.data).toEqual({ attempt: 2, resumedFrom: null, message: expect.stringMatching(/^starts from nothing: /) });
+    expect(told.data.message).toMatch(reason);
+    await until(async () => (await store.jobs.get(id)).checkpoint, 'a new checkpoint', 100_000);
+    await store.jobs.requestCancel(id);
+    await until(async () => (await store.jobs.get(id)).state === 'cancelled', 'the end of the job', 100_000);
+    await end(second, 'SIGTERM');
   });
 });
 
