@@ -62,10 +62,27 @@ export class Relay {
         if (this.#waiting < waitingLimit) this.#write(() => this.#store.jobs.reportEvent(this.#claim, { type, data }));
         break;
       }
+      case 'resumed': {
+        const { stage, step } = event;
+        const message = stage === 'train' ? `resumed from step ${step}` : 'resumed from step 0: calibration and PTQ are done';
+        this.#log.info({ checkpoint: { stage, step } }, message);
+        this.#write(() => this.#store.jobs.reportStart(this.#claim, { from: { stage, step }, message }));
+        break;
+      }
+      case 'checkpoint_dropped':
+        this.dropped(event.reason);
+        break;
       case 'checkpoint':
-        this.#log.debug({ step: event.step }, 'checkpoint written');
+        // Its file is the concern of checkpoints.ts.
         break;
     }
+  }
+
+  /** Says that the attempt begins with nothing, although there was a checkpoint. */
+  dropped(reason: string): void {
+    this.#log.warn({ reason }, 'the checkpoint was dropped');
+    const message = `starts from nothing: ${reason}`;
+    this.#write(() => this.#store.jobs.reportStart(this.#claim, { from: null, message }));
   }
 
   /** Resolves when everything taken so far is written. */

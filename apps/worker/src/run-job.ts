@@ -20,6 +20,7 @@ import {
 import { runJobProcess } from '@octet/runner';
 import { type Claim, type JobRecord, type NewArtifact, type RetryPolicy, type Store, seldom } from '@octet/store';
 import type { Logger } from 'pino';
+import { Checkpoints } from './checkpoints.js';
 import { faultOf } from './faults.js';
 import { Pulse } from './pulse.js';
 import { Relay } from './relay.js';
@@ -69,24 +70,23 @@ export async function runJob(context: JobContext, claim: Claim): Promise<Attempt
   if (stopping.aborted) onStopping();
   const relay = new Relay(store, claim, log);
   const pulse = new Pulse((message) => relay.take({ type: 'log', level: 'info', message }));
+  const checkpoints = new Checkpoints(store, claim, log);
   let directory: JobDirectory | undefined;
   try {
     const job = await store.jobs.get(claim.jobId);
     directory = await context.workspace.forJob(`${claim.jobId}-${claim.attempt}`);
     log.info({ model: job.model, dataset: job.dataset, method: job.recipe.method }, 'job started');
-    const onEvent = (event: PipelineEvent) => {
-      pulse.saw(event);
-      relay.take(event);
-    };
-    const { result, model } = await compute(context, job, directory, onEvent, abort.signal, log);
+    const { result, model } = await compute(context, job, directory, { relay, checkpoints, pulse }, abort.signal, log);
     pulse.stop();
-    await relay.drain();
+    await Promise.all([relay.drain(), checkpoints.stop()]);
     return await finish(context, claim, result, model, log);
   } catch (error) {
     pulse.stop();
-    await relay.drain();
     // What breaks off when an attempt is stopped may throw anything; why it was stopped is what counts.
-    return await fail(context, claim, abort.signal.aborted ? abort.signal.reason : error, relay.stage, log);
+    const why = abort.signal.aborted ? abort.signal.reason : error;
+    // A job that may be taken again is to go on from the last checkpoint that this attempt made.
+    await Promise.all([relay.drain(), isOver(why) ? checkpoints.stop() : checkpoints.finish()]);
+    return await fail(context, claim, why, relay.stage, log);
   } finally {
     pulse.stop();
     clearInterval(heartbeat);
@@ -100,7 +100,7 @@ async function compute(
   context: JobContext,
   job: JobRecord,
   directory: JobDirectory,
-  onEvent: (event: PipelineEvent) => void,
+  { relay, checkpoints, pulse }: { relay: Relay; checkpoints: Checkpoints; pulse: Pulse },
   signal: AbortSignal,
   log: Logger,
 ): Promise<{ result: PipelineResult; model: Model }> {
@@ -114,6 +114,11 @@ async function compute(
   const dataset = await layOut('dataset', await store.datasets.get(job.dataset));
   const evaluationDataset =
     job.evaluationDataset === null ? undefined : await layOut('evaluation', await store.datasets.get(job.evaluationDataset));
+  const checkpointPath = await checkpoints.layOut(directory, signal).catch(async (error: unknown) => {
+    if (!(error instanceof ServiceError) || error.code !== 'BLOB_CORRUPT') throw error;
+    relay.dropped(error.message);
+    await checkpoints.drop();
+  });
   const payload = {
     modelPath,
     dataset,
@@ -123,12 +128,17 @@ async function compute(
     workDirectory: directory.work,
     limits: defaultLimits,
     memoryBytes,
+    ...(checkpointPath === undefined ? {} : { checkpointPath }),
   };
   const result = await runJobProcess({
     command: 'quantize',
     payload,
     signal,
-    onEvent,
+    onEvent: (event) => {
+      pulse.saw(event);
+      checkpoints.take(event);
+      relay.take(event);
+    },
     limits: { seconds: job.limits.runSeconds, memoryBytes },
     log,
     module,
@@ -185,6 +195,9 @@ async function fail(context: JobContext, claim: Claim, error: unknown, stage: st
   log.warn(about, 'job failed');
   return 'failed';
 }
+
+/** Nobody will take the job again after this. */
+const isOver = (error: unknown) => error instanceof Lost || (error instanceof OctetError && error.code === 'CANCELLED');
 
 async function endCancelled(store: Store, claim: Claim, log: Logger): Promise<AttemptEnd> {
   if ((await patiently(log, () => store.jobs.finishCancel(claim))) === null) return 'lost';

@@ -193,6 +193,16 @@ export const JobProgressSchema = Type.Object({
 });
 export type JobProgress = Static<typeof JobProgressSchema>;
 
+/** What is done at a checkpoint: all of PTQ, or so many steps of training. */
+const checkpointPlace = {
+  stage: Type.Enum(['ptq', 'train'], { description: 'What is done: calibration and PTQ, or the steps of training counted by `step`.' }),
+  step: Count,
+};
+const CheckpointSchema = Type.Object(
+  { ...checkpointPlace, bytes: Count, createdAt: Time },
+  { description: 'Where the job goes on if its worker is lost; null while there is none, and once the job has ended.' },
+);
+
 /** The key figures of the report, kept beside the job. */
 export const JobResultSchema = Type.Object(
   {
@@ -228,7 +238,11 @@ export const JobSchema = Type.Object(
     stage: Nullable(Type.Enum(stages)),
     progress: Nullable(JobProgressSchema),
     queuePosition: Nullable(Type.Integer({ minimum: 1, description: '1 is next; null when the job does not wait.' })),
-    attempts: Count,
+    attempts: Type.Integer({ minimum: 0, description: 'How often the job was started.' }),
+    checkpoint: Nullable(CheckpointSchema),
+    resumedFrom: Nullable(
+      Type.Object(checkpointPlace, { description: 'The checkpoint that the last start went on from; null when it began with nothing.' }),
+    ),
     model: Type.String(),
     dataset: Type.String(),
     evaluationDataset: Nullable(Type.String()),

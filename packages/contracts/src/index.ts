@@ -7,6 +7,7 @@ export * from './status.js';
 export { describe as describeSchema, fieldErrors, parseAgainst } from './validate.js';
 export {
   assignTasks,
+  type CheckpointPlace,
   checkAgainstModel,
   checkRecipe,
   defaultLimits,

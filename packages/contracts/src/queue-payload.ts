@@ -21,6 +21,8 @@ export const jobPolicy = {
   heartbeatEveryMs: 5_000,
   /** Between the request to stop and SIGTERM, and between SIGTERM and SIGKILL. */
   stopGraceMs: 3_000,
+  /** A worker that stops gives the last checkpoint so long to be stored. */
+  checkpointGraceMs: 3_000,
 } as const;
 
 /** Errors that may be the worker's or the machine's rather than the job's: the job is tried again, on another worker where there is one. */

@@ -29,8 +29,18 @@ export type PipelineEvent =
       best: boolean;
     }
   | { type: 'log'; level: 'info' | 'warn'; message: string; data?: Record<string, unknown> }
-  /** A checkpoint file has been written (absolute path in the job's directory). */
-  | { type: 'checkpoint'; path: string; step: number };
+  /** A checkpoint file has been written (absolute path in the work directory). It stays until the second one after it. */
+  | ({ type: 'checkpoint'; path: string } & CheckpointPlace)
+  /** The job goes on from its checkpoint. */
+  | ({ type: 'resumed' } & CheckpointPlace)
+  /** The checkpoint is damaged, or that of another job or version: the job starts from nothing. */
+  | { type: 'checkpoint_dropped'; reason: string };
+
+/** What is done at a checkpoint: all of PTQ, or so many steps of training. */
+export interface CheckpointPlace {
+  stage: 'ptq' | 'train';
+  step: number;
+}
 
 /** Upper bounds that untrusted uploads are held to; bytes unless said otherwise. */
 export interface Limits {
@@ -160,7 +170,9 @@ export interface QuantizeJob {
   workDirectory: string;
   /** Memory that the process of the job may take; a training that cannot fit is refused before it starts. */
   memoryBytes?: number;
-  /** Checkpoint to go on from. */
+  /** Checkpoint to go on from; one that is damaged or of another job is dropped. */
   checkpointPath?: string;
+  /** Fewest seconds between two checkpoints of the training; 1 when left out, so that whoever is told has time to open the file. */
+  checkpointPause?: number;
   limits: Limits;
 }

@@ -6,6 +6,7 @@ import type { PipelineResult, QuantizeJob } from './events.js';
 import type { QuantPlan } from './fakequant/plan.js';
 import { keptNorms, type NormChoice } from './pipeline/batchNorm.js';
 import { calibrateModel, exportCandidate } from './pipeline/candidates.js';
+import { JobCheckpoints } from './pipeline/checkpoint.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { type JobData, loadData } from './pipeline/data.js';
 import { checkParity, chooseCandidate, evaluateFile, measureSpeed, release, warnOfSaturation } from './pipeline/evaluation.js';
@@ -80,15 +81,20 @@ async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
     return { path, outputs: await evaluateFile(on, path, 'baseline') };
   });
   const metric = resolveMetric(recipe.evaluation.metric, float.outputs[0]);
-  const { plan, calibrated, placement, equalized } = await context.stage('calibrate', async () => {
-    const placed = await placeLayers(context, model, full, data, await calibrateModel(context, model, full, data), float.path);
-    return { ...placed, equalized: await equalizeModel(context, model, placed.plan, data, placed.calibrated) };
-  });
+  const checkpoints = await JobCheckpoints.open(context, model, full, data);
+  const { placed, equalized } = await context.stage('calibrate', () =>
+    checkpoints.calibration(async () => {
+      const placed = await placeLayers(context, model, full, data, await calibrateModel(context, model, full, data), float.path);
+      return { placed, equalized: await equalizeModel(context, model, placed.plan, data, placed.calibrated) };
+    }),
+  );
+  const { plan, calibrated, placement } = placed;
   // Which batch norms are kept hangs on the bits of the plan.
   const norms = loaded.norms && (plan === full ? loaded.norms : keptNorms(model, plan, recipe, checkTrainable(model, plan)));
-  const ptq = await context.stage('ptq', () => ptqCandidate(context, equalized, plan, data));
+  const ptq = await context.stage('ptq', () => ptqCandidate(context, equalized, plan, data, checkpoints.weights));
+  await checkpoints.keepPtq({ placed, equalized, weights: ptq.weights });
   const start = norms && trainingStart(context, model, plan, norms, calibrated, ptq.rounded);
-  const trained = start && (await context.stage('train', () => trainModel(context, start, plan, norms.kept, data, placement)));
+  const trained = start && (await context.stage('train', () => trainModel(context, start, plan, norms.kept, data, checkpoints)));
   const qat =
     trained &&
     (await context.stage('convert', () =>

@@ -20,6 +20,8 @@ export interface PutOptions {
   /** More bytes than this are refused with PAYLOAD_TOO_LARGE while they stream in. */
   maxBytes?: number | undefined;
   signal?: AbortSignal | undefined;
+  /** Rows that belong to the blob, written in its transaction. When this throws, nothing is stored. */
+  alsoWrite?: ((client: pg.PoolClient, blob: StoredBlob) => Promise<void>) | undefined;
 }
 
 const chunkBytes = 1024 * 1024;
@@ -46,7 +48,7 @@ export class BlobRepository {
    */
   async put(
     source: Readable | AsyncIterable<Uint8Array>,
-    { maxBytes = Number.POSITIVE_INFINITY, signal }: PutOptions = {},
+    { maxBytes = Number.POSITIVE_INFINITY, signal, alsoWrite }: PutOptions = {},
   ): Promise<StoredBlob> {
     const client = await this.#db.blobPool.connect();
     let broken: Error | undefined;
@@ -76,6 +78,7 @@ export class BlobRepository {
         [sha256, id, size],
       );
       if (rows[0]?.id !== id) await client.query('DELETE FROM blob_chunk WHERE blob_id = $1', [id]);
+      await alsoWrite?.(client, { sha256, size });
       await client.query('COMMIT');
       return { sha256, size };
     } catch (error) {
@@ -129,15 +132,28 @@ export class BlobRepository {
   }
 
   async #remove(sha256: string | null): Promise<number> {
-    return this.#db.prisma.$executeRaw`
+    return removeBlobs(this.#db, sha256, graceMinutes);
+  }
+}
+
+/**
+ * Removes the blob of a checkpoint that was replaced, or is needed no more, at once. Its row and its blob are written in one transaction, so nobody is about
+ * to refer to it, but for another job whose checkpoint has the same bytes: then it stays. What is left by chance goes with the next sweep.
+ */
+export async function discardCheckpointBlob(db: Database, sha256: string): Promise<void> {
+  await removeBlobs(db, sha256, 0).catch(() => undefined);
+}
+
+/** One blob, or all, that nothing refers to and that nobody stored in the last `minutes`. */
+async function removeBlobs(db: Database, sha256: string | null, minutes: number): Promise<number> {
+  return db.prisma.$executeRaw`
       DELETE FROM blob b
       WHERE (${sha256}::text IS NULL OR b.sha256 = ${sha256})
-        AND b.touched_at < now() - make_interval(mins => ${graceMinutes}::int)
+        AND b.touched_at <= now() - make_interval(mins => ${minutes}::int)
         AND NOT EXISTS (SELECT 1 FROM model m WHERE m.blob_sha256 = b.sha256)
         AND NOT EXISTS (SELECT 1 FROM dataset d WHERE d.blob_sha256 = b.sha256)
         AND NOT EXISTS (SELECT 1 FROM artifact a WHERE a.sha256 = b.sha256)
         AND NOT EXISTS (SELECT 1 FROM checkpoint c WHERE c.sha256 = b.sha256)`;
-  }
 }
 
 function readChunk(pool: pg.Pool, id: string, index: number): Promise<pg.QueryResult<{ bytes: Buffer }>> {

@@ -1,4 +1,5 @@
 export type { ByteRange, PutOptions, StoredBlob } from './blobs.js';
+export type { SavedCheckpoint } from './checkpoints.js';
 export { type KeptAnswer, renewEveryMs } from './idempotency.js';
 export type { FingerprintParts, JobRecord } from './job-record.js';
 export type { Claim, JobFilter, NewArtifact, NewJob, ReportedEvent } from './jobs.js';

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  type CheckpointPlace,
   type JobBody,
   type JobError,
   type JobLimits,
@@ -33,7 +34,10 @@ export const stateColumn = {
   cancelled: 'cancelledAt',
 } as const satisfies Record<JobState, keyof Prisma.JobUpdateManyMutationInput>;
 
-export const withReport = { report: { omit: { json: true } } } as const satisfies Prisma.JobInclude;
+export const withReport = {
+  report: { omit: { json: true } },
+  checkpoint: true,
+} as const satisfies Prisma.JobInclude;
 type JobRow = Prisma.JobGetPayload<{ include: typeof withReport }>;
 
 export function jobRecord(row: JobRow): JobRecord {
@@ -44,6 +48,16 @@ export function jobRecord(row: JobRow): JobRecord {
     stage: row.stage as Stage | null,
     progress: row.progress as unknown as JobProgress | null,
     attempts: row.attempts,
+    checkpoint:
+      row.checkpoint === null
+        ? null
+        : {
+            stage: row.checkpoint.stage as CheckpointPlace['stage'],
+            step: row.checkpoint.step,
+            bytes: Number(row.checkpoint.bytes),
+            createdAt: row.checkpoint.createdAt.toISOString(),
+          },
+    resumedFrom: row.resumedFrom as unknown as CheckpointPlace | null,
     model: row.modelId,
     dataset: row.datasetId,
     evaluationDataset: row.evaluationDatasetId,

@@ -1,5 +1,6 @@
 import {
   type ArtifactKind,
+  type CheckpointPlace,
   cancelLeadsTo,
   type EventType,
   isTerminal,
@@ -18,14 +19,14 @@ import {
   type Stage,
   statesBefore,
 } from '@octet/contracts';
-import type { StoredBlob } from './blobs.js';
+import { discardCheckpointBlob, type StoredBlob } from './blobs.js';
 import { type Changes, jobChannel } from './changes.js';
 import { type Database, json, type Transaction, text } from './database.js';
 import { Prisma } from './generated/client.js';
 import { fingerprintOf, type JobRecord, jobRecord, stateColumn, withReport } from './job-record.js';
 import { type PageRequest, pageOfRows, pageQuery } from './pages.js';
 import { reportRow } from './reports.js';
-import { afterFault, defaultRetry, mayTake, newestStep, pauseIsOver, type RetryPolicy } from './starts.js';
+import { afterFault, defaultRetry, mayTake, pauseIsOver, type RetryPolicy } from './starts.js';
 import { lockLive } from './uploads.js';
 
 export interface NewJob {
@@ -198,10 +199,8 @@ export class JobRepository {
 
   /**
    * Takes a queued job for a worker. Null when it is not queued any more, or not for this worker yet (see `retry`).
-   * The claim remembers the newest checkpoint of the job, so that `retry` can tell whether this start got further.
    */
   async claim(id: string, workerId: string, othersFirstMs: number = jobPolicy.othersFirstMs): Promise<Claim | null> {
-    const claimedAtStep = await newestStep(this.#db.prisma, id);
     const job = await this.#change(id, {
       from: ['queued'],
       to: 'running',
@@ -214,7 +213,7 @@ export class JobRepository {
         progress: Prisma.DbNull,
         notBefore: null,
         avoidWorker: null,
-        claimedAtStep,
+        resumedFrom: Prisma.DbNull,
       },
       event: { worker: workerId },
     });
@@ -243,6 +242,13 @@ export class JobRepository {
   async reportEvent(claim: Claim, { type, data }: ReportedEvent): Promise<boolean> {
     return this.#touch(claim, {}, async (tx) => {
       await this.#event(tx, claim.jobId, type, data);
+    });
+  }
+
+  /** Records where this attempt begins: at a checkpoint, or, when the one there was is of no use, from nothing. False when the job is no longer this worker's. */
+  async reportStart(claim: Claim, { from, message }: { from: CheckpointPlace | null; message: string }): Promise<boolean> {
+    return this.#touch(claim, { resumedFrom: from === null ? Prisma.DbNull : json(from) }, async (tx) => {
+      await this.#event(tx, claim.jobId, 'attempt', { attempt: claim.attempt, resumedFrom: from, message });
     });
   }
 
@@ -302,11 +308,12 @@ export class JobRepository {
    * Null when the job is no longer this worker's.
    */
   async retry(claim: Claim, error: JobError, policy: RetryPolicy = defaultRetry): Promise<JobRecord | null> {
-    const row = await this.#db.prisma.job.findUnique({ where: { id: claim.jobId }, select: { failedStarts: true, claimedAtStep: true } });
+    const row = await this.#db.prisma.job.findUnique({
+      where: { id: claim.jobId },
+      select: { failedStarts: true, checkpoint: { select: { attempt: true } } },
+    });
     if (row === null) return null;
-    const step = await newestStep(this.#db.prisma, claim.jobId);
-    const moved = step !== null && (row.claimedAtStep === null || step > row.claimedAtStep);
-    const { failedStarts, pauseMs } = afterFault(row.failedStarts, moved, policy);
+    const { failedStarts, pauseMs } = afterFault(row.failedStarts, row.checkpoint?.attempt === claim.attempt, policy);
     if (pauseMs === null)
       return this.fail(claim, { ...error, detail: `${error.detail} (start ${failedStarts} of ${policy.maxStarts} that failed)` });
     const { code, detail } = error;
@@ -364,7 +371,12 @@ export class JobRepository {
     const rows = await this.#db.prisma.$queryRaw<{ id: string; worker_id: string; attempts: number; state: JobState }[]>`
       SELECT id, worker_id, attempts, state::text AS state FROM job
       WHERE state IN ('running', 'cancelling') AND heartbeat_at < now() - make_interval(secs => ${ms / 1000}::double precision)`;
-    return rows.map((row) => ({ jobId: row.id, workerId: row.worker_id, attempt: row.attempts, state: row.state }));
+    return rows.map((row) => ({
+      jobId: row.id,
+      workerId: row.worker_id,
+      attempt: row.attempts,
+      state: row.state,
+    }));
   }
 
   /** Number of jobs in each state. */
@@ -396,7 +408,7 @@ export class JobRepository {
     const illegal = from.find((state) => !mayBecome(state, to));
     if (illegal !== undefined)
       throw new Error(`the status machine does not let ${illegal} become ${to}; only ${statesBefore(to).join(', ')} may`);
-    return this.#db.prisma.$transaction(async (tx) => {
+    const done = await this.#db.prisma.$transaction(async (tx) => {
       const now = new Date();
       const { count } = await tx.job.updateMany({
         where: {
@@ -409,10 +421,15 @@ export class JobRepository {
       });
       if (count === 0) return null;
       await change.alsoWrite?.(tx);
+      // A job that has ended goes on from nowhere.
+      const checkpoints = isTerminal(to) ? await tx.checkpoint.findMany({ where: { jobId: id } }) : [];
+      if (checkpoints.length > 0) await tx.checkpoint.deleteMany({ where: { jobId: id } });
       await this.#event(tx, id, 'state', { state: to, ...change.event });
       const row = await tx.job.findUniqueOrThrow({ where: { id }, include: withReport });
-      return jobRecord(row);
+      return { record: jobRecord(row), checkpoints };
     });
+    for (const { sha256 } of done?.checkpoints ?? []) await discardCheckpointBlob(this.#db, sha256);
+    return done?.record ?? null;
   }
 
   /** A change of a running job that is not one of its state. */

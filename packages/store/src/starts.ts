@@ -1,5 +1,4 @@
 import { jobPolicy } from '@octet/contracts';
-import type { Database } from './database.js';
 import type { Prisma } from './generated/client.js';
 
 /** How often and how soon a job is started again after a fault of its worker. */
@@ -11,11 +10,6 @@ export interface RetryPolicy {
 }
 
 export const defaultRetry: RetryPolicy = { maxStarts: jobPolicy.maxStarts, pauseMs: jobPolicy.retryPauseMs };
-
-/** Step of the newest checkpoint of a job; null when it has none. */
-export async function newestStep(prisma: Database['prisma'], jobId: string): Promise<number | null> {
-  return (await prisma.checkpoint.aggregate({ where: { jobId }, _max: { step: true } }))._max.step;
-}
 
 /** Queued jobs whose pause is over. */
 export function pauseIsOver(now: Date): Prisma.JobWhereInput {
@@ -35,7 +29,7 @@ export function mayTake(workerId: string, now: Date, othersFirstMs: number): Pri
 
 /**
  * What follows a start that failed through its worker.
- * @param moved the start got further than the checkpoint it began from; such a start does not count
+ * @param moved the start made a newer checkpoint than it began from; such a start does not count
  * @returns failed starts so far, and the pause before the next one in milliseconds; null for the pause when there is none
  */
 export function afterFault(

@@ -24,7 +24,10 @@ describe('migrations', () => {
     await server.connect();
     directory = await mkdtemp(path.join(tmpdir(), 'octet-test-migrations-'));
     await cp(shipped, directory, { recursive: true });
-    names = (await readdir(shipped, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map(({ name }) => name);
+    names = (await readdir(shipped, { withFileTypes: true }))
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name)
+      .sort();
   });
   afterAll(async () => {
     for (const name of databases) await server.query(`DROP DATABASE ${name} WITH (FORCE)`);
@@ -53,7 +56,7 @@ describe('migrations', () => {
   test('processes that start at once apply each migration once, and it is written down as Prisma does', async () => {
     const url = await emptyDatabase();
     const applied = await Promise.all([1, 2, 3].map(() => migrate(url, log)));
-    expect(applied.flat()).toEqual(names);
+    expect(applied.flat().sort()).toEqual(names);
     expect(await book(url)).toEqual(
       names.map((name) => ({
         migration_name: name,

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { BlobRepository } from './blobs.js';
 import { Changes } from './changes.js';
+import { CheckpointRepository } from './checkpoints.js';
 import { guarded, openDatabase, translate } from './database.js';
 import { IdempotencyRepository } from './idempotency.js';
 import { JobRepository } from './jobs.js';
@@ -17,6 +18,7 @@ export interface Store {
   readonly events: EventRepository;
   readonly artifacts: ArtifactRepository;
   readonly reports: ReportRepository;
+  readonly checkpoints: CheckpointRepository;
   readonly blobs: BlobRepository;
   readonly idempotency: IdempotencyRepository;
   /** Resolves when the database answers. @throws DATABASE_UNAVAILABLE */
@@ -40,6 +42,7 @@ export async function openStore({
   await untilAnswered(() => migrate(databaseUrl, log), patience, log);
   const db = openDatabase(databaseUrl, log);
   const changes = new Changes(databaseUrl, log);
+  const blobs = new BlobRepository(db);
   return {
     models: guarded(new ModelRepository(db)),
     datasets: guarded(new DatasetRepository(db)),
@@ -47,7 +50,8 @@ export async function openStore({
     events: guarded(new EventRepository(db)),
     artifacts: guarded(new ArtifactRepository(db)),
     reports: guarded(new ReportRepository(db)),
-    blobs: guarded(new BlobRepository(db)),
+    checkpoints: guarded(new CheckpointRepository(db, blobs)),
+    blobs: guarded(blobs),
     idempotency: guarded(new IdempotencyRepository(db)),
     async ping() {
       await db.pool.query('SELECT 1').catch((error: unknown) => {

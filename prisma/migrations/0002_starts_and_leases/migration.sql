@@ -1,6 +1,5 @@
 -- Starts that ended through a fault of their worker, and when the job may be started again.
 ALTER TABLE "job" ADD COLUMN     "avoid_worker" TEXT,
-ADD COLUMN     "claimed_at_step" INTEGER,
 ADD COLUMN     "failed_starts" INTEGER NOT NULL DEFAULT 0,
 ADD COLUMN     "not_before" TIMESTAMPTZ(3);
 

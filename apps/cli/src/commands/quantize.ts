@@ -111,6 +111,8 @@ function show(progress: Progress, event: PipelineEvent): void {
       progress.note(event.level === 'warn' ? `Note: ${event.message}` : event.message);
       break;
     case 'checkpoint':
+    case 'resumed':
+    case 'checkpoint_dropped':
       return;
   }
 }

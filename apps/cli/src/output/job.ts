@@ -26,6 +26,7 @@ export function showEvent(progress: Progress, { type, data, createdAt }: EventBo
       if (data.state === 'cancelling') progress.activity('cancelling');
       return;
     case 'attempt':
+      progress.note(`Note: ${String(data.message)}`);
       return;
   }
 }

@@ -104,7 +104,7 @@ it('a job that keeps batch norm gives the int8 model of the folded network, and 
   let saved: Promise<void> | undefined;
   const whole = await shop.run(job, {
     onEvent: (event) => {
-      if (event.type === 'checkpoint') saved ??= copyFile(event.path, checkpoint);
+      if (event.type === 'checkpoint' && event.stage === 'train') saved ??= copyFile(event.path, checkpoint);
     },
   });
   await saved;

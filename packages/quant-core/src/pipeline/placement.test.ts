@@ -36,7 +36,7 @@ describe('a job with placement "auto"', () => {
     let steps = 0;
     const first = await shop.run(shop.job(model, data, recipe), {
       onEvent: (event) => {
-        if (event.type === 'checkpoint' && steps++ === 0) copyFileSync(event.path, kept);
+        if (event.type === 'checkpoint' && event.stage === 'train' && steps++ === 0) copyFileSync(event.path, kept);
       },
     });
     const { placement } = first.report;

@@ -10,7 +10,6 @@ import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { type PreparedModel, planFor } from './model.js';
 import { Course, runsOf, threads } from './placementTimes.js';
-import { openCheckpoint } from './training.js';
 
 /** What a job goes on with: the plan, ranges for it, and what was measured, if anything was. */
 export interface Placed {
@@ -26,7 +25,7 @@ const searchSeconds = 60;
 
 /**
  * The plan that the recipe asks for. With placement "auto", mixed models are measured against the float file and against all layers in int8,
- * and those layers stay float that make the model faster; a checkpoint's choice is taken as it is.
+ * and those layers stay float that make the model faster.
  */
 export async function placeLayers(
   context: Context,
@@ -36,15 +35,19 @@ export async function placeLayers(
   calibrated: ReadonlyMap<string, CalibratedRange>,
   floatPath: string,
 ): Promise<Placed> {
-  const { recipe, checkpointPath } = context.job;
   const all = { plan, calibrated, placement: null };
-  if (recipe.quantization.placement !== 'auto') return all;
-  const known = checkpointPath ? (await openCheckpoint(checkpointPath)).placement : undefined;
-  const placement = known ?? (await measurePlacement(context, model, plan, data, calibrated, floatPath));
+  if (context.job.recipe.quantization.placement !== 'auto') return all;
+  const placement = await measurePlacement(context, model, plan, data, calibrated, floatPath);
   if (!placement) return all;
-  if (!placement.layers.some((layer) => layer.left)) return { ...all, placement };
-  const mixed = explain(planFor(model, withPlacement(recipe, placement)), placement);
+  const mixed = planWith(context, model, plan, placement);
+  if (mixed === plan) return { ...all, placement };
   return { plan: mixed, calibrated: await calibrateModel(context, model, mixed, data), placement };
+}
+
+/** The plan after placement: `full` itself where no layer was left in float. */
+export function planWith({ job: { recipe } }: Context, model: PreparedModel, full: QuantPlan, placement: Placement | null): QuantPlan {
+  if (!placement?.layers.some((layer) => layer.left)) return full;
+  return explain(planFor(model, withPlacement(recipe, placement)), placement);
 }
 
 async function measurePlacement(

@@ -63,29 +63,24 @@ export interface RoundedModel extends PtqStart {
   ranges: ReadonlyMap<string, WeightRange>;
 }
 
-/** The PTQ model, what was done for it, and its weights before they were integers, where their rounding was learned. */
+/** The PTQ model, what it was made from and what was done for it, and its weights before they were integers, where their rounding was learned. `known`: what it is made from, where a checkpoint has it. */
 export async function ptqCandidate(
   context: Context,
   start: PtqStart,
   plan: QuantPlan,
   data: JobData,
-): Promise<Candidate & { figures: Report['calibration']; rounded?: RoundedModel }> {
+  known?: PtqWeights,
+): Promise<Candidate & { weights: PtqWeights; figures: Report['calibration']; rounded?: RoundedModel }> {
   const { model, calibrated, equalizedPairs } = start;
   const ranges = new Map([...calibrated].map(([name, one]) => [name, one.range]));
-  const { graph, weightRanges, rounded, figures } = await ptqWeights(
-    context,
-    model,
-    plan,
-    data,
-    ranges,
-    weightRangesFor(model.graph, plan),
-  );
+  const weights = known ?? (await ptqWeights(context, model, plan, data, ranges, weightRangesFor(model.graph, plan)));
+  const { graph, weightRanges, rounded, figures } = weights;
   const candidate = await exportCandidate(context, model, plan, graph, ranges, weightRanges, 'ptq', model.graph);
-  return { ...candidate, figures: { equalizedPairs, ...figures }, ...(rounded ? { rounded: { ...start, ...rounded } } : {}) };
+  return { ...candidate, weights, figures: { equalizedPairs, ...figures }, ...(rounded ? { rounded: { ...start, ...rounded } } : {}) };
 }
 
 /** What the PTQ model is made from. */
-interface PtqWeights {
+export interface PtqWeights {
   /** The float model, with other weights where they were rounded already and other biases where they were corrected. */
   graph: Graph;
   weightRanges: ReadonlyMap<string, WeightRange>;

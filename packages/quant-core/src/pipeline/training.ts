@@ -1,9 +1,5 @@
-import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { batches } from '../data/batches.js';
 import { collectOutputs } from '../evaluate/collect.js';
-import type { Placement } from '../fakequant/placementRecord.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import type { Graph } from '../ir/graph.js';
 import { bindDims, inferShapes } from '../ir/infer.js';
@@ -12,10 +8,10 @@ import type { Recipe } from '../recipe.js';
 import type { Assignment } from '../tasks/assign.js';
 import { tasks } from '../tasks/index.js';
 import { distilled, type LossHead, type LossSpec, type LossTerm, lossHeads } from '../tasks/loss.js';
-import { type Checkpoint, encodeCheckpoint } from '../train/checkpoint.js';
+import type { TrainInput } from '../train/input.js';
 import { packParameters, parameterLayout, unpackParameters } from '../train/parameters.js';
-import { type TrainResult, train } from '../train/train.js';
-import { octetVersion } from '../version.js';
+import { type TrainEvent, type TrainResult, train } from '../train/train.js';
+import type { JobCheckpoints } from './checkpoint.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { inputName, openSizes } from './inputs.js';
@@ -78,28 +74,6 @@ function headsOf(model: PreparedModel, loss: LossSpec, data: JobData): LossHead[
   return lossHeads(graph, loss);
 }
 
-/** What a checkpoint must match to be gone on from. */
-function fingerprint(context: Context, model: PreparedModel, plan: QuantPlan, norms: readonly FoldedNorm[], data: JobData): string {
-  const { threads: _threads, gate: _gate, evaluation: _evaluation, ...recipe } = context.job.recipe;
-  const hash = createHash('sha256');
-  hash.update(
-    JSON.stringify([recipe, plan, data.train.length, data.holdout.length, data.dataset.summary, octetVersion, context.engine.versions]),
-  );
-  for (const slot of parameterLayout(model.graph).slots) hash.update(`${slot.name}[${slot.shape}]`);
-  for (const value of model.graph.constants()) if (value.constant) hash.update(value.constant.raw);
-  for (const { node, weight, gamma, beta, mean, variance, epsilon } of norms) {
-    hash.update(`${node} ${epsilon}`);
-    for (const data of [weight.data, gamma, beta, mean, variance]) hash.update(data);
-  }
-  return hash.digest('hex');
-}
-
-/** The checkpoint at `path`. What checks it is read along with it: few jobs start from one. Throws CHECKPOINT_MISMATCH. */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
-  const [bytes, { decodeCheckpoint }] = await Promise.all([readFile(path), import('../train/readCheckpoint.js')]);
-  return decodeCheckpoint(bytes);
-}
-
 /** Train with fake quant and return the best epoch, its weights in a graph of their own. */
 export async function trainModel(
   context: Context,
@@ -107,13 +81,13 @@ export async function trainModel(
   plan: QuantPlan,
   norms: readonly FoldedNorm[],
   data: JobData,
-  placement: Placement | null,
+  checkpoints: JobCheckpoints,
 ): Promise<TrainResult & { graph: Graph; loss: LossSpec }> {
   const { job, engine, threads } = context;
   const { assignment, ignoreIndex } = data;
   const loss = lossFor(job.recipe, assignment, data.train.length, await spreadsOf(context, model, data));
   const fixedBatch = graphBatch(model);
-  const steps = train({
+  const input: TrainInput = {
     graph: model.graph,
     batchSymbol: model.batch.symbol,
     sizes: openSizes(model, data.dataset.sampleShapes),
@@ -133,10 +107,11 @@ export async function trainModel(
     weightRanges,
     engine,
     threads,
-    fingerprint: fingerprint(context, model, plan, norms, data),
-    ...(job.checkpointPath ? { checkpoint: await openCheckpoint(job.checkpointPath) } : {}),
+    fingerprint: checkpoints.fingerprint,
+    ...(job.checkpointPause === undefined ? {} : { checkpointPause: job.checkpointPause }),
     ...context.abortable,
-  });
+  };
+  const steps = trainFrom(input, checkpoints);
   for (;;) {
     const next = await steps.next();
     if (next.done) {
@@ -159,10 +134,18 @@ export async function trainModel(
         samplesPerSecond: event.samplesPerSecond,
       });
     if (event.kind === 'epoch') context.emit({ type: 'epoch', ...event.record });
-    if (event.kind === 'checkpoint') {
-      const path = join(job.workDirectory, 'checkpoint.bin');
-      await writeFile(path, encodeCheckpoint({ ...event.checkpoint, ...(placement ? { placement } : {}) }));
-      context.emit({ type: 'checkpoint', path, step: event.checkpoint.step });
-    }
+    if (event.kind === 'checkpoint') await checkpoints.keepTraining(event.checkpoint);
   }
+}
+
+/** Training from its checkpoint, if it has one that fits, and else from its start. */
+async function* trainFrom(input: TrainInput, checkpoints: JobCheckpoints): AsyncGenerator<TrainEvent, TrainResult> {
+  const { training } = checkpoints;
+  try {
+    return yield* train({ ...input, ...(training ? { checkpoint: training } : {}) });
+  } catch (error) {
+    if (!training) throw error;
+    checkpoints.dropTraining(error);
+  }
+  return yield* train(input);
 }

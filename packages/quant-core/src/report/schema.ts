@@ -141,7 +141,7 @@ const TrainingSchema = Type.Object({
   }),
 });
 
-const CalibrationSchema = Type.Object(
+export const CalibrationSchema = Type.Object(
   {
     equalizedPairs: Type.Integer({ description: 'Pairs of layers whose channels were given other scales before quantization.' }),
     adaptiveLayers: Type.Integer({ description: 'Layers whose weights were rounded adaptively (AdaRound).' }),

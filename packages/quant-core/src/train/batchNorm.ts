@@ -4,6 +4,7 @@ import type { GraphBuilder } from '../ir/builder.js';
 import { type Graph, type Node, Value } from '../ir/graph.js';
 import type { FoldedNorm } from '../normalise/foldBatchNorm.js';
 import { Tensor } from '../tensor/tensor.js';
+import type { NamedArrays } from './arrays.js';
 import { type ParameterLayout, type ParameterSlot, vectorParts, viewOf } from './parameters.js';
 
 /** Inputs of a step that hold the running statistics, and the results that hold those of the batch: one number a channel, layer by layer. */
@@ -202,10 +203,10 @@ export class Norms {
     }
   }
 
-  restore(state: readonly Float64Array[]): void {
-    this.state.forEach((array, index) => {
-      array.set(state[index] as Float64Array);
-    });
+  /** Everything that changes, as it is now; nothing where no batch norm is kept. */
+  get arrays(): NamedArrays {
+    const [mean, variance] = this.state;
+    return mean && variance ? { 'norms.mean': mean, 'norms.variance': variance } : {};
   }
 }
 

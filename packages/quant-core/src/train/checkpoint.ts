@@ -1,5 +1,12 @@
-import type { Placement } from '../fakequant/placementRecord.js';
+import type { NamedArrays } from './arrays.js';
 import type { EpochRecord } from './epochs.js';
+
+/** The best epoch so far: its score, its parameters and all else that training changes but the state of the optimizer. */
+export interface BestEpoch {
+  epoch: number;
+  holdoutLoss: number;
+  arrays: NamedArrays;
+}
 
 /** Everything a training run needs to go on and give the same bytes as if it had never stopped. */
 export interface Checkpoint {
@@ -11,42 +18,29 @@ export interface Checkpoint {
   step: number;
   /** Sum of the losses of the steps finished in the epoch under way. */
   lossSum: number;
-  parameters: Float32Array;
-  optimizer: Float32Array[];
-  /** What `QuantState.snapshot` gave. */
-  scales: Float64Array[];
   history: EpochRecord[];
-  best: { epoch: number; holdoutLoss: number; parameters: Float32Array; scales: Float64Array[] } | undefined;
-  /** What was measured and chosen before, where the recipe asked for that: it is not measured again. */
-  placement?: Placement;
+  /** Parameters, state of the optimizer, moving ranges, learned scales, statistics of batch norms. */
+  arrays: NamedArrays;
+  best: BestEpoch | undefined;
 }
 
-/** The first bytes of the file. */
-export const checkpointMagic = 'OCTETCP2';
-
-/** Serialize: magic, length of a JSON header, the header, then the arrays one after the other (little-endian). */
-export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
-  const arrays: (Float32Array | Float64Array)[] = [checkpoint.parameters, ...checkpoint.optimizer, ...checkpoint.scales];
-  if (checkpoint.best) arrays.push(checkpoint.best.parameters, ...checkpoint.best.scales);
-  const header = JSON.stringify({
-    fingerprint: checkpoint.fingerprint,
-    learningRate: checkpoint.learningRate,
-    step: checkpoint.step,
-    lossSum: checkpoint.lossSum,
-    history: checkpoint.history,
-    optimizers: checkpoint.optimizer.length,
-    scales: checkpoint.scales.length,
-    best: checkpoint.best ? { epoch: checkpoint.best.epoch, holdoutLoss: checkpoint.best.holdoutLoss } : null,
-    lengths: arrays.map((array) => array.length),
-    ...(checkpoint.placement ? { placement: checkpoint.placement } : {}),
-  });
-  const head = Buffer.from(header);
-  const size = Buffer.alloc(4);
-  size.writeUInt32LE(head.length);
-  return Buffer.concat([
-    Buffer.from(checkpointMagic),
-    size,
-    head,
-    ...arrays.map((array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength)),
-  ]);
+/** A checkpoint in the two parts that a file has. */
+export interface PackedCheckpoint {
+  /** Plain JSON. */
+  header: Record<string, unknown>;
+  arrays: NamedArrays;
 }
+
+/** Prefixes of the names of arrays in a file. */
+export const prefixes = { now: 'training/', best: 'best/' } as const;
+
+/** The parts of a checkpoint; its arrays are not copied. `unpackCheckpoint` puts them together again. */
+export function packCheckpoint({ arrays, best, ...header }: Checkpoint): PackedCheckpoint {
+  return {
+    header: { ...header, best: best ? { epoch: best.epoch, holdoutLoss: best.holdoutLoss } : null },
+    arrays: { ...prefixed(prefixes.now, arrays), ...(best ? prefixed(prefixes.best, best.arrays) : {}) },
+  };
+}
+
+const prefixed = (prefix: string, arrays: NamedArrays): NamedArrays =>
+  Object.fromEntries(Object.entries(arrays).map(([name, array]) => [prefix + name, array]));

@@ -42,5 +42,7 @@ export interface TrainInput {
   threads: number;
   fingerprint: string;
   checkpoint?: Checkpoint;
+  /** Fewest seconds between two checkpoints; 1 when left out. */
+  checkpointPause?: number;
   signal?: AbortSignal;
 }

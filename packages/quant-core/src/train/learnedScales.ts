@@ -3,6 +3,7 @@ import type { QuantPlan } from '../fakequant/plan.js';
 import { activationParams, type WeightRange, weightScales } from '../fakequant/scales.js';
 import type { Recipe } from '../recipe.js';
 import type { AffineParams, Range } from '../tensor/affine.js';
+import type { NamedArrays } from './arrays.js';
 import { type ParameterLayout, viewOf } from './parameters.js';
 
 /** Which scales are trained: positions in the plan. */
@@ -44,7 +45,7 @@ export class LearnedScales {
   private readonly groups: LearnedGroup[];
   private readonly weights: { value: string; offset: number; size: number }[] = [];
   /** Logarithms of the scales, and Adam's two moments of each. */
-  readonly state: [logarithms: Float64Array, moment1: Float64Array, moment2: Float64Array];
+  private readonly state: [logarithms: Float64Array, moment1: Float64Array, moment2: Float64Array];
 
   constructor(
     private readonly plan: QuantPlan,
@@ -74,6 +75,12 @@ export class LearnedScales {
       return { index, zeroPoint, most };
     });
     this.state = [Float64Array.from(start, Math.log), new Float64Array(start.length), new Float64Array(start.length)];
+  }
+
+  /** Everything that changes, as it is now. */
+  get arrays(): NamedArrays {
+    const [logarithms, moment1, moment2] = this.state;
+    return { 'scales.logarithms': logarithms, 'scales.moment1': moment1, 'scales.moment2': moment2 };
   }
 
   get size(): number {

@@ -4,6 +4,7 @@ import type { QuantPlan } from '../fakequant/plan.js';
 import { activationParams, type ChannelRanges, gridEnds, type WeightRange, weightScales } from '../fakequant/scales.js';
 import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
+import type { NamedArrays } from './arrays.js';
 import { feedNames } from './forward.js';
 import type { LearnedScales } from './learnedScales.js';
 import { type ParameterLayout, viewOf } from './parameters.js';
@@ -43,19 +44,9 @@ export class QuantState {
     }
   }
 
-  private get arrays(): readonly Float64Array[] {
-    return [this.averageMin, this.averageMax, ...(this.learned?.state ?? [])];
-  }
-
-  /** Everything that changes, for `restore`. */
-  snapshot(): Float64Array[] {
-    return this.arrays.map((array) => array.slice());
-  }
-
-  restore(snapshot: readonly Float64Array[]): void {
-    this.arrays.forEach((array, index) => {
-      array.set(snapshot[index] as Float64Array);
-    });
+  /** Everything that changes, as it is now. */
+  get arrays(): NamedArrays {
+    return { 'ranges.min': this.averageMin, 'ranges.max': this.averageMax, ...this.learned?.arrays };
   }
 
   /** The ranges that are quantized now, by activation. */

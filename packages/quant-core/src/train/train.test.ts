@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { failure } from '../data/testing/files.js';
 import { lossSpec } from '../tasks/testing/specs.js';
-import { encodeCheckpoint } from './checkpoint.js';
-import { decodeCheckpoint } from './readCheckpoint.js';
+import { reread } from './testing/checkpoints.js';
 import { type Finished, finish, images, jobOf, type Options, smallNet } from './testing/jobs.js';
 import type { TrainEvent } from './train.js';
 
@@ -95,7 +94,7 @@ describe('checkpoints', () => {
       const { events } = await finish(input, (event) => isCheckpoint(event) && ++seen === stopAfter);
       const last = events.at(-1) as Extract<TrainEvent, { kind: 'checkpoint' }>;
       expect(last.checkpoint.step).toBe(3 * stopAfter);
-      const checkpoint = decodeCheckpoint(encodeCheckpoint(last.checkpoint));
+      const checkpoint = reread(last.checkpoint);
       const resumed = await finish({ ...input, threads: 2, checkpoint });
       expect(losses(resumed)).toHaveLength(12 - 3 * stopAfter);
       const seconds = ({ seconds: _, ...record }: { seconds: number }) => record;
@@ -110,7 +109,7 @@ describe('checkpoints', () => {
     expect(whole.result.learnedScales).toBeGreaterThan(8);
     const { events } = await finish(input, isCheckpoint);
     const { checkpoint } = events.at(-1) as Extract<TrainEvent, { kind: 'checkpoint' }>;
-    const resumed = await finish({ ...input, threads: 2, checkpoint: decodeCheckpoint(encodeCheckpoint(checkpoint)) });
+    const resumed = await finish({ ...input, threads: 2, checkpoint: reread(checkpoint) });
     expect(bitsOf(resumed)).toEqual(bitsOf(whole));
     const observed = await finish(
       await jobOf({
@@ -129,7 +128,7 @@ describe('checkpoints', () => {
     const { events } = await finish(input, isCheckpoint);
     const { checkpoint } = events.at(-1) as Extract<TrainEvent, { kind: 'checkpoint' }>;
     expect(checkpoint.step).toBe(500);
-    const resumed = await finish({ ...input, checkpoint: decodeCheckpoint(encodeCheckpoint(checkpoint)) });
+    const resumed = await finish({ ...input, checkpoint: reread(checkpoint) });
     expect(losses(resumed)).toHaveLength(20);
     expect(bitsOf(resumed)).toEqual(bitsOf(await finish(input)));
   });

@@ -104,6 +104,7 @@ export class Workshop {
       outputDirectory: join(directory, 'out'),
       workDirectory: join(directory, 'work'),
       limits: defaultLimits,
+      checkpointPause: 0,
       ...rest,
     };
   }

@@ -155,6 +155,7 @@ export async function jobOf({
     engine,
     threads: 1,
     fingerprint: 'a job',
+    checkpointPause: 0,
     ...input,
   };
 }
@@ -171,7 +172,8 @@ export async function finish(input: TrainInput, stop: (event: TrainEvent) => boo
   for (;;) {
     const next = await steps.next();
     if (next.done) return { result: next.value, events };
-    events.push(next.value);
+    // The arrays of a checkpoint go on changing.
+    events.push(structuredClone(next.value));
     if (stop(next.value)) {
       await steps.return(undefined as never);
       return { result: undefined as never, events };
