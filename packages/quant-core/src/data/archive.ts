@@ -183,6 +183,9 @@ export class Archive {
   }
 }
 
+/** What is read from an open archive of any kind. */
+export type OpenArchive = Pick<Archive, 'entries' | 'directories' | 'stream' | 'read' | 'close'>;
+
 async function* inflated(packed: ByteSource, name: string): AsyncGenerator<Buffer> {
   const inflater = createInflateRaw();
   const feed = pipeline(packed, inflater);

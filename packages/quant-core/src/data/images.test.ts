@@ -5,7 +5,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DatasetConfig } from '../recipe.js';
 import { inspectDataset, openDataset } from './dataset.js';
-import { toGrey } from './image-decode.js';
+import { toGrey } from './image/colour.js';
 import type { SampleSpec } from './materialise.js';
 import { Bench, failure, spec } from './testing/files.js';
 import { zip } from './testing/zip.js';
@@ -115,7 +115,7 @@ test('grey models get luma, grey images become colour', async () => {
     .toBuffer();
   const colour = await read({ 'c/a.png': grey, 'd/a.png': grey }, { scale: 1 }, spec(3, 1, 2));
   expect(colour.x.slice(0, 6)).toEqual([0, 100, 0, 100, 0, 100]);
-  expect(toGrey(Uint8Array.of(255, 255, 255, 1, 1, 1))).toEqual(Uint8Array.of(255, 1));
+  expect(toGrey({ height: 1, width: 2, channels: 3, data: Uint8Array.of(255, 255, 255, 1, 1, 1) }).data).toEqual(Uint8Array.of(255, 1));
 });
 
 test('alpha is dropped', async () => {

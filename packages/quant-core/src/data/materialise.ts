@@ -4,7 +4,7 @@ import type { DatasetSummary, Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import type { DType } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/tensor.js';
-import type { Archive } from './archive.js';
+import type { OpenArchive } from './archive.js';
 import { type Numbers, storeTypeOf } from './elements.js';
 import { type FlatFile, FlatWriter } from './flat.js';
 import { heed } from './stream.js';
@@ -35,8 +35,8 @@ export interface Upload {
   path: string;
   /** File name for messages. */
   name: string;
-  /** Set when the upload is a zip. */
-  archive: Archive | undefined;
+  /** Set when the upload is a zip or a tar. */
+  archive: OpenArchive | undefined;
   config: DatasetConfig;
   limits: Limits;
   /** Directory for the flat files. */

@@ -3,7 +3,7 @@ import type { Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
 import type { Archive } from './archive.js';
 import { isIdx } from './idx.js';
-import { isImageName } from './image-folders.js';
+import { isImage, isImageName } from './image/find.js';
 import type { DatasetFormat } from './materialise.js';
 import { isNpy } from './npy.js';
 import { fileBytes, fileHead, gunzipped, headOf, isGzip, unpackedLimit } from './stream.js';
@@ -59,6 +59,7 @@ async function formatsOf(archive: Archive): Promise<DatasetFormat[]> {
   if (archive.entries.some((entry) => isImageName(entry.name))) formats.push('images');
   if (formats.length > 0) return formats;
   for (const entry of archive.entries.slice(0, 64)) {
+    if (await isImage(archive, entry)) return ['images'];
     const head = await headOf(archive.stream(entry), 4);
     if (isIdx(head) || isGzip(head)) return ['idx'];
   }

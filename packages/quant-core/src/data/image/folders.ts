@@ -1,8 +1,6 @@
-import { OctetError } from '../errors.js';
-import type { DatasetConfig } from '../recipe.js';
-import type { Archive, ArchiveEntry } from './archive.js';
-
-const imageName = /\.(jpe?g|png|webp|gif|tiff?|bmp|ppm|pgm)$/i;
+import { OctetError } from '../../errors.js';
+import type { DatasetConfig } from '../../recipe.js';
+import type { ArchiveEntry, OpenArchive } from '../archive.js';
 
 /** One class, or all images where there are no classes. */
 export interface Folder {
@@ -11,27 +9,23 @@ export interface Folder {
   images: ArchiveEntry[];
 }
 
-/** Whether an archive entry is an image by its name. */
-export function isImageName(name: string): boolean {
-  return imageName.test(name);
-}
-
 /** Order of the bytes of UTF-8, which is the order of code points. */
 function byName(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 /**
- * Sort the images of an archive into classes: the folder that holds an image is its class. Folders around all
+ * Sort images of an archive into classes: the folder that holds an image is its class. Folders around all
  * classes are looked through; anything deeper or unclear is refused. What is taken for granted is added to `assumptions`.
- * @throws OctetError DATASET_AMBIGUOUS, DATASET_LABELS, DATASET_EMPTY
+ * @throws OctetError DATASET_AMBIGUOUS, DATASET_LABELS
  */
-export function readFolders(archive: Archive, config: DatasetConfig, file: string, assumptions: string[]): Folder[] {
-  const images = archive.entries.filter((entry) => isImageName(entry.name));
-  if (images.length === 0) throw new OctetError('DATASET_EMPTY', `"${file}" holds no images.`, { file });
-  const skipped = archive.entries.filter((entry) => !isImageName(entry.name));
-  if (skipped.length > 0)
-    assumptions.push(`${skipped.length} files that are not images are left aside (the first: "${skipped[0]?.name}").`);
+export function readFolders(
+  archive: OpenArchive,
+  images: ArchiveEntry[],
+  config: DatasetConfig,
+  file: string,
+  assumptions: string[],
+): Folder[] {
   images.sort((a, b) => byName(a.name, b.name));
   if (config.task === 'unlabelled') return [{ className: undefined, images }];
 
@@ -85,7 +79,7 @@ function commonRoot(images: readonly ArchiveEntry[]): string[] {
   return root;
 }
 
-function refuseEmptyFolders(archive: Archive, root: readonly string[], classes: ReadonlyMap<string, unknown>): void {
+function refuseEmptyFolders(archive: OpenArchive, root: readonly string[], classes: ReadonlyMap<string, unknown>): void {
   const prefix = root.map((part) => `${part}/`).join('');
   const folders = [...archive.directories, ...archive.entries.map((entry) => entry.name.split('/').slice(0, -1).join('/'))];
   for (const folder of folders) {
