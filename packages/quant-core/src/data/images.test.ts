@@ -125,6 +125,41 @@ test('alpha is dropped', async () => {
   expect((await read({ 'c/a.png': clear, 'd/a.png': clear }, { scale: 1 }, spec(3, 1, 1))).x.slice(0, 3)).toEqual([9, 8, 7]);
 });
 
+test('images are known by their first bytes where their names say nothing', async () => {
+  const jpeg = sharp(await png(1, 1, red))
+    .jpeg()
+    .toBuffer();
+  const { dataset } = await read(
+    {
+      'cat/a.jfif': jpeg,
+      'cat/b': png(1, 1, [1, 2, 3]),
+      'dog/c.image': png(1, 1, green),
+      'dog/notes': Buffer.from('BM is no bitmap'),
+      'dog/d.txt': jpeg,
+    },
+    {},
+    spec(3, 1, 1),
+  );
+  expect(dataset.summary).toMatchObject({ samples: 3, classCounts: [2, 1] });
+  expect(dataset.assumptions.join()).toContain('2 files that are not images are left aside (the first: "dog/');
+  const nameless = await read({ 'cat/1': png(1, 1, red), 'dog/1': png(1, 1, green) }, {}, spec(3, 1, 1));
+  expect(nameless.dataset.summary).toMatchObject({ format: 'images', samples: 2 });
+});
+
+test('grey images of 16 bits are cut off at 255, and that is said', async () => {
+  const deep = sharp(Buffer.from(Uint16Array.of(200, 300).buffer), {
+    raw: { height: 1, width: 2, channels: 1, premultiplied: false } as never,
+  });
+  const file = await deep.toColourspace('grey16').png().toBuffer();
+  expect([file[24], file[25]]).toEqual([16, 0]);
+  const path = await zipped({ 'cat/a.png': file, 'dog/a.png': file });
+  for (const summary of [
+    await inspectDataset(path, {}, bench),
+    (await read({ 'cat/a.png': file, 'dog/a.png': file }, {}, spec(1, 1, 2))).dataset.summary,
+  ])
+    expect(summary.assumptions?.join()).toContain('2 grey images of 16 bits are cut off at 255');
+});
+
 test('images without folders are unlabelled', async () => {
   const { dataset } = await read({ 'a.png': png(1, 1, red), 'b.png': png(1, 1, green) }, {}, spec(3, 1, 1));
   expect(dataset.task).toBe('unlabelled');

@@ -81,7 +81,7 @@ async function list(upload: Upload): Promise<Listing> {
   const { images: found, others } = await findImages(archive);
   if (found.length === 0) throw new OctetError('DATASET_EMPTY', `"${upload.name}" holds no images.`, { file: upload.name });
   if (others.length > 0) assumptions.push(`${others.length} files that are not images are left aside (the first: "${others[0]?.name}").`);
-  const folders = readFolders(archive, found, upload.config, upload.name, assumptions);
+  const folders = readFolders(archive, found, upload.config, assumptions);
   const images = folders.flatMap((folder) => folder.images);
   checkSamples(images.length, [1], upload.limits, upload.name);
   return { images, targets: targetsOf(folders, upload), assumptions };

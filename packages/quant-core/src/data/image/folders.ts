@@ -19,13 +19,7 @@ function byName(a: string, b: string): number {
  * classes are looked through; anything deeper or unclear is refused. What is taken for granted is added to `assumptions`.
  * @throws OctetError DATASET_AMBIGUOUS, DATASET_LABELS
  */
-export function readFolders(
-  archive: OpenArchive,
-  images: ArchiveEntry[],
-  config: DatasetConfig,
-  file: string,
-  assumptions: string[],
-): Folder[] {
+export function readFolders(archive: OpenArchive, images: ArchiveEntry[], config: DatasetConfig, assumptions: string[]): Folder[] {
   images.sort((a, b) => byName(a.name, b.name));
   if (config.task === 'unlabelled') return [{ className: undefined, images }];
 
