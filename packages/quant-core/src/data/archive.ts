@@ -59,7 +59,7 @@ class BoundedReader extends RandomAccessReader {
 }
 
 /** Files that systems leave in archives and that nobody means to send. */
-function isLitter(name: string): boolean {
+export function isLitter(name: string): boolean {
   return name.split('/').some((part) => part === '__MACOSX' || part.startsWith('.') || /^(thumbs\.db|desktop\.ini)$/i.test(part));
 }
 

@@ -213,7 +213,7 @@ async function withUpload<T>(
   const { limits, fit, others = [], signal, onProgress } = options;
   const name = basename(path);
   const bytes = await sizeOfFile(path, name, limits);
-  const { format, archive } = await recognise(path, name, config, limits);
+  const { format, archive } = await recognise(path, name, config, limits, options.workDirectory);
   const directory = await mkdtemp(join(options.workDirectory, 'dataset-'));
   try {
     return await use(

@@ -3,8 +3,9 @@ import type { DatasetConfig } from '../recipe.js';
 import type { ArchiveEntry, OpenArchive } from './archive.js';
 import { decodeImage, mostImageBytes, surveyImage, type Target } from './image/decode.js';
 import { findImages } from './image/find.js';
-import { type Folder, readFolders } from './image/folders.js';
+import { byName, type Folder, readFolders } from './image/folders.js';
 import type { ImageSize } from './image/resize.js';
+import { labelMembers, readLabels } from './image/webdataset.js';
 import {
   checkSamples,
   checkUnlabelled,
@@ -16,6 +17,7 @@ import {
   writeSamples,
 } from './materialise.js';
 import { heed } from './stream.js';
+import { TarArchive } from './tar.js';
 import { classTargets, type Targets } from './targets.js';
 
 /** What is wanted of the images: sizes not stated anywhere are left open. */
@@ -80,6 +82,12 @@ async function list(upload: Upload): Promise<Listing> {
   const archive = upload.archive as OpenArchive;
   const { images: found, others } = await findImages(archive);
   if (found.length === 0) throw new OctetError('DATASET_EMPTY', `"${upload.name}" holds no images.`, { file: upload.name });
+  const labels =
+    upload.config.task === 'unlabelled' || !(archive instanceof TarArchive) ? undefined : labelMembers(found.sort(byName), others);
+  if (labels) {
+    checkSamples(found.length, [1], upload.limits, upload.name);
+    return { images: found, targets: await readLabels(upload, labels), assumptions };
+  }
   if (others.length > 0) assumptions.push(`${others.length} files that are not images are left aside (the first: "${others[0]?.name}").`);
   const folders = readFolders(archive, found, upload.config, assumptions);
   const images = folders.flatMap((folder) => folder.images);

@@ -1,39 +1,52 @@
+import { stat } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
 import type { Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
-import type { Archive } from './archive.js';
+import type { OpenArchive } from './archive.js';
 import { isIdx } from './idx.js';
 import { isImage, isImageName } from './image/find.js';
 import type { DatasetFormat } from './materialise.js';
 import { isNpy } from './npy.js';
 import { fileBytes, fileHead, gunzipped, headOf, isGzip, unpackedLimit } from './stream.js';
 
+/** Whether bytes start as a tar with a POSIX or GNU header. */
+function isTar(head: Buffer): boolean {
+  return head.toString('latin1', 257, 262) === 'ustar';
+}
+
 const headBytes = 64 * 1024;
 
 export interface Recognised {
   format: DatasetFormat;
-  /** Open archive where the upload is a zip; the caller closes it. */
-  archive: Archive | undefined;
+  /** Open archive where the upload is a zip or a tar; the caller closes it. */
+  archive: OpenArchive | undefined;
 }
 
 /**
- * Tell the format from the contents of a file; the name says nothing.
+ * Tell the format from the contents of a file; the name says nothing. A tar is unpacked below `directory`, until it is closed.
  * @throws OctetError DATASET_UNREADABLE, DATASET_ARCHIVE, DATASET_CONFIG when the config says another format
  */
-export async function recognise(path: string, name: string, config: DatasetConfig, limits: Limits): Promise<Recognised> {
+export async function recognise(path: string, name: string, config: DatasetConfig, limits: Limits, directory: string): Promise<Recognised> {
   const raw = await fileHead(path, headBytes);
   if (raw.length === 0) throw new OctetError('DATASET_EMPTY', `"${name}" is empty.`, { file: name });
   if (raw.toString('latin1', 0, 2) === 'PK' && (raw[2] === 3 || raw[2] === 5)) {
-    const archive = await (await import('./archive.js')).Archive.open(path, limits);
-    try {
-      return { format: settle(await formatsOf(archive), config, name), archive };
-    } catch (error) {
-      await archive.close();
-      throw error;
-    }
+    return fromArchive(await (await import('./archive.js')).Archive.open(path, limits), name, config);
   }
   const head = isGzip(raw) ? await headOf(gunzipped(fileBytes(path), unpackedLimit(raw.length, limits), name), headBytes) : raw;
+  if (isTar(head)) {
+    const source = { path, name, bytes: (await stat(path)).size, gzip: isGzip(raw) };
+    return fromArchive(await (await import('./tar.js')).TarArchive.open(source, directory, limits), name, config);
+  }
   return { format: settle(formatOf(head, name), config, name), archive: undefined };
+}
+
+async function fromArchive(archive: OpenArchive, name: string, config: DatasetConfig): Promise<Recognised> {
+  try {
+    return { format: settle(await formatsOf(archive), config, name), archive };
+  } catch (error) {
+    await archive.close();
+    throw error;
+  }
 }
 
 function formatOf(head: Buffer, name: string): DatasetFormat[] {
@@ -52,7 +65,7 @@ function isText(head: Buffer): boolean {
 }
 
 /** The formats an archive could be read as. */
-async function formatsOf(archive: Archive): Promise<DatasetFormat[]> {
+async function formatsOf(archive: OpenArchive): Promise<DatasetFormat[]> {
   if (archive.entries.length === 0) throw new OctetError('DATASET_EMPTY', 'The archive holds no files.');
   const formats: DatasetFormat[] = [];
   if (archive.entries.some((entry) => entry.name.endsWith('.npy'))) formats.push('npz');

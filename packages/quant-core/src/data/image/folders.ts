@@ -10,7 +10,11 @@ export interface Folder {
 }
 
 /** Order of the bytes of UTF-8, which is the order of code points. */
-function byName(a: string, b: string): number {
+export function byName(a: { name: string }, b: { name: string }): number {
+  return compare(a.name, b.name);
+}
+
+function compare(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
@@ -20,7 +24,7 @@ function byName(a: string, b: string): number {
  * @throws OctetError DATASET_AMBIGUOUS, DATASET_LABELS
  */
 export function readFolders(archive: OpenArchive, images: ArchiveEntry[], config: DatasetConfig, assumptions: string[]): Folder[] {
-  images.sort((a, b) => byName(a.name, b.name));
+  images.sort(byName);
   if (config.task === 'unlabelled') return [{ className: undefined, images }];
 
   const root = commonRoot(images);
@@ -92,7 +96,7 @@ function refuseEmptyFolders(archive: OpenArchive, root: readonly string[], class
 
 /** By name; numbers by value. */
 function orderClasses(names: string[], assumptions: string[]): string[] {
-  names.sort(byName);
+  names.sort(compare);
   if (!names.every((name) => /^\d{1,9}$/.test(name))) return names;
   const numeric = [...names].sort((a, b) => Number(a) - Number(b));
   if (numeric.some((name, i) => name !== names[i]))
