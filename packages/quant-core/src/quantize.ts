@@ -18,6 +18,7 @@ import { trainingStart } from './pipeline/start.js';
 import { trainModel } from './pipeline/training.js';
 import { buildReport } from './report/build.js';
 import { renderMarkdown } from './report/markdown.js';
+import { checkAugmentation } from './train/augment.js';
 
 /**
  * One job from files to files: a float model and a dataset in, model.int8.onnx, report.json and report.md out.
@@ -31,6 +32,7 @@ export async function quantize(job: QuantizeJob, hooks: PipelineHooks = {}): Pro
 
   const { model, full, data, ...loaded } = await context.stage('load', async () => {
     const model = await prepareModel(job.modelPath, job.limits, context.engine);
+    if (recipe.method === 'qat') checkAugmentation(recipe.training.augment, model.graph.inputs, false);
     const full = planFor(model, recipe);
     checkFileSize(model.graph, full);
     const norms = recipe.method === 'qat' ? keptNorms(model, full, recipe, checkTrainable(model, full)) : undefined;

@@ -1,7 +1,8 @@
-import { type Batch, feedsOf } from '../data/dataset.js';
+import { feedsOf } from '../data/dataset.js';
 import type { ShardedProgram } from '../engine/engine.js';
 import { cutRows, type Feeds, viewRows } from '../engine/rows.js';
 import { Tensor } from '../tensor/tensor.js';
+import { mixRows, type TrainingBatch } from './augment.js';
 import { type LossSpec, lossFeeds } from './loss.js';
 
 /** What the feeds of a batch depend on besides the batch. */
@@ -35,9 +36,17 @@ export async function runShards(
 }
 
 /** The feeds of each shard of a training batch: samples, one-hot labels or values, the teacher's outputs. */
-export function shardFeeds(spec: BatchFeedSpec, batch: Batch, teacher: Float32Array | undefined, shards: number): Record<string, Tensor>[] {
+export function shardFeeds(
+  spec: BatchFeedSpec,
+  batch: TrainingBatch,
+  teacher: Float32Array | undefined,
+  shards: number,
+): Record<string, Tensor>[] {
   const { loss, width } = spec;
-  const { labels, values } = batch;
+  const { labels, values, mix } = batch;
+  // A mixed row has a partner in any part of the batch.
+  const mixed =
+    mix && labels && loss.kind !== 'mse' ? mixRows(oneHot(labels, 0, labels.length, width).data, labels.length, mix) : undefined;
   const shapeOf = (count: number) => (loss.kind === 'mse' ? [count, ...spec.outputShape] : [count, width]);
   return cutRows(feedsOf(spec.input, batch), shards).map(({ feeds: part, from, to }) => {
     const feeds: Record<string, Tensor> = { ...part };
@@ -45,7 +54,9 @@ export function shardFeeds(spec: BatchFeedSpec, batch: Batch, teacher: Float32Ar
       feeds[lossFeeds.target] =
         loss.kind === 'mse'
           ? viewRows(values as Tensor<'float32'>, from, to).reshape(shapeOf(to - from))
-          : oneHot(labels as Int32Array, from, to, width);
+          : mixed
+            ? Tensor.float32([to - from, width], mixed.subarray(from * width, to * width))
+            : oneHot(labels as Int32Array, from, to, width);
     }
     if (teacher) feeds[lossFeeds.teacher] = Tensor.float32(shapeOf(to - from), teacher.subarray(from * width, to * width));
     return feeds;

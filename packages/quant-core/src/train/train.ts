@@ -5,6 +5,7 @@ import type { QuantPlan } from '../fakequant/plan.js';
 import type { WeightRange } from '../fakequant/scales.js';
 import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
+import { augmented, checkAugmentation } from './augment.js';
 import type { BatchFeedSpec } from './batch.js';
 import { Norms, type Statistics } from './batchNorm.js';
 import type { Checkpoint } from './checkpoint.js';
@@ -73,6 +74,11 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   const { training } = recipe;
   if (resumed && resumed.fingerprint !== fingerprint)
     throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint was written by a job with another model, dataset or configuration');
+  checkAugmentation(
+    training.augment,
+    input.graph.inputs,
+    input.loss.kind === 'mse' && input.loss.distillationWeight < 1 && (input.graph.outputs[0]?.shape?.length ?? 0) > 2,
+  );
   const foldedLayout = parameterLayout(input.graph);
   const norms = new Norms(input.graph, foldedLayout, plan, input.norms ?? []);
   const { layout } = norms;
@@ -165,7 +171,12 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       const trialStep = async (index: number, rate: number) => {
         if (input.signal?.aborted) throw new OctetError('CANCELLED', 'Training was cancelled');
         const from = (index % stepsPerEpoch) * batch;
-        const data = await input.samples.batch(order.subarray(from, from + batch));
+        const data = augmented(
+          await input.samples.batch(order.subarray(from, from + batch)),
+          training.augment,
+          recipe.seed,
+          `${index} of the range test`,
+        );
         const form = formAt(0);
         const given = await feedsFor(trial.parameters, form.statistics);
         return (await stepper.step(data, await scorer.teach(data), trial, given, rate, index + 1, form)).loss;
@@ -176,12 +187,13 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       const epoch = Math.floor(step / stepsPerEpoch);
       const order = shuffled(trainIndices, recipe.seed, epoch).subarray((step % stepsPerEpoch) * batch, stepsPerEpoch * batch);
       const epochStarted = performance.now();
-      for await (const data of batches(input.samples, order, {
+      for await (const plain of batches(input.samples, order, {
         batchSize: batch,
         dropLast: true,
         ...(input.signal ? { signal: input.signal } : {}),
       })) {
         const started = performance.now();
+        const data = augmented(plain, training.augment, recipe.seed, step);
         const learningRate = rateAt(step);
         const form = formAt(step);
         const factors = norms.factors(weights.parameters);
