@@ -37,7 +37,7 @@ const opcodes: Readonly<Record<string, readonly number[]>> = {
   'i32x4.mul': [0xfd, 181, 1],
 };
 
-/** Bytes after the opcode: the number of an index or a constant, or alignment and offset of an access to memory, and a lane. */
+/** Instructions that have alignment and offset after the opcode. */
 const accesses = /\.(load|store)/;
 const types: Readonly<Record<string, number>> = { i32: 0x7f, v128: 0x7b };
 
@@ -46,7 +46,6 @@ type Form = string | Form[];
 /** The binary of a module that imports its memory as `env.memory` and exports each of its functions. */
 export function assemble(text: string): Uint8Array<ArrayBuffer> {
   const functions = parse(text).map(assembleFunction);
-  const count = functions.length;
   const all = [
     [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
     section(1, vector(functions.map(({ type }) => type))),
@@ -55,7 +54,6 @@ export function assemble(text: string): Uint8Array<ArrayBuffer> {
     section(7, vector(functions.map(({ name }, index) => [...named(name), 0x00, index]))),
     section(10, vector(functions.map(({ body }) => [...unsigned(body.length), ...body]))),
   ];
-  if (count > 127) throw new RangeError('too many functions');
   return Uint8Array.from(all.flat());
 }
 

@@ -95,11 +95,18 @@ function unreadable(name: string, error: unknown): OctetError {
   );
 }
 
-function openSharp(data: Buffer): Sharp {
-  const decoder = require('sharp') as typeof sharp;
+let decoder: typeof sharp | undefined;
+
+/** Each image is decoded by one thread, several of them at a time; none is seen twice. */
+function loadSharp(): typeof sharp {
+  decoder = require('sharp') as typeof sharp;
   decoder.concurrency(1);
   decoder.cache(false);
-  return decoder(data, { failOn: 'error', limitInputPixels: mostPixels, ignoreIcc: true });
+  return decoder;
+}
+
+function openSharp(data: Buffer): Sharp {
+  return (decoder ?? loadSharp())(data, { failOn: 'error', limitInputPixels: mostPixels, ignoreIcc: true });
 }
 
 const colours = (image: Sharp): Sharp => image.removeAlpha().toColourspace('srgb');
