@@ -5,6 +5,7 @@ import type { QuantPlan } from '../fakequant/plan.js';
 import type { WeightRange } from '../fakequant/scales.js';
 import type { Range } from '../tensor/affine.js';
 import { Tensor } from '../tensor/tensor.js';
+import { augmented } from './augment.js';
 import type { BatchFeedSpec } from './batch.js';
 import { Norms, type Statistics } from './batchNorm.js';
 import type { Checkpoint } from './checkpoint.js';
@@ -165,7 +166,12 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       const trialStep = async (index: number, rate: number) => {
         if (input.signal?.aborted) throw new OctetError('CANCELLED', 'Training was cancelled');
         const from = (index % stepsPerEpoch) * batch;
-        const data = await input.samples.batch(order.subarray(from, from + batch));
+        const data = augmented(
+          await input.samples.batch(order.subarray(from, from + batch)),
+          training.augment,
+          recipe.seed,
+          `${index} of the range test`,
+        );
         const form = formAt(0);
         const given = await feedsFor(trial.parameters, form.statistics);
         return (await stepper.step(data, await scorer.teach(data), trial, given, rate, index + 1, form)).loss;
@@ -176,12 +182,13 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
       const epoch = Math.floor(step / stepsPerEpoch);
       const order = shuffled(trainIndices, recipe.seed, epoch).subarray((step % stepsPerEpoch) * batch, stepsPerEpoch * batch);
       const epochStarted = performance.now();
-      for await (const data of batches(input.samples, order, {
+      for await (const plain of batches(input.samples, order, {
         batchSize: batch,
         dropLast: true,
         ...(input.signal ? { signal: input.signal } : {}),
       })) {
         const started = performance.now();
+        const data = augmented(plain, training.augment, recipe.seed, step);
         const learningRate = rateAt(step);
         const form = formAt(step);
         const factors = norms.factors(weights.parameters);
