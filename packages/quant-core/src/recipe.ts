@@ -125,6 +125,25 @@ export const RecipeSchema = Type.Object(
           default: true,
           description: 'Measure the statistics of kept batch norms anew, with weights and activations quantized, when they freeze and when an epoch ends before.',
         }),
+        augment: Type.Object(
+          {
+            flip: Type.Boolean({ default: false, description: 'Half of the images are mirrored, left to right.' }),
+            shift: Type.Integer({ minimum: 0, maximum: 1024, default: 0, description: 'Images move by up to so many pixels, across and down.' }),
+            padding: Type.Enum(['zero', 'edge', 'reflect'], {
+              default: 'zero',
+              description: 'What stands where a shifted image was. zero: 0 after preprocessing (black, or the mean colour where the dataset has a mean); edge: the pixel at the edge; reflect: the image, mirrored at its edge.',
+            }),
+            brightness: Type.Number({ minimum: 0, maximum: 1, default: 0, description: 'Images become lighter or darker by up to this share of their range of values.' }),
+            contrast: Type.Number({ minimum: 0, maximum: 1, default: 0, description: 'Distances from the mean of an image grow or shrink by up to this share.' }),
+            mixup: Type.Number({
+              minimum: 0,
+              maximum: 10,
+              default: 0,
+              description: 'Alpha of mixup: every image is mixed with another of its batch, and their targets likewise, in a share from Beta(alpha, alpha). 0 leaves images alone; 0.2 is usual.',
+            }),
+          },
+          { additionalProperties: false, default: {}, description: 'Random changes to images while training, drawn from the seed and the number of the step. Calibration and evaluation see the images as they are.' },
+        ),
         clipGradient: Type.Optional(Type.Number({ exclusiveMinimum: 0, description: 'Largest global norm of the gradient.' })),
         holdout: Type.Number({ exclusiveMinimum: 0, maximum: 0.5, default: 0.1, description: 'Share of the training data kept back to choose the best epoch, and between PTQ and QAT.' }),
       },

@@ -59,7 +59,7 @@ class BoundedReader extends RandomAccessReader {
 }
 
 /** Files that systems leave in archives and that nobody means to send. */
-function isLitter(name: string): boolean {
+export function isLitter(name: string): boolean {
   return name.split('/').some((part) => part === '__MACOSX' || part.startsWith('.') || /^(thumbs\.db|desktop\.ini)$/i.test(part));
 }
 
@@ -192,6 +192,12 @@ export class Archive {
 
 /** What is read from an open archive of any kind. */
 export type OpenArchive = Pick<Archive, 'entries' | 'directories' | 'root' | 'stream' | 'read' | 'close'>;
+
+/** An open archive of which a part can be read by itself. */
+export interface PartedArchive extends OpenArchive {
+  /** Some of the entries as an archive of their own. It shares the file: closing one closes both. */
+  within(entries: readonly ArchiveEntry[], directories: readonly string[], root?: string): PartedArchive;
+}
 
 async function* inflated(packed: ByteSource, name: string): AsyncGenerator<Buffer> {
   const inflater = createInflateRaw();

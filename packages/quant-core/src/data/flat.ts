@@ -81,7 +81,8 @@ export class FlatWriter {
 
   /** Whole numbers of few bits: bounds that are such numbers too are compared with in half the time. */
   private widen(data: Exclude<StoreArray, Float32Array | Float64Array>): void {
-    if (!data.length) return;
+    // Bytes soon cover their whole range, as a rule within the first image.
+    if (!data.length || (data instanceof Uint8Array && this.min === 0 && this.max === 255)) return;
     let low = data[0] as number;
     let high = low;
     for (let i = 1; i < data.length; i++) {

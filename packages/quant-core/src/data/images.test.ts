@@ -5,7 +5,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DatasetConfig } from '../recipe.js';
 import { inspectDataset, openDataset } from './dataset.js';
-import { toGrey } from './image-decode.js';
+import { toGrey } from './image/colour.js';
 import type { SampleSpec } from './materialise.js';
 import { Bench, failure, spec } from './testing/files.js';
 import { zip } from './testing/zip.js';
@@ -115,7 +115,7 @@ test('grey models get luma, grey images become colour', async () => {
     .toBuffer();
   const colour = await read({ 'c/a.png': grey, 'd/a.png': grey }, { scale: 1 }, spec(3, 1, 2));
   expect(colour.x.slice(0, 6)).toEqual([0, 100, 0, 100, 0, 100]);
-  expect(toGrey(Uint8Array.of(255, 255, 255, 1, 1, 1))).toEqual(Uint8Array.of(255, 1));
+  expect(toGrey({ height: 1, width: 2, channels: 3, data: Uint8Array.of(255, 255, 255, 1, 1, 1) }).data).toEqual(Uint8Array.of(255, 1));
 });
 
 test('alpha is dropped', async () => {
@@ -123,6 +123,39 @@ test('alpha is dropped', async () => {
     .png()
     .toBuffer();
   expect((await read({ 'c/a.png': clear, 'd/a.png': clear }, { scale: 1 }, spec(3, 1, 1))).x.slice(0, 3)).toEqual([9, 8, 7]);
+});
+
+test('images are known by their first bytes where their names say nothing', async () => {
+  const jpeg = sharp(await png(1, 1, red))
+    .jpeg()
+    .toBuffer();
+  const { dataset } = await read(
+    {
+      'cat/a.jfif': jpeg,
+      'cat/b': png(1, 1, [1, 2, 3]),
+      'dog/c.image': png(1, 1, green),
+      'dog/notes': Buffer.from('BM is no bitmap'),
+      'dog/d.txt': jpeg,
+    },
+    {},
+    spec(3, 1, 1),
+  );
+  expect(dataset.summary).toMatchObject({ samples: 3, classCounts: [2, 1] });
+  expect(dataset.assumptions.join()).toContain('2 files that are not images are left aside (the first: "dog/');
+  const nameless = await read({ 'cat/1': png(1, 1, red), 'dog/1': png(1, 1, green) }, {}, spec(3, 1, 1));
+  expect(nameless.dataset.summary).toMatchObject({ format: 'images', samples: 2 });
+});
+
+test('grey images of 16 bits are cut off at 255, and that is said', async () => {
+  const deep = sharp(Uint16Array.of(200, 300), { raw: { height: 1, width: 2, channels: 1 } });
+  const file = await deep.toColourspace('grey16').png().toBuffer();
+  expect([file[24], file[25]]).toEqual([16, 0]);
+  const path = await zipped({ 'cat/a.png': file, 'dog/a.png': file });
+  for (const summary of [
+    await inspectDataset(path, {}, bench),
+    (await read({ 'cat/a.png': file, 'dog/a.png': file }, {}, spec(1, 1, 2))).dataset.summary,
+  ])
+    expect(summary.assumptions?.join()).toContain('2 grey images of 16 bits are cut off at 255');
 });
 
 test('images without folders are unlabelled', async () => {

@@ -1,8 +1,12 @@
 import { OctetError } from '../errors.js';
 import type { DatasetConfig } from '../recipe.js';
 import type { ArchiveEntry, OpenArchive } from './archive.js';
-import { decodeImage, type ImageSize, mostImageBytes, surveyImage, toGrey } from './image-decode.js';
-import { type Folder, readFolders } from './image-folders.js';
+import { byName } from './class-names.js';
+import { decodeImage, mostImageBytes, surveyImage, type Target } from './image/decode.js';
+import { findImages } from './image/find.js';
+import { type Folder, readFolders } from './image/folders.js';
+import type { ImageSize } from './image/resize.js';
+import { labelMembers, readLabels } from './image/webdataset.js';
 import {
   checkSamples,
   checkUnlabelled,
@@ -14,11 +18,8 @@ import {
   writeSamples,
 } from './materialise.js';
 import { heed } from './stream.js';
+import { TarArchive } from './tar.js';
 import { classTargets, type Targets } from './targets.js';
-
-interface Target extends ImageSize {
-  channels: 1 | 3;
-}
 
 /** What is wanted of the images: sizes not stated anywhere are left open. */
 type Wish = Partial<Target>;
@@ -28,13 +29,15 @@ type Wish = Partial<Target>;
  * Stored as [height, width, channels] bytes. Images are decoded in parallel, at most `threads` × 2 at a time.
  */
 export async function materialiseImages(upload: Upload): Promise<Materialised> {
-  const listing = list(upload);
+  const listing = await list(upload);
   const { images, assumptions } = listing;
   const wish = wishOf(upload.config, upload.fit);
   const looked = isSettled(wish) ? undefined : await lookAt(upload, images);
   const target = isSettled(wish) ? wish : settle(wish, looked as Looked);
   const shape = checkSamples(images.length, [target.height, target.width, target.channels], upload.limits, upload.name);
-  const x = await writeSamples(upload, decoded(upload, images, target), 'uint8', images.length, shape);
+  const cutOff: string[] = [];
+  const x = await writeSamples(upload, decoded(upload, images, target, cutOff), 'uint8', images.length, shape);
+  sayCutOff(cutOff, assumptions);
   return {
     format: 'images',
     dtype: 'uint8',
@@ -48,8 +51,9 @@ export async function materialiseImages(upload: Upload): Promise<Materialised> {
 
 /** Decode every image in its own size, without keeping any. The sample shape is the size that is most common. */
 export async function inspectImages(upload: Upload): Promise<Inspected> {
-  const { images, targets, assumptions } = list(upload);
+  const { images, targets, assumptions } = await list(upload);
   const looked = await lookAt(upload, images);
+  sayCutOff(looked.cutOff, assumptions);
   const { smallest, largest } = looked.sizes;
   if (!sameSize(smallest, largest))
     assumptions.push(`Images of several sizes (${smallest.join('×')} to ${largest.join('×')}) are resized to the size of the model input.`);
@@ -74,9 +78,24 @@ interface Listing {
   assumptions: string[];
 }
 
-function list(upload: Upload): Listing {
+async function list(upload: Upload): Promise<Listing> {
   const assumptions: string[] = [];
-  const folders = readFolders(upload.archive as OpenArchive, upload.config, upload.name, assumptions, upload.classes);
+  const archive = upload.archive as OpenArchive;
+  const { images: found, others } = await findImages(archive);
+  if (found.length === 0) throw new OctetError('DATASET_EMPTY', `"${upload.name}" holds no images.`, { file: upload.name });
+  const labels =
+    upload.config.task === 'unlabelled' || !(archive instanceof TarArchive)
+      ? undefined
+      : labelMembers(
+          found.sort((a, b) => byName(a.name, b.name)),
+          others,
+        );
+  if (labels) {
+    checkSamples(found.length, [1], upload.limits, upload.name);
+    return { images: found, targets: await readLabels(upload, labels, assumptions), assumptions };
+  }
+  if (others.length > 0) assumptions.push(`${others.length} files that are not images are left aside (the first: "${others[0]?.name}").`);
+  const folders = readFolders(archive, found, upload.config, upload.name, assumptions, upload.classes);
   const images = folders.flatMap((folder) => folder.images);
   checkSamples(images.length, [1], upload.limits, upload.name);
   return { images, targets: targetsOf(folders, upload), assumptions };
@@ -150,6 +169,8 @@ interface Looked {
   common: ImageSize;
   colour: boolean;
   range: { min: number; max: number };
+  /** Names of the images that were grey of 16 bits. */
+  cutOff: string[];
 }
 
 /** Decode all images in their own sizes, for what they have in common. */
@@ -157,9 +178,11 @@ async function lookAt(upload: Upload, images: readonly ArchiveEntry[]): Promise<
   const archive = upload.archive as OpenArchive;
   const counts = new Map<string, { size: ImageSize; count: number }>();
   const range = { min: 255, max: 0 };
+  const cutOff: string[] = [];
   let colour = false;
   let done = 0;
   for await (const image of inOrder(images, upload, async (entry) => surveyImage(await archive.read(entry, mostImageBytes), entry.name))) {
+    if (image.cutOff) cutOff.push(images[done]?.name as string);
     const key = `${image.height}x${image.width}`;
     const seen = counts.get(key);
     if (seen) seen.count++;
@@ -172,7 +195,7 @@ async function lookAt(upload: Upload, images: readonly ArchiveEntry[]): Promise<
   const all = [...counts.values()].sort((a, b) => a.size.height * a.size.width - b.size.height * b.size.width);
   const pair = ({ size }: { size: ImageSize }): [number, number] => [size.height, size.width];
   const sizes = { smallest: pair(all[0] as (typeof all)[0]), largest: pair(all.at(-1) as (typeof all)[0]) };
-  return { sizes, common: all.reduce((best, next) => (next.count > best.count ? next : best)).size, colour, range };
+  return { sizes, common: all.reduce((best, next) => (next.count > best.count ? next : best)).size, colour, range, cutOff };
 }
 
 /**
@@ -205,12 +228,21 @@ function settle(wish: Wish, looked: Looked): Target {
   return { ...looked.common, channels: looked.colour ? 3 : 1, ...wish };
 }
 
-async function* decoded(upload: Upload, images: readonly ArchiveEntry[], target: Target): AsyncGenerator<Uint8Array> {
+/** The pixels of all images. Names of those that were grey of 16 bits are added to `cutOff`. */
+async function* decoded(upload: Upload, images: readonly ArchiveEntry[], target: Target, cutOff: string[]): AsyncGenerator<Uint8Array> {
   const archive = upload.archive as OpenArchive;
   yield* inOrder(images, upload, async (entry) => {
-    const { rgb } = await decodeImage(await archive.read(entry, mostImageBytes), entry.name, target);
-    return target.channels === 1 ? toGrey(rgb) : rgb;
+    const image = await decodeImage(await archive.read(entry, mostImageBytes), entry.name, target);
+    if (image.cutOff) cutOff.push(entry.name);
+    return image.data;
   });
+}
+
+function sayCutOff(names: readonly string[], assumptions: string[]): void {
+  if (names.length > 0)
+    assumptions.push(
+      `${names.length} grey images of 16 bits are cut off at 255, as Pillow's convert does (one of them: "${names[0]}"); scale them to 8 bits before they are sent.`,
+    );
 }
 
 /** Map with a bounded number in flight, results in the order of the items. */

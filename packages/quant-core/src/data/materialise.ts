@@ -40,7 +40,7 @@ export interface Upload {
   path: string;
   /** File name for messages. */
   name: string;
-  /** Set when the upload is a zip. */
+  /** Set when the upload is a zip or a tar. */
   archive: OpenArchive | undefined;
   /** Set when `archive` is one of several parts of the upload. */
   parts: Parts | undefined;

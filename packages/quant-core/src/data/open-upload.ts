@@ -82,13 +82,13 @@ interface Found extends Recognised {
 
 /** Recognise an upload. A dataset that is a single file inside an archive is taken out into `directory`, and recognised in its turn. */
 async function find(path: string, name: string, config: DatasetConfig, { limits, part }: OpenOptions, directory: string): Promise<Found> {
-  const outer = await recognise(path, name, config, limits, part);
+  const outer = await recognise(path, name, config, limits, directory, part);
   if (!('inner' in outer)) return { ...outer, path, name };
   const { archive, inner, parts } = outer;
   try {
     const file = join(directory, 'inner');
     await pipeline(archive.stream(inner), createWriteStream(file));
-    const found = await recognise(file, inner.name, config, limits, part);
+    const found = await recognise(file, inner.name, config, limits, directory, part);
     if (!('inner' in found)) return { ...found, path: file, name: inner.name, parts: parts ?? found.parts };
     await found.archive.close();
   } finally {

@@ -1,5 +1,6 @@
 import type { DatasetConfig } from '../recipe.js';
-import type { Archive, ArchiveEntry } from './archive.js';
+import type { ArchiveEntry, OpenArchive, PartedArchive } from './archive.js';
+import { sampleKey } from './image/find.js';
 import { roleOf, splitOf } from './npz-names.js';
 
 /** What a part of a dataset is for. */
@@ -16,7 +17,7 @@ export interface Parts {
 interface PartOf {
   /** What it is called in the archive: a folder, or its first file. */
   name: string;
-  archive: Archive;
+  archive: OpenArchive;
 }
 
 /** An entry, and the split that its folder or its name says. */
@@ -32,7 +33,7 @@ const leaflets = /(^|\/)(readme|licen[cs]e|changelog)[^/]*$|\.(md|txt|rst|ya?ml|
  * IDX files, tables) that are called so: `x_train` and `x_test`, `train-images` and `t10k-images`, `train.csv` and `test.csv`. With
  * `val` and `test` the latter is the evaluation data. `undefined` where the archive is one dataset, or the config names its arrays or files.
  */
-export function partsOf(archive: Archive, { x, y }: DatasetConfig): Parts | undefined {
+export function partsOf(archive: PartedArchive, { x, y }: DatasetConfig): Parts | undefined {
   const data = archive.entries.filter((entry) => !leaflets.test(entry.name));
   const named = (x ?? y) !== undefined && !data.every((entry) => isTableName(entry.name));
   return named ? undefined : (byFolder(archive, data) ?? byFile(archive, data));
@@ -43,7 +44,7 @@ export function isTableName(name: string): boolean {
   return /\.(csv|tsv|npz|jsonl|ndjson|parquet)(\.gz)?$/i.test(name);
 }
 
-function byFolder(archive: Archive, data: readonly ArchiveEntry[]): Parts | undefined {
+function byFolder(archive: PartedArchive, data: readonly ArchiveEntry[]): Parts | undefined {
   const root = commonFolder(data);
   const folderOf = (name: string) => (name.startsWith(root) ? name.slice(root.length).split('/').slice(0, -1)[0] : undefined);
   const sorted = data.map((entry) => ({ entry, folder: folderOf(entry.name) }));
@@ -54,12 +55,18 @@ function byFolder(archive: Archive, data: readonly ArchiveEntry[]): Parts | unde
     (entries) => {
       const folder = `${root}${folderOf((entries[0] as ArchiveEntry).name)}/`;
       const directories = archive.directories.filter((directory) => directory.startsWith(folder));
-      return archive.within(entries, directories, folder);
+      return archive.within([...entries, ...labelsBeside(archive, entries)], directories, folder);
     },
   );
 }
 
-function byFile(archive: Archive, data: readonly ArchiveEntry[]): Parts | undefined {
+/** Texts and JSON that stand beside a file of data with its name: labels of a WebDataset. */
+function labelsBeside(archive: OpenArchive, entries: readonly ArchiveEntry[]): ArchiveEntry[] {
+  const keys = new Set(entries.map(({ name }) => sampleKey(name)));
+  return archive.entries.filter(({ name }) => /\.(json|txt)$/i.test(name) && keys.has(sampleKey(name)));
+}
+
+function byFile(archive: PartedArchive, data: readonly ArchiveEntry[]): Parts | undefined {
   const baseOf = (name: string) => name.slice(name.lastIndexOf('/') + 1);
   const view = (entries: ArchiveEntry[]) => archive.within(entries, []);
   const arrays = data.filter((entry) => entry.name.endsWith('.npy'));
@@ -85,7 +92,7 @@ const nameOf = (entry: ArchiveEntry) => entry.name.replace(/\.npy$/, '');
 function partsFrom(
   sorted: readonly Sorted[],
   name: (entry: ArchiveEntry) => string,
-  view: (entries: ArchiveEntry[]) => Archive,
+  view: (entries: ArchiveEntry[]) => OpenArchive,
 ): Parts | undefined {
   const entriesOf = (split: string) => sorted.filter((one) => one.split === split).map(({ entry }) => entry);
   const part = (entries: ArchiveEntry[]): PartOf => ({ name: name(entries[0] as ArchiveEntry), archive: view(entries) });

@@ -1,33 +1,39 @@
+import { stat } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
 import type { Limits } from '../events.js';
 import type { DatasetConfig } from '../recipe.js';
-import type { Archive, ArchiveEntry } from './archive.js';
+import type { ArchiveEntry, OpenArchive, PartedArchive } from './archive.js';
 import { isIdx } from './idx.js';
-import { isImageName } from './image-folders.js';
+import { isImage, isImageName } from './image/find.js';
 import type { DatasetFormat } from './materialise.js';
 import { isNpy } from './npy.js';
 import { isTableName, type Part, type Parts, partsOf } from './parts.js';
 import { fileBytes, fileHead, gunzipped, headOf, isGzip, unpackedLimit } from './stream.js';
 import { encodingOfMark, looksLikeUtf16 } from './text-source.js';
 
+/** Whether bytes start as a tar with a POSIX or GNU header. */
+function isTar(head: Buffer): boolean {
+  return head.toString('latin1', 257, 262) === 'ustar';
+}
+
 const headBytes = 64 * 1024;
 
 export interface Recognised {
   format: DatasetFormat;
-  /** Open archive where the upload is a zip, or the part of it that was asked for; the caller closes it. */
-  archive: Archive | undefined;
+  /** Open archive where the upload is a zip or a tar, or the part of it that was asked for; the caller closes it. */
+  archive: OpenArchive | undefined;
   /** Set where the archive holds data to train on beside data to evaluate with. */
   parts: Parts | undefined;
 }
 
 /** An archive whose dataset is a single file in it, which has to be taken out to be recognised. */
 interface Nested extends Omit<Recognised, 'format'> {
-  archive: Archive;
+  archive: OpenArchive;
   inner: ArchiveEntry;
 }
 
 /**
- * Tell the format from the contents of a file; the name says nothing.
+ * Tell the format from the contents of a file; the name says nothing. A tar is unpacked below `directory`, until it is closed.
  * @throws OctetError DATASET_UNREADABLE, DATASET_ARCHIVE, DATASET_CONFIG when the config says another format
  */
 export async function recognise(
@@ -35,24 +41,31 @@ export async function recognise(
   name: string,
   config: DatasetConfig,
   limits: Limits,
+  directory: string,
   part: Part = 'training',
 ): Promise<Recognised | Nested> {
   const raw = await fileHead(path, headBytes);
   if (raw.length === 0) throw new OctetError('DATASET_EMPTY', `"${name}" is empty.`, { file: name });
-  if (raw.toString('latin1', 0, 2) === 'PK' && (raw[2] === 3 || raw[2] === 5)) {
-    const archive = await (await import('./archive.js')).Archive.open(path, limits);
-    try {
-      const parts = partsOf(archive, config);
-      const seen = parts?.[part].archive ?? archive;
-      const inner = innerFile(seen);
-      return inner ? { archive: seen, parts, inner } : { format: settle(await formatsOf(seen), config, name), archive: seen, parts };
-    } catch (error) {
-      await archive.close();
-      throw error;
-    }
-  }
+  if (raw.toString('latin1', 0, 2) === 'PK' && (raw[2] === 3 || raw[2] === 5))
+    return fromArchive(await (await import('./archive.js')).Archive.open(path, limits), name, config, part);
   const head = isGzip(raw) ? await headOf(gunzipped(fileBytes(path), unpackedLimit(raw.length, limits), name), headBytes) : raw;
+  if (isTar(head)) {
+    const source = { path, name, bytes: (await stat(path)).size, gzip: isGzip(raw) };
+    return fromArchive(await (await import('./tar.js')).TarArchive.open(source, directory, limits), name, config, part);
+  }
   return { format: settle(formatOf(head, name, config), config, name), archive: undefined, parts: undefined };
+}
+
+async function fromArchive(archive: PartedArchive, name: string, config: DatasetConfig, part: Part): Promise<Recognised | Nested> {
+  try {
+    const parts = partsOf(archive, config);
+    const seen = parts?.[part].archive ?? archive;
+    const inner = innerFile(seen);
+    return inner ? { archive: seen, parts, inner } : { format: settle(await formatsOf(seen), config, name), archive: seen, parts };
+  } catch (error) {
+    await archive.close();
+    throw error;
+  }
 }
 
 function formatOf(head: Buffer, name: string, config: DatasetConfig): DatasetFormat[] {
@@ -81,13 +94,14 @@ function isText(head: Buffer): boolean {
 }
 
 /** The formats an archive could be read as. */
-async function formatsOf(archive: Archive): Promise<DatasetFormat[]> {
+async function formatsOf(archive: OpenArchive): Promise<DatasetFormat[]> {
   if (archive.entries.length === 0) throw new OctetError('DATASET_EMPTY', 'The archive holds no files.');
   const formats: DatasetFormat[] = [];
   if (archive.entries.some((entry) => entry.name.endsWith('.npy'))) formats.push('npz');
   if (archive.entries.some((entry) => isImageName(entry.name))) formats.push('images');
   if (formats.length > 0) return formats;
   for (const entry of archive.entries.slice(0, 64)) {
+    if (await isImage(archive, entry)) return ['images'];
     const head = await headOf(archive.stream(entry), 4);
     if (isIdx(head) || isGzip(head)) return ['idx'];
   }
@@ -95,7 +109,7 @@ async function formatsOf(archive: Archive): Promise<DatasetFormat[]> {
 }
 
 /** The one table or .npz of an archive that holds no other data. */
-function innerFile(archive: Archive): ArchiveEntry | undefined {
+function innerFile(archive: OpenArchive): ArchiveEntry | undefined {
   const files = archive.entries.filter((entry) => isTableName(entry.name));
   const others = archive.entries.filter((entry) => isImageName(entry.name) || entry.name.endsWith('.npy'));
   return files.length === 1 && others.length === 0 ? files[0] : undefined;

@@ -49,6 +49,25 @@ describe('a job that cannot be', () => {
     expect(found(asked, model, dataset)).toEqual([[pointer, code]]);
   });
 
+  it('augmentation of what is no image, or would have to move its targets', () => {
+    const augment = { ...recipe().training.augment, flip: true };
+    expect(found(recipe({ augment }), model, data())).toEqual([['/training/augment', 'CONFIG_IMPOSSIBLE']]);
+    expect(found({ ...recipe({ augment }), method: 'ptq' }, model, data())).toEqual([]);
+    const inputs = [{ name: 'x', shape: [3, 8, 8], dtype: 'float32' }] as const;
+    const images = { ...model, inputs };
+    const pictures = { sampleShape: [3, 8, 8] };
+    expect(found(recipe({ augment }), images, data(pictures))).toEqual([]);
+    const masks = { inputs, outputs: [modelOutput('y', 'classes', [4, 8, 8], { axis: 1 })] };
+    const positions: Partial<DatasetSummary> = {
+      ...values,
+      ...pictures,
+      targetShape: [8, 8],
+      targetFacts: { whole: true, min: 0, max: 3, sumsToOne: false },
+    };
+    expect(found(recipe({ augment }), masks, data(positions))).toEqual([['/training/augment/flip', 'CONFIG_IMPOSSIBLE']]);
+    expect(found(recipe({ augment, loss: 'distillation' }), masks, data(positions))).toEqual([]);
+  });
+
   it('evaluation data with other labels, or other samples', () => {
     expect(found(recipe(), model, data(), data(values))).toEqual([['/evaluationDataset', 'DATASET_LABELS']]);
     expect(found(recipe(), model, data(unlabelled), data())).toEqual([['/evaluationDataset', 'DATASET_LABELS']]);

@@ -5,6 +5,7 @@ import { type ErrorCode, OctetError } from '../errors.js';
 import type { DatasetSummary } from '../events.js';
 import type { DatasetConfig, Recipe } from '../recipe.js';
 import { type Assignment, assignTasks } from './assign.js';
+import { checkAugmentation } from './augmentation.js';
 import { tasks } from './index.js';
 import type { ModelOutput } from './output.js';
 import type { LossKind } from './task.js';
@@ -56,6 +57,8 @@ export function checkRecipe(recipe: Recipe, model: ModelFacts, dataset: DataFact
   check('/dataset', () => {
     const assignment = assignFor(recipe, model, dataset);
     errors.push(...impossible(recipe, assignment));
+    if (recipe.method === 'qat')
+      check('/training/augment', () => checkAugmentation(recipe.training.augment, model.inputs, isPerPosition(recipe, assignment)));
     if (!evaluation) return;
     const other = assignFor(recipe, model, evaluation, assignment).task;
     if (other === assignment.task) return;
@@ -88,6 +91,13 @@ export function assignFor(
   } catch {
     return own;
   }
+}
+
+/** Whether the loss compares positions of the output with targets of their own. */
+function isPerPosition({ training }: Recipe, { task, outputs: [{ output }] }: Assignment): boolean {
+  if (training.loss === 'distillation' || training.distillation.weight === 1) return false;
+  const sides = output.shape?.slice(1).filter((dim) => dim !== 1) ?? [];
+  return task === 'dense_classification' || (task === 'regression' && sides.length > 1);
 }
 
 function impossible({ evaluation, training }: Recipe, { task, outputs }: Assignment): FieldError[] {

@@ -4,6 +4,7 @@ import { shuffled } from '../data/split.js';
 import { OctetError } from '../errors.js';
 import type { QuantPlan } from '../fakequant/plan.js';
 import { copyArrays, matchingArrays, type NamedArrays } from './arrays.js';
+import { augmented } from './augment.js';
 import type { BatchFeedSpec } from './batch.js';
 import { Norms } from './batchNorm.js';
 import type { BestEpoch, Checkpoint } from './checkpoint.js';
@@ -142,7 +143,9 @@ export class TrainingRun {
     const step = async (index: number, rate: number) => {
       if (input.signal?.aborted) throw new OctetError('CANCELLED', 'Training was cancelled');
       const from = (index % stepsPerEpoch) * batch;
-      const data = await input.samples.batch(order.subarray(from, from + batch));
+      const { seed, training } = input.recipe;
+      const plain = await input.samples.batch(order.subarray(from, from + batch));
+      const data = augmented(plain, training.augment, seed, `${index} of the range test`);
       const form = formAt(course, 0);
       const given = await network.feeds(trial.parameters, form.statistics);
       return (await stepper.step(data, await scorer.teach(data), trial, given, rate, index + 1, form)).loss;
@@ -162,9 +165,11 @@ export class TrainingRun {
   }
 
   /** One step on a batch. Throws TRAIN_DIVERGED when its loss is no number. */
-  async step(data: Batch): Promise<StepRecord> {
+  async step(plain: Batch): Promise<StepRecord> {
     const { course, network, stepper, scorer, weights, clock } = this;
     const started = performance.now();
+    const { seed, training } = this.input.recipe;
+    const data = augmented(plain, training.augment, seed, this.done);
     const epoch = this.history.length;
     const learningRate = this.rateAt(this.done);
     const form = formAt(course, this.done);

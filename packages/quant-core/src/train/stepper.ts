@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Batch } from '../data/dataset.js';
 import type { Engine, ShardedProgram } from '../engine/engine.js';
 import type { Graph } from '../ir/graph.js';
 import { Tensor } from '../tensor/tensor.js';
+import type { TrainingBatch } from './augment.js';
 import { type BatchFeedSpec, shardFeeds, type Teaching } from './batch.js';
 import { type NormPoint, normNames, type Statistics } from './batchNorm.js';
 import { feedNames } from './forward.js';
@@ -87,7 +87,7 @@ export class Stepper {
 
   /** One step on a batch, which changes `weights`: `number` counts from 1. */
   async step(
-    batch: Batch,
+    batch: TrainingBatch,
     teaching: Teaching,
     weights: Weights,
     scales: Record<string, Tensor>,

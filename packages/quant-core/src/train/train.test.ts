@@ -85,6 +85,25 @@ describe('training', () => {
   });
 });
 
+const augment = { flip: true, shift: 1, padding: 'edge', brightness: 0.1, contrast: 0.1, mixup: 0.2 } as const;
+
+describe('augmentation', () => {
+  it('changes what is learned, and no epoch sees the images of the one before', async () => {
+    const plain = await run();
+    const changed = await run({ training: { augment } });
+    expect(bitsOf(changed).parameters).not.toBe(bitsOf(plain).parameters);
+    expect(bitsOf(await run({ training: { augment }, input: { threads: 2 } }))).toEqual(bitsOf(changed));
+  });
+
+  it('goes on from a checkpoint to the same bytes', async () => {
+    const input = await jobOf({ training: { epochs: 3, augment } });
+    const whole = await finish(input);
+    const { events } = await finish(input, isCheckpoint);
+    const { checkpoint } = events.at(-1) as Extract<TrainEvent, { kind: 'checkpoint' }>;
+    expect(bitsOf(await finish({ ...input, checkpoint: decodeCheckpoint(encodeCheckpoint(checkpoint)) }))).toEqual(bitsOf(whole));
+  });
+});
+
 describe('checkpoints', () => {
   it('go on to the same bytes as a run that never stopped', async () => {
     const input = await jobOf({ training: { epochs: 4, optimizer: 'adam', learningRate: 0.01, freezeObserversAfter: 2 } });

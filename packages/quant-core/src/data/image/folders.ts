@@ -1,9 +1,7 @@
-import { OctetError } from '../errors.js';
-import type { DatasetConfig } from '../recipe.js';
-import type { ArchiveEntry, OpenArchive } from './archive.js';
-import { byName, type ClassOrder, orderClasses } from './class-names.js';
-
-const imageName = /\.(jpe?g|png|webp|gif|tiff?|bmp|ppm|pgm)$/i;
+import { OctetError } from '../../errors.js';
+import type { DatasetConfig } from '../../recipe.js';
+import type { ArchiveEntry, OpenArchive } from '../archive.js';
+import { byName, type ClassOrder, orderClasses } from '../class-names.js';
 
 /** One class, or all images where there are no classes. */
 export interface Folder {
@@ -12,28 +10,19 @@ export interface Folder {
   images: ArchiveEntry[];
 }
 
-/** Whether an archive entry is an image by its name. */
-export function isImageName(name: string): boolean {
-  return imageName.test(name);
-}
-
 /**
- * Sort the images of an archive into classes: the folder that holds an image is its class. Folders around all
+ * Sort images of an archive into classes: the folder that holds an image is its class. Folders around all
  * classes are looked through; anything deeper or unclear is refused. What is taken for granted is added to `assumptions`.
- * @throws OctetError DATASET_AMBIGUOUS, DATASET_LABELS, DATASET_CLASSES, DATASET_EMPTY
+ * @throws OctetError DATASET_AMBIGUOUS, DATASET_LABELS, DATASET_CLASSES
  */
 export function readFolders(
   archive: OpenArchive,
+  images: ArchiveEntry[],
   config: DatasetConfig,
   file: string,
   assumptions: string[],
   order?: ClassOrder,
 ): Folder[] {
-  const images = archive.entries.filter((entry) => isImageName(entry.name));
-  if (images.length === 0) throw new OctetError('DATASET_EMPTY', `"${file}" holds no images.`, { file });
-  const skipped = archive.entries.filter((entry) => !isImageName(entry.name));
-  if (skipped.length > 0)
-    assumptions.push(`${skipped.length} files that are not images are left aside (the first: "${skipped[0]?.name}").`);
   images.sort((a, b) => byName(a.name, b.name));
   if (config.task === 'unlabelled') return [{ className: undefined, images }];
 
