@@ -93,10 +93,15 @@ describe('progress', () => {
     progress.stage('load', 0);
     progress.stage('train', 1_500);
     progress.progress({ ...train, done: 1 }, 2_000);
-    progress.epoch({ epoch: 1, loss: 0.5, holdoutLoss: 0.25, holdoutMetric: 0.875, best: true });
+    progress.epoch({ epoch: 1, loss: 0.5, holdoutLoss: 0.25, holdoutMetric: 0.875, metricName: 'top-1 accuracy', best: true });
+    progress.epoch({ epoch: 2, loss: 0.5, holdoutLoss: 0.000214, holdoutMetric: -0.000214, best: false });
     progress.close({ finished: true });
     expect(out.text.split('\n').slice(0, 3)).toEqual(['load ...', 'load done in 1.5 s', 'train (QAT) ...']);
-    expect(out.text).toContain('epoch 1, loss 0.5000, held-out loss 0.2500, held-out metric 0.8750 (best so far)');
+    expect(out.text).toContain(
+      'epoch 1, loss 0.5000, held-out loss 0.2500, held-out top-1 accuracy 87.50 % (lowest held-out loss so far)\n',
+    );
+    // Of values only the loss is told: its negative is no metric.
+    expect(out.text).toContain('epoch 2, loss 0.5000, held-out loss 0.0002140\n');
     expect(out.text).toMatch(/train \(QAT\) done in .*\n$/);
     expect(out.text).not.toContain('\x1b');
   });

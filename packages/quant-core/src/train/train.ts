@@ -10,6 +10,7 @@ import { Norms, type Statistics } from './batchNorm.js';
 import type { Checkpoint } from './checkpoint.js';
 import type { EpochRecord } from './epochs.js';
 import { feedNames } from './forward.js';
+import { holdoutMetricName } from './holdout.js';
 import type { TrainInput } from './input.js';
 import { LearnedScales, learnedScales } from './learnedScales.js';
 import { estimateStatistics } from './normEstimator.js';
@@ -123,6 +124,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
   };
   if (resumed) restore(resumed.scales);
   const weights: Weights = resumed ? copyOf(resumed) : { parameters: start, optimizer: stepper.initialState() };
+  const metricName = holdoutMetricName(input);
   const history: EpochRecord[] = structuredClone(resumed?.history ?? []);
   let best = resumed?.best;
   let lossSum = resumed?.lossSum ?? 0;
@@ -233,6 +235,7 @@ export async function* train(input: TrainInput): AsyncGenerator<TrainEvent, Trai
         loss: lossSum / stepsPerEpoch,
         holdoutLoss: score.loss,
         holdoutMetric: score.metric,
+        ...(metricName === undefined ? {} : { metricName }),
         learningRate: rateAt(step - 1),
         seconds: (performance.now() - epochStarted) / 1000,
         best: false,
