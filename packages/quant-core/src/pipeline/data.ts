@@ -1,4 +1,4 @@
-import { type Dataset, openDataset, type Samples } from '../data/dataset.js';
+import { type Dataset, openDataset } from '../data/dataset.js';
 import type { InputSpec } from '../data/materialise.js';
 import { split } from '../data/split.js';
 import { OctetError } from '../errors.js';
@@ -11,7 +11,7 @@ import type { PreparedModel } from './model.js';
 /** The samples of a job and what each is for. Training never sees held-out or evaluation samples. */
 export interface JobData {
   dataset: Dataset;
-  evaluationSamples: Samples;
+  evaluationSamples: Dataset;
   evaluationIndices: Uint32Array;
   train: Uint32Array;
   holdout: Uint32Array;

@@ -2,6 +2,7 @@ import { type Cpu, hasInt8Dot } from '../evaluate/cpu.js';
 import { parityIsBroken } from '../evaluate/parity.js';
 import { bytes, decibels, percent, plural } from './format.js';
 import type { LayerReport, Report } from './schema.js';
+import { moreSamples, smallSets } from './smallSets.js';
 
 /** Share of run time in integer nodes from which a model counts as integer. */
 const mostlyInteger = 0.6;
@@ -95,6 +96,7 @@ function worstLayer(layers: readonly LayerReport[]): { layer: LayerReport; lostD
 export function accuracyAdvice(report: Omit<Report, 'verdict'>): string {
   const { recipe } = report.provenance;
   if (saturates(report)) return saturationAdvice;
+  if (smallSets(report)?.starved) return moreSamples(report);
   const worst = worstLayer(report.layers);
   if (worst) {
     const { layer, lostDb, db } = worst;

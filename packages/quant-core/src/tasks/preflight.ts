@@ -101,6 +101,14 @@ function impossible({ evaluation, training }: Recipe, { task, outputs }: Assignm
       code: 'CONFIG_IMPOSSIBLE',
     });
   }
+  if (evaluation.expectedFloat !== undefined && task === 'unlabelled') {
+    errors.push({
+      pointer: '/evaluation/expectedFloat',
+      detail: 'What the float model reaches can only be checked with labels, and the dataset has none',
+      hint: 'Leave it out, or send labels.',
+      code: 'CONFIG_IMPOSSIBLE',
+    });
+  }
   const losses: readonly LossKind[] = row.losses(output);
   const { loss } = training;
   if (loss !== 'auto' && loss !== 'distillation' && !losses.includes(loss)) {
