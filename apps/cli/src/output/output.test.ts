@@ -2,6 +2,7 @@ import { Writable } from 'node:stream';
 import { ConfigError, ServiceError } from '@octet/contracts';
 import { OctetError } from '@octet/quant-core';
 import { describe, expect, it } from 'vitest';
+import { valueOutputs } from '../../../../packages/quant-core/src/evaluate/testing/outputs.js';
 import { buildReport } from '../../../../packages/quant-core/src/report/build.js';
 import { reportInput } from '../../../../packages/quant-core/src/report/testing/input.js';
 import { CliError, ServerError } from '../errors.js';
@@ -131,6 +132,30 @@ describe('result', () => {
     expect(text).toContain('1.250 ms -> 0.500 ms (2.50× faster)');
     expect(text).toContain('100.00 % of 1,000 samples');
     expect(text).toContain('at most 0.50 points may be lost: passed');
+  });
+  it('gives the reason where the model with the lower figure is returned', () => {
+    const { choice } = reportInput();
+    const why = 'PTQ has the better top-1 accuracy on the held-out split (92.10 % against 91.00 %); training did not help.';
+    const text = renderResult(buildReport(reportInput({ choice: { ...choice, from: 'ptq', why } }))).replace(/\s+/g, ' ');
+    expect(text).toMatch(/PTQ int8 90\.50 % .*<- returned QAT int8 92\.10 %/);
+    expect(text).toContain(`Returned PTQ. ${why} The table shows the evaluation samples, where QAT has the better figure`);
+    expect(renderResult(report).replace(/\s+/g, ' ')).not.toContain('has the better figure');
+  });
+  it('without labels shows every output by its distance from float, and no change', () => {
+    const float = valueOutputs([[1], [2], [4]]);
+    const int8 = valueOutputs([[1.01], [2], [4]], undefined, float);
+    const text = renderResult(
+      buildReport(
+        reportInput({
+          metric: 'relative_error',
+          outputs: { float: [float], ptq: [int8], qat: null },
+          choice: { ...reportInput().choice, from: 'ptq', qat: null },
+        }),
+      ),
+    );
+    expect(text).toMatch(/^y +values +0\.46 % +53\.2 dB/m);
+    expect(text).not.toContain('change against float');
+    expect(text).not.toMatch(/^float /m);
   });
   it('has no line for QAT where there was none', () => {
     const input = reportInput();
