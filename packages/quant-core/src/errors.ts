@@ -62,7 +62,7 @@ export const errorCatalogue = {
   CONFIG_INVALID: { title: 'The configuration of the job is wrong', status: 422, hint: 'See docs/configuration.md for the fields, their ranges and defaults.', retryable: false },
   CONFIG_IMPOSSIBLE: { title: 'The configuration cannot be met by this model and dataset', status: 422, hint: 'Change the setting named.', retryable: false },
   FLOAT_NOT_AS_EXPECTED: {
-    title: 'The float model does not reach the value stated for it',
+    title: 'The float model does not have the value stated for it',
     status: 422,
     hint: 'Correct the config of the dataset (scale, mean and std, channels, layout, order of the classes), or state another evaluation.expectedFloat.',
     retryable: false,

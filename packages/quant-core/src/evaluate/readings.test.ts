@@ -96,10 +96,13 @@ describe('trials', () => {
   });
 });
 
-it('statistics are those of what is stored', () => {
+it('statistics are those of what is stored', async () => {
   const linear = linearOf({ scale: 1 / 255, mean: 0.5, std: 0.25 }, 3);
   const read = bytes.map((value) => (value / 255 - 0.5) / 0.25);
-  const { mean, std } = statisticsOf(image({ linear }), [read]);
+  async function* batches() {
+    yield read;
+  }
+  const { mean, std } = await statisticsOf(image({ linear }), batches());
   expect(mean[0]).toBeCloseTo(2.5, 3);
   expect(mean[2]).toBeCloseTo(215, 3);
   expect(std[1]).toBeCloseTo(Math.sqrt(125), 3);

@@ -183,13 +183,13 @@ function channelOf({ shape, channels }: PresentReading): (i: number) => number {
 }
 
 /** Mean and standard deviation of stored values, from samples as they are read now. */
-export function statisticsOf(present: PresentReading, batches: readonly Float32Array[]): Statistics {
+export async function statisticsOf(present: PresentReading, batches: AsyncIterable<Float32Array>): Promise<Statistics> {
   const { linear, shape } = present;
   const count = linear.gain.length;
   const elements = shape.reduce((a, b) => a * b, 1);
   const channel = channelOf(present);
   const [n, sum, square] = [new Float64Array(count), new Float64Array(count), new Float64Array(count)];
-  for (const data of batches) {
+  for await (const data of batches) {
     for (let i = 0; i < data.length; i++) {
       const c = channel(i % elements);
       const stored = ((data[i] as number) - (linear.shift[c] as number)) / (linear.gain[c] as number);

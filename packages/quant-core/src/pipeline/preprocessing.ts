@@ -71,6 +71,7 @@ export async function checkFloat(on: Evaluation, path: string, outputs: ModelOut
   if (order) throw contradicted(on, order, null);
   const poor = poorness(own);
   if (poor === null) return null;
+  on.context.warn('FLOAT_POOR', `The float model ${poor}. Other readings of the samples are tried.`);
   const trials = await tryReadings(on, path, outputs, metric);
   if (!trials) return { expected: null, poor, ...none };
   const sound = trials.tried.filter((one) => one.poor === null && plainlyBetter(metric, trials.asConfigured, one.value));
@@ -109,7 +110,7 @@ async function tryReadings(on: Evaluation, path: string, like: ModelOutputs, met
   const samples = data.evaluationSamples;
   const present = presentReading(samples);
   if (!present || model.inputs.length > 1) return null;
-  const own = statisticsOf(present, await rowsOf(data.dataset, some(data.train)));
+  const own = await statisticsOf(present, rowsOf(data.dataset, some(data.train)));
   const indices = some(data.evaluationIndices);
   const program = await context.engine.load(path, { threads: context.threads, mode: 'infer' });
   let done = 0;
@@ -139,10 +140,8 @@ function some(indices: Uint32Array): Uint32Array {
   return Uint32Array.from({ length: n }, (_, i) => indices[Math.floor((i * indices.length) / n)] as number);
 }
 
-async function rowsOf(dataset: Dataset, indices: Uint32Array): Promise<Float32Array[]> {
-  const rows: Float32Array[] = [];
-  for await (const { x } of batches(dataset, indices, { batchSize: 64 })) rows.push(x.data as Float32Array);
-  return rows;
+async function* rowsOf(dataset: Dataset, indices: Uint32Array): AsyncGenerator<Float32Array> {
+  for await (const { x } of batches(dataset, indices, { batchSize: 16 })) yield x.data as Float32Array;
 }
 
 async function runReading(

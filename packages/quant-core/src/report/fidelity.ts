@@ -1,4 +1,4 @@
-import { decibels, percent, plural } from './format.js';
+import { count, decibels, percent, plural } from './format.js';
 import type { OutputReport, Report } from './schema.js';
 
 /** How far an output may be from the float model's: RMS error over the spread of the float output (5.6 % is 25 dB, 17.8 % is 15 dB). */
@@ -114,7 +114,7 @@ export const showsOutputs = (report: Pick<Report, 'task' | 'metric' | 'outputs'>
 export function fidelityHeadline({ outputs, int8, samples }: Pick<Report, 'outputs' | 'int8' | 'samples'>): string {
   const judged = outputs.filter(isJudged);
   const subject = `int8 (${int8.from.toUpperCase()})`;
-  const n = `n = ${samples.evaluation}`;
+  const n = `n = ${count(samples.evaluation)}`;
   const [only] = judged;
   if (!only) return `${subject} has no output that can be judged.`;
   if (judged.every(({ fidelity }) => fidelity.sqnrDb === null)) return `${subject} gives the same numbers as float, ${n}.`;
