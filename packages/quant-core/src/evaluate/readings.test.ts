@@ -90,8 +90,11 @@ describe('trials', () => {
     });
     const trials = scalingTrials(vector, { mean: [1, 2, 3, 4], std: [1, 2, 0, 4] });
     expect(trials.find(({ name }) => name === 'mean and std of the data itself')?.config).toMatchObject({
-      std: [0.003922, 0.007843, 1, 0.01569],
+      scale: 1,
+      mean: [1, 2, 3, 4],
+      std: [1, 2, 1, 4],
     });
+    expect(trials.map(({ cause }) => cause)).not.toContain('scale');
     expect(orderTrials(vector, null)).toEqual([]);
   });
 });

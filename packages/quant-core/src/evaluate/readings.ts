@@ -74,7 +74,9 @@ export function linearOf(
 export function scalingTrials(present: PresentReading, own: Statistics): Trial[] {
   const { bytes, range, shape } = present;
   const count = present.linear.gain.length;
-  const wide = bytes || range.max > 2;
+  // Floats that can be the values of bytes are scaled as bytes are.
+  const wide = bytes || (range.min >= 0 && range.max > 16 && range.max <= 255);
+  const unitRange = range.min >= 0 && range.max <= 1;
   const base = wide ? unit : 1;
   const round = (value: number) => Number(value.toPrecision(4));
   const scaled = (values: readonly number[]) => values.map((value) => round(value * base));
@@ -89,9 +91,9 @@ export function scalingTrials(present: PresentReading, own: Statistics): Trial[]
   const candidates: { when?: boolean; name: string; cause: Cause; config: DatasetConfig }[] = [
     { when: wide, name: 'values divided by 255', cause: 'scale', config: { scale: unit } },
     { name: 'values as they are stored', cause: 'scale', config: { scale: 1 } },
-    { when: !wide && range.min >= 0, name: 'values times 255', cause: 'scale', config: { scale: 255 } },
+    { when: unitRange, name: 'values times 255', cause: 'scale', config: { scale: 255 } },
     {
-      when: wide || range.min >= 0,
+      when: wide || unitRange,
       name: 'values from −1 to 1',
       cause: 'scale',
       config: wide ? { offset: -127.5, scale: 1 / 127.5 } : { offset: -0.5, scale: 2 },
