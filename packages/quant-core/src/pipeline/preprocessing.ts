@@ -2,11 +2,10 @@ import type { MetricName } from '../choices.js';
 import { batches, type IndexedBatch } from '../data/batches.js';
 import type { Dataset } from '../data/dataset.js';
 import type { Program } from '../engine/engine.js';
-import { OctetError } from '../errors.js';
-import { type ClassOrder, findClassOrder } from '../evaluate/classOrder.js';
+import { findClassOrder } from '../evaluate/classOrder.js';
 import { collectOutputs } from '../evaluate/collect.js';
-import { betterOf, compareExpected, isNear, plainlyBetter, poorness } from '../evaluate/floatCheck.js';
-import { metricFacts, metricValue } from '../evaluate/metrics.js';
+import { betterOf, compareExpected, plainlyBetter, poorness } from '../evaluate/floatCheck.js';
+import { metricValue } from '../evaluate/metrics.js';
 import type { ModelOutputs } from '../evaluate/outputs.js';
 import {
   causes,
@@ -18,11 +17,10 @@ import {
   statisticsOf,
   type Trial,
 } from '../evaluate/readings.js';
-import { configText, readingAdvice } from '../report/baseline.js';
-import { count, intervalText, metricText } from '../report/format.js';
-import type { MetricValue, Report } from '../report/schema.js';
+import type { Report } from '../report/schema.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { Evaluation } from './evaluation.js';
+import { bestOf, bestOrder, contradicted, notAsExpected, readOtherwise, type Trials, type Tried } from './floatErrors.js';
 import { inputName } from './inputs.js';
 import { fileBatch } from './model.js';
 
@@ -30,22 +28,6 @@ import { fileBatch } from './model.js';
 const mostSamples = 400;
 /** Points of a metric that another reading must gain for a training to be refused. */
 const refusedGain = 0.2;
-
-/** One reading that was tried, and what came of it. */
-interface Tried {
-  trial: Trial;
-  value: MetricValue;
-  order: ClassOrder | null;
-  /** What is still poor about the float model. */
-  poor: string | null;
-}
-
-/** All that was tried. */
-interface Trials {
-  samples: number;
-  asConfigured: MetricValue;
-  tried: Tried[];
-}
 
 /**
  * Whether the float model is what its owner trained, found out before anything is quantized. Where the stated value lies outside of the
@@ -76,8 +58,8 @@ export async function checkFloat(on: Evaluation, path: string, outputs: ModelOut
   if (!trials) return { expected: null, poor, ...none };
   const sound = trials.tried.filter((one) => one.poor === null && plainlyBetter(metric, trials.asConfigured, one.value));
   const better = bestOf(metric, sound) ?? null;
-  const ordered = better ? undefined : trials.tried.find((one) => one.order !== null);
-  if (ordered?.order) throw contradicted(on, ordered.order, ordered.trial);
+  const ordered = better ? undefined : bestOrder(trials.tried);
+  if (ordered) throw contradicted(on, ordered.order, ordered.trial);
   if (better && recipe.method === 'qat' && Math.abs(better.value.value - trials.asConfigured.value) > refusedGain)
     throw readOtherwise(on, metric, poor, trials, better);
   return {
@@ -99,9 +81,6 @@ export async function checkFloat(on: Evaluation, path: string, outputs: ModelOut
 function short(config: Trial['config']): Trial['config'] {
   return config && [config.mean, config.std].some((value) => Array.isArray(value) && value.length > 16) ? null : config;
 }
-
-const bestOf = (metric: MetricName, tried: readonly Tried[]): Tried | undefined =>
-  tried.reduce<Tried | undefined>((a, b) => (a && !betterOf(metric, b.value.value, a.value.value) ? a : b), undefined);
 
 /** The float model under every other reading of some samples; null where the first input takes no scaled numbers, or there are several inputs. */
 async function tryReadings(on: Evaluation, path: string, like: ModelOutputs, metric: MetricName): Promise<Trials | null> {
@@ -197,102 +176,4 @@ function channelsOf(
   const isChannels = (size: number) => size === 1 || size === 3 || size === 4;
   if (isChannels(first)) return { axis: 'first', count: first };
   return isChannels(last) ? { axis: 'last', count: last } : null;
-}
-
-/** The classes in the order of the outputs that was found, as a field of the config; labels without names are told one by one. */
-function orderAdvice({ data }: Evaluation, { outputOf, offset }: ClassOrder): string {
-  if (offset !== null)
-    return `Labels stand ${offset > 0 ? 'one too low' : 'one too high'}: label n is output n ${offset > 0 ? '+' : '−'} 1 of the model. Number the labels anew.`;
-  const names = data.dataset.classNames;
-  if (!names) {
-    const moved = outputOf.flatMap((output, label) => (output === label ? [] : [`${label} → ${output}`]));
-    return `Number the labels anew (label → output): ${moved.slice(0, 20).join(', ')}${moved.length > 20 ? ', …' : ''}.`;
-  }
-  const ordered = new Array<string>(outputOf.length).fill('');
-  outputOf.forEach((output, label) => {
-    ordered[output] = names[label] ?? '';
-  });
-  while (ordered.length && ordered.at(-1) === '') ordered.pop();
-  return `Set {"classes": ${JSON.stringify(ordered)}} in the config of the dataset.`;
-}
-
-const share = (value: number) => metricText(value, 'fraction');
-
-function contradicted(on: Evaluation, order: ClassOrder, trial: Trial | null): OctetError {
-  const { before, after, samples, offset } = order;
-  const advice = orderAdvice(on, order);
-  const set = trial ? `${readingAdvice({ name: trial.name, cause: causes[trial.cause], config: trial.config })} ` : '';
-  return new OctetError(
-    'FLOAT_CLASS_ORDER',
-    `With the labels as they are numbered the float model is right in ${share(before)} of ${count(samples)} samples, and in ${share(after)} ${offset === null ? 'with the classes in another order' : 'with the labels moved by one'}${trial ? ` and ${trial.name}` : ''}: its confusion matrix is nearly a permutation. Nothing was trained.`,
-    { pointer: '/datasetConfig/classes' },
-    { hint: `${set}${advice} If the labels are right, state what the float model reaches as evaluation.expectedFloat.` },
-  );
-}
-
-function readOtherwise(
-  { data }: Evaluation,
-  metric: MetricName,
-  poor: string,
-  { samples, asConfigured }: Trials,
-  better: Tried,
-): OctetError {
-  const { unit, label } = metricFacts[metric];
-  const { name, cause, config } = better.trial;
-  return new OctetError(
-    'FLOAT_READ_OTHERWISE',
-    `The float model ${poor}. On ${count(samples)} samples its ${label} is ${metricText(asConfigured.value, unit)} as they are read, and ${metricText(better.value.value, unit)} with ${name}. ${assumed(data.assumptions)}Nothing was trained.`,
-    { pointer: '/datasetConfig' },
-    {
-      hint: `${readingAdvice({ name, cause: causes[cause], config })} If the samples are read rightly, state what the float model reaches as evaluation.expectedFloat.`,
-    },
-  );
-}
-
-const assumed = (assumptions: readonly string[]) =>
-  assumptions
-    .filter((text) => /scale|bytes/i.test(text))
-    .map((text) => `${text} `)
-    .join('');
-
-function notAsExpected(
-  on: Evaluation,
-  metric: MetricName,
-  { measured, expected, samples, compared }: { measured: MetricValue; expected: number; samples: number; compared: 'worse' | 'better' },
-  order: ClassOrder | null,
-  trials: Trials | null,
-): OctetError {
-  const { unit, label } = metricFacts[metric];
-  const text = (value: number) => metricText(value, unit);
-  const figures = `The float model has ${label} ${text(measured.value)} (95 % ${intervalText(measured.ci95, unit)}, ${count(samples)} samples), and ${text(expected)} was stated (evaluation.expectedFloat).`;
-  const pointer = { pointer: '/evaluation/expectedFloat' };
-  if (compared === 'better') {
-    return new OctetError('FLOAT_NOT_AS_EXPECTED', `${figures} It is better than stated.`, pointer, {
-      hint: 'Look whether it was trained on these samples, or whether the value belongs to another metric or dataset; or state what it reaches here.',
-    });
-  }
-  const best = trials ? bestOf(metric, trials.tried) : undefined;
-  const near =
-    best && trials && betterOf(metric, best.value.value, trials.asConfigured.value) && isNear(metric, best.value, expected, measured.value)
-      ? best
-      : null;
-  const ordered = order ?? near?.order ?? trials?.tried.find((one) => one.order !== null)?.order ?? null;
-  const list = [causes.scale, causes.normalisation, causes.channels, causes.layout, causes.classes, causes.offset].join(', ');
-  const tried = trials
-    ? ` Tried on ${count(trials.samples)} samples (as configured: ${text(trials.asConfigured.value)}): ${trials.tried.map(({ trial, value }) => `${trial.name} ${text(value.value)}`).join('; ')}.`
-    : '';
-  const orderTried = ordered ? ` With the classes in another order: ${share(ordered.after)}.` : ' No other order of the classes is better.';
-  const advice = near
-    ? `${readingAdvice({ name: near.trial.name, cause: causes[near.trial.cause], config: near.trial.config })} It brings ${text(near.value.value)} on ${count(trials?.samples ?? 0)} samples.`
-    : ordered
-      ? `${orderAdvice(on, ordered)} It brings ${share(ordered.after)}.`
-      : `None of these brings the float model near ${text(expected)}${best && trials && betterOf(metric, best.value.value, trials.asConfigured.value) ? `; the best is ${best.trial.name}${best.trial.config ? ` (${configText(best.trial.config)})` : ''}` : ''}. Look at what else was done to the samples in training: cropping, resizing, the order of the classes.`;
-  return new OctetError(
-    'FLOAT_NOT_AS_EXPECTED',
-    `${figures} Likely causes, in this order: ${list}.${tried}${orderTried} Nothing was quantized.`,
-    pointer,
-    {
-      hint: advice,
-    },
-  );
 }
