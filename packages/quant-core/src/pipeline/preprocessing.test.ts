@@ -75,4 +75,14 @@ describe('a float model that is not what its owner trained', () => {
     expect(error.message).toContain('With the classes in another order: 9');
     expect(error.hint).toContain('0 → 6');
   });
+
+  it('finds the order also where the samples are read wrongly besides, and says both', async () => {
+    const data = await shop.fashion('test', 20, (label) => (label * 3) % 10);
+    const config = { offset: -255, scale: -1 / 255 };
+    const run = () =>
+      shop.run(shop.job(exampleModel, data, quickRecipe({ evaluation: { split: 0.5 } }), { dataset: { path: data, config } }));
+    const error = await failure('FLOAT_CLASS_ORDER', run);
+    expect(error.message).toContain('with the classes in another order and values divided by 255');
+    expect(error.hint).toMatch(/^Set \{"scale": 0\.0039.* Number the labels anew \(label → output\): 1 → 7, 2 → 4, 3 → 1,/);
+  });
 });
