@@ -83,11 +83,12 @@ function outputTable(report: Report): string[] {
 
 /** The keys of the report that tools rely on, as `--json` prints them. */
 export function keyFigures(report: Report): object {
-  const { schemaVersion, verdict, metric, float, ptq, qat, int8, change, gate, parity, size, latency, samples } = report;
+  const { schemaVersion, verdict, metric, baseline, float, ptq, qat, int8, change, gate, parity, outputs, size, latency, samples } = report;
   return {
     schemaVersion,
     verdict,
     metric,
+    baseline,
     float,
     ptq,
     qat,
@@ -95,6 +96,7 @@ export function keyFigures(report: Report): object {
     change,
     gate,
     parity,
+    outputs,
     size,
     latency: { float: latency.float, int8: latency.int8, threads: latency.threads, cpu: latency.cpu },
     samples,
