@@ -68,8 +68,8 @@ interface Named {
 }
 
 /**
- * Whether the labels that move are named rightly under the new numbering by a model that knows its classes: better than by chance, by
- * much, and in keeping with its confidence. A network that was never trained is sure of nothing.
+ * Whether the labels that move are named rightly under the new numbering by a model that knows its classes, them and all others: better than
+ * by chance, by much, and in keeping with its confidence. A network that was never trained is sure of nothing.
  */
 function plainlyBetter(outputOf: readonly number[], { totals, promised, count, samples }: Named): boolean {
   let [moved, n, before, after, confidence] = [0, 0, 0, 0, 0];
@@ -83,6 +83,8 @@ function plainlyBetter(outputOf: readonly number[], { totals, promised, count, s
   });
   if (moved === 0 || n < Math.max(least.samples, least.each * moved)) return false;
   const halfway = (1 + 1 / outputOf.length) / 2;
+  const all = outputOf.reduce((sum, output, label) => sum + count(label, output), 0);
+  if (all < halfway * samples) return false;
   if (after < halfway * n || confidence - before < gain.confidence * n || confidence < after - gain.confidence * n) return false;
   if (wilsonInterval(before, n)[1] >= wilsonInterval(after, n)[0]) return false;
   return (after - before) / samples >= gain.all || (before <= gain.movedBefore * n && after >= gain.movedAfter * n);

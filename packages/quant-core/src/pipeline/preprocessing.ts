@@ -4,7 +4,7 @@ import type { Dataset } from '../data/dataset.js';
 import type { Program } from '../engine/engine.js';
 import { findClassOrder } from '../evaluate/classOrder.js';
 import { collectOutputs } from '../evaluate/collect.js';
-import { betterOf, compareExpected, plainlyBetter, poorness } from '../evaluate/floatCheck.js';
+import { compareExpected, plainlyBetter, poorness } from '../evaluate/floatCheck.js';
 import { metricValue } from '../evaluate/metrics.js';
 import type { ModelOutputs } from '../evaluate/outputs.js';
 import {
@@ -105,7 +105,8 @@ async function tryReadings(on: Evaluation, path: string, like: ModelOutputs, met
     const tried: Tried[] = [];
     for (const trial of scalings) tried.push({ trial, ...(await run(trial)) });
     const best = bestOf(metric, tried);
-    const on = best && betterOf(metric, best.value.value, asConfigured.value.value) ? best.trial : null;
+    // What is hardly better is chance: the order is then tried on the samples as they are configured.
+    const on = best && plainlyBetter(metric, asConfigured.value, best.value) ? best.trial : null;
     for (const trial of orderTrials(present, on)) tried.push({ trial, ...(await run(trial)) });
     return { samples: indices.length, asConfigured: asConfigured.value, tried };
   } finally {

@@ -1,3 +1,4 @@
+import { causes } from '../evaluate/readings.js';
 import type { DatasetConfig } from '../recipe.js';
 import { count, metricText } from './format.js';
 import type { Report } from './schema.js';
@@ -35,7 +36,7 @@ export function floatProblem({ baseline, metric }: Pick<Report, 'baseline' | 'me
 export function readingAdvice({ config, cause, name }: Pick<Tried, 'config' | 'cause' | 'name'>): string {
   const set = config ? `Set ${configText(config)} in the config of the dataset` : '';
   const send = 'end the images with their channels in reverse order (RGB and BGR exchanged).';
-  if (cause === 'channels') return set ? `${set}, and s${send}` : `S${send}`;
+  if (cause === causes.channels) return set ? `${set}, and s${send}` : `S${send}`;
   return set ? `${set}.` : `Send the samples so: ${name}.`;
 }
 

@@ -199,6 +199,11 @@ describe('verdict', () => {
       decision: 'do_not_ship',
       nextStep: 'Set {"scale": 0.00392156862745098} in the config of the dataset.',
     });
+    const turned = { ...found.tried[0], name: 'channels in reverse order', cause: 'order of the channels (RGB or BGR)', ...value };
+    const advice = (config: object | null) =>
+      verdict({ outputs, baseline: { ...found, tried: [{ ...turned, config }], better: turned.name } }).nextStep;
+    expect(advice(null)).toBe('Send the images with their channels in reverse order (RGB and BGR exchanged).');
+    expect(advice({ scale: 1 })).toMatch(/^Set \{"scale": 1\} .*, and send the images with their channels in reverse order/);
     expect(renderMarkdown(built)).toMatch(/\*\*values divided by 255\*\* +\| 93\.00 %/);
   });
 
