@@ -71,6 +71,7 @@ export function recipeOptions(command: Command): Command {
     .option('--skip <glob>', 'leave layers with such names in float; may be repeated', repeated)
     .option('--placement <which>', 'all, or auto: layers that are faster in float on this machine stay so (default: all)')
     .option('--metric <name>', 'metric to judge by (default: auto)')
+    .option('--expect-float <value>', 'what the float model reaches in the metric, such as 0.93; the job stops where it does not', number)
     .option('--max-drop <points>', 'fail with exit code 2 when more points of the metric are lost', number)
     .option('--seed <n>', 'seed of everything random (default: 0)', wholeNumber)
     .option('--threads <n>', 'threads of the job (default: the cores of the machine)', wholeNumber)

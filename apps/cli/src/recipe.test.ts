@@ -64,7 +64,7 @@ describe('flags', () => {
       '--method ptq --target qnnpack --epochs 7 --batch-size 32 --learning-rate 0.01 --optimizer adam --bits 4,8 --per-tensor --observer minmax --calibration-samples 99';
     const { settings } = await plan(
       ...args.split(' '),
-      ...'--placement auto --metric top5 --max-drop 0.25 --seed 5 --threads 2 --skip /fc* --skip head --set training.schedule=step --set training.stepEpochs=2'.split(
+      ...'--placement auto --metric top5 --expect-float 0.93 --max-drop 0.25 --seed 5 --threads 2 --skip /fc* --skip head --set training.schedule=step --set training.stepEpochs=2'.split(
         ' ',
       ),
     );
@@ -82,7 +82,7 @@ describe('flags', () => {
       },
       calibration: { observer: 'minmax', samples: 99 },
       training: { epochs: 7, batchSize: 32, learningRate: 0.01, optimizer: 'adam', schedule: 'step', stepEpochs: 2 },
-      evaluation: { metric: 'top5' },
+      evaluation: { metric: 'top5', expectedFloat: 0.93 },
       gate: { maxDrop: 0.25 },
       seed: 5,
       threads: 2,

@@ -19,6 +19,7 @@ export interface RecipeFlags {
   skip?: string[];
   placement?: string;
   metric?: string;
+  expectFloat?: number;
   maxDrop?: number;
   seed?: number;
   threads?: number;
@@ -53,6 +54,7 @@ const fields: { flag: string; pointer: string; value: (flags: RecipeFlags) => un
   { flag: '--calibration-samples', pointer: '/calibration/samples', value: (flags) => flags.calibrationSamples },
   { flag: '--placement', pointer: '/quantization/placement', value: (flags) => flags.placement },
   { flag: '--metric', pointer: '/evaluation/metric', value: (flags) => flags.metric },
+  { flag: '--expect-float', pointer: '/evaluation/expectedFloat', value: (flags) => flags.expectFloat },
   { flag: '--max-drop', pointer: '/gate/maxDrop', value: (flags) => flags.maxDrop },
   { flag: '--seed', pointer: '/seed', value: (flags) => flags.seed },
   { flag: '--threads', pointer: '/threads', value: (flags) => flags.threads },

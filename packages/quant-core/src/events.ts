@@ -24,6 +24,8 @@ export type PipelineEvent =
       loss: number;
       holdoutLoss: number;
       holdoutMetric: number;
+      /** What the held-out metric is; left out where it is the negative loss. */
+      metricName?: string;
       learningRate: number;
       seconds: number;
       best: boolean;

@@ -6,6 +6,7 @@ export * from './events.js';
 export { type DatasetConfig, DatasetConfigSchema, type Recipe, RecipeSchema } from './recipe.js';
 export * from './report/schema.js';
 export * as reportText from './report/format.js';
+export * as reportFidelity from './report/fidelity.js';
 export { metricFacts } from './evaluate/metrics.js';
 export type { InputType } from './data/materialise.js';
 export { checkAgainstModel } from './data/model-check.js';

@@ -15,6 +15,7 @@ import { layerRows } from './pipeline/layers.js';
 import { checkMemory } from './pipeline/memory.js';
 import { checkTrainable, lockedBatch, type PreparedModel, planFor, prepareModel } from './pipeline/model.js';
 import { placeLayers } from './pipeline/placement.js';
+import { checkFloat } from './pipeline/preprocessing.js';
 import { floatFile, provenanceOf } from './pipeline/provenance.js';
 import { equalizeModel, ptqCandidate } from './pipeline/ptq.js';
 import { trainingStart } from './pipeline/start.js';
@@ -78,9 +79,11 @@ async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
 
   const float = await context.stage('baseline', async () => {
     const path = await floatFile(job, model);
-    return { path, outputs: await evaluateFile(on, path, 'baseline') };
+    const outputs = await evaluateFile(on, path, 'baseline');
+    const metric = resolveMetric(recipe.evaluation.metric, outputs[0]);
+    return { path, outputs, metric, found: await checkFloat(on, path, outputs, metric) };
   });
-  const metric = resolveMetric(recipe.evaluation.metric, float.outputs[0]);
+  const { metric } = float;
   const checkpoints = await JobCheckpoints.open(context, model, full, data);
   const { placed, equalized } = await context.stage('calibrate', () =>
     checkpoints.calibration(async () => {
@@ -121,6 +124,7 @@ async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
     const report = buildReport({
       ...gathered,
       metric,
+      baseline: float.found,
       maxDrop: recipe.gate.maxDrop ?? null,
       size: { floatBytes: model.source.bytes, int8Bytes: chosen.bytes },
       cpu: readCpu(),

@@ -152,6 +152,12 @@ export const RecipeSchema = Type.Object(
     evaluation: Type.Object(
       {
         metric: Type.Enum(['auto', ...metricNames], { default: 'auto', description: 'What the models are compared by. auto: the first metric of the task (docs/configuration.md has the table).' }),
+        expectedFloat: Type.Optional(
+          Type.Number({
+            description:
+              'What the float model reaches in this metric, as its owner knows it (a fraction: 0.93 for 93 %). Where it lies outside of the 95 % interval that is measured, the job stops before calibration and says what may be wrong.',
+          }),
+        ),
         split: Type.Number({ exclusiveMinimum: 0, maximum: 0.9, default: 0.2, description: 'Share of the dataset kept for evaluation when no evaluation dataset is given.' }),
         batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64, description: 'Largest batch of an evaluation; fewer samples are run at a time where these would take too much memory.' }),
         latencyRuns: Type.Integer({

@@ -2,6 +2,7 @@ import { Writable } from 'node:stream';
 import { ConfigError, ServiceError } from '@octet/contracts';
 import { OctetError } from '@octet/quant-core';
 import { describe, expect, it, vi } from 'vitest';
+import { valueOutputs } from '../../../../packages/quant-core/src/evaluate/testing/outputs.js';
 import { buildReport } from '../../../../packages/quant-core/src/report/build.js';
 import { reportInput } from '../../../../packages/quant-core/src/report/testing/input.js';
 import { CliError, ServerError } from '../errors.js';
@@ -93,10 +94,15 @@ describe('progress', () => {
     progress.stage('load', 0);
     progress.stage('train', 1_500);
     progress.progress({ ...train, done: 1 }, 2_000);
-    progress.epoch({ epoch: 1, loss: 0.5, holdoutLoss: 0.25, holdoutMetric: 0.875, best: true });
+    progress.epoch({ epoch: 1, loss: 0.5, holdoutLoss: 0.25, holdoutMetric: 0.875, metricName: 'top-1 accuracy', best: true });
+    progress.epoch({ epoch: 2, loss: 0.5, holdoutLoss: 0.000214, holdoutMetric: -0.000214, best: false });
     progress.close({ finished: true });
     expect(out.text.split('\n').slice(0, 3)).toEqual(['load ...', 'load done in 1.5 s', 'train (QAT) ...']);
-    expect(out.text).toContain('epoch 1, loss 0.5000, held-out loss 0.2500, held-out metric 0.8750 (best so far)');
+    expect(out.text).toContain(
+      'epoch 1, loss 0.5000, held-out loss 0.2500, held-out top-1 accuracy 87.50 % (lowest held-out loss so far)\n',
+    );
+    // Of values only the loss is told: its negative is no metric.
+    expect(out.text).toContain('epoch 2, loss 0.5000, held-out loss 0.0002140\n');
     expect(out.text).toMatch(/train \(QAT\) done in .*\n$/);
     expect(out.text).not.toContain('\x1b');
   });
@@ -142,6 +148,30 @@ describe('result', () => {
     expect(text).toContain('100.00 % of 1,000 samples');
     expect(text).toContain('at most 0.50 points may be lost: passed');
   });
+  it('gives the reason where the model with the lower figure is returned', () => {
+    const { choice } = reportInput();
+    const why = 'PTQ has the better top-1 accuracy on the held-out split (92.10 % against 91.00 %); training did not help.';
+    const text = renderResult(buildReport(reportInput({ choice: { ...choice, from: 'ptq', why } }))).replace(/\s+/g, ' ');
+    expect(text).toMatch(/PTQ int8 90\.50 % .*<- returned QAT int8 92\.10 %/);
+    expect(text).toContain(`Returned PTQ. ${why} The table shows the evaluation samples, where QAT has the better figure`);
+    expect(renderResult(report).replace(/\s+/g, ' ')).not.toContain('has the better figure');
+  });
+  it('without labels shows every output by its distance from float, and no change', () => {
+    const float = valueOutputs([[1], [2], [4]]);
+    const int8 = valueOutputs([[1.01], [2], [4]], undefined, float);
+    const text = renderResult(
+      buildReport(
+        reportInput({
+          metric: 'relative_error',
+          outputs: { float: [float], ptq: [int8], qat: null },
+          choice: { ...reportInput().choice, from: 'ptq', qat: null },
+        }),
+      ),
+    );
+    expect(text).toMatch(/^y +values +0\.46 % +53\.2 dB/m);
+    expect(text).not.toContain('change against float');
+    expect(text).not.toMatch(/^float /m);
+  });
   it('has no line for QAT where there was none', () => {
     const input = reportInput();
     expect(
@@ -162,7 +192,9 @@ describe('result', () => {
       float: { value: 0.92 },
       int8: { value: report.int8.value, from: 'qat' },
       change: { points: report.change.points, ci95: report.change.ci95, mcnemarP: report.change.mcnemarP },
+      baseline: null,
       parity: { top1Agreement: 1 },
+      outputs: [{ name: 'y', labelled: true }],
       size: { floatBytes: 397955, int8Bytes: 109321 },
       latency: { float: { p50Ms: 1.25 }, int8: { p50Ms: 0.5 } },
       samples: { evaluation: 1000 },

@@ -18,6 +18,8 @@ export interface EpochFigures {
   loss: number;
   holdoutLoss: number;
   holdoutMetric: number;
+  /** Left out where the metric is the negative loss. */
+  metricName?: string;
   best: boolean;
 }
 
@@ -107,14 +109,14 @@ export class Progress {
     }
   }
 
-  epoch({ epoch, loss, holdoutLoss, holdoutMetric, best }: EpochFigures): void {
+  epoch({ epoch, loss, holdoutLoss, holdoutMetric, metricName, best }: EpochFigures): void {
     const figures = [
       `epoch ${epoch}`,
-      `loss ${loss.toFixed(4)}`,
-      `held-out loss ${holdoutLoss.toFixed(4)}`,
-      `held-out metric ${holdoutMetric.toFixed(4)}`,
+      `loss ${loss.toPrecision(4)}`,
+      `held-out loss ${holdoutLoss.toPrecision(4)}`,
+      ...(metricName === undefined ? [] : [`held-out ${metricName} ${(100 * holdoutMetric).toFixed(2)} %`]),
     ];
-    this.note(`${figures.join(', ')}${best ? ' (best so far)' : ''}`);
+    this.note(`${figures.join(', ')}${best ? ' (lowest held-out loss so far)' : ''}`);
   }
 
   /** A line that stays. */

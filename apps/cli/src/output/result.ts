@@ -1,7 +1,8 @@
-import { metricFacts, type Report, reportText } from '@octet/quant-core';
+import { metricFacts, type Report, reportFidelity, reportText } from '@octet/quant-core';
 import { columns, printable, wrap } from './text.js';
 
 const { bytes, changeText, count, fixed, intervalText, metricText, milliseconds, percent, speedOf } = reportText;
+const { judgedByFidelity, outputCells, showsOutputs } = reportFidelity;
 const decisions = { ship: 'Ship it.', inspect: 'Look closer.', do_not_ship: 'Do not ship.' } as const;
 const width = 100;
 
@@ -9,27 +10,20 @@ const width = 100;
 export function renderResult(report: Report): string {
   const { metric, float, ptq, qat, int8, changes, gate, size, latency, parity, runtime, samples, verdict } = report;
   const unit = metric.unit;
-  const returned = (from: 'ptq' | 'qat') => (int8.from === from ? '  <- returned' : '');
+  const fidelity = judgedByFidelity(report);
+  const row = (name: 'ptq' | 'qat', value: Report['ptq'], change: Report['change']) => [
+    `${name.toUpperCase()} int8`,
+    metricText(value.value, unit),
+    intervalText(value.ci95, unit),
+    ...(fidelity ? [] : [changeText(change.points, change.ci95, unit)]),
+    ...(int8.from === name ? ['<- returned'] : []),
+  ];
   const table = columns(
     [
-      ['', labelOf(metric.name), '95 % interval', 'change against float (95 % interval)'],
-      ['float', metricText(float.value, unit), intervalText(float.ci95, unit), ''],
-      [
-        'PTQ int8',
-        metricText(ptq.value, unit),
-        intervalText(ptq.ci95, unit),
-        changeText(changes.ptq.points, changes.ptq.ci95, unit) + returned('ptq'),
-      ],
-      ...(qat === null || changes.qat === null
-        ? []
-        : [
-            [
-              'QAT int8',
-              metricText(qat.value, unit),
-              intervalText(qat.ci95, unit),
-              changeText(changes.qat.points, changes.qat.ci95, unit) + returned('qat'),
-            ],
-          ]),
+      ['', labelOf(metric.name), '95 % interval', ...(fidelity ? [] : ['change against float (95 % interval)'])],
+      ...(fidelity ? [] : [['float', metricText(float.value, unit), intervalText(float.ci95, unit), '']]),
+      row('ptq', ptq, changes.ptq),
+      ...(qat === null || changes.qat === null ? [] : [row('qat', qat, changes.qat)]),
     ],
     [1],
   );
@@ -37,6 +31,7 @@ export function renderResult(report: Report): string {
     `${title} ${milliseconds(before)} -> ${milliseconds(after)} (${speedOf(latency, batch)})`;
   const machine = `p50, ${latency.threads} thread${latency.threads === 1 ? '' : 's'}, ${latency.cpu || 'unknown processor'}`;
   const facts = [
+    ...(qat === null ? [] : [['Returned', returnedText(report)]]),
     [
       'Samples',
       `${count(samples.evaluation)} to judge by, ${count(samples.training)} to train on, ${count(samples.holdout)} held out to choose by`,
@@ -53,7 +48,7 @@ export function renderResult(report: Report): string {
     [
       'Parity',
       parity.top1Agreement === null
-        ? `simulation and saved model differ by at most ${parity.maxAbsDifference.toPrecision(3)} (${parity.maxSteps.toPrecision(2)} steps) on ${count(parity.samples)} samples`
+        ? `simulation and saved model differ by at most ${parity.maxAbsDifference === 0 ? '0' : `${parity.maxAbsDifference.toPrecision(3)} (${parity.maxSteps.toPrecision(2)} steps)`} on ${count(parity.samples)} samples`
         : `${percent(parity.top1Agreement)} of ${count(parity.samples)} samples: simulation and saved model name the same class`,
     ],
     [
@@ -65,18 +60,35 @@ export function renderResult(report: Report): string {
     ['Verdict', `${decisions[verdict.decision]} ${verdict.text}`],
     ['Next', verdict.nextStep],
   ];
-  return `${table}\n\n${facts.map(([name, text]) => fact(name ?? '', text ?? '')).join('\n')}\n`;
+  return `${[table, ...outputTable(report)].join('\n\n')}\n\n${facts.map(([name, text]) => fact(name ?? '', text ?? '')).join('\n')}\n`;
 }
 
 export const fact = (name: string, text: string) => `${name.padEnd(9)}${wrap(printable(text), width - 9, ' '.repeat(9))}`;
 
+/** Why this one of the two is returned, above all where the other has the better figure in the table. */
+function returnedText({ int8, ptq, qat, metric }: Report): string {
+  const [own, other] = int8.from === 'qat' ? [qat, ptq] : [ptq, qat];
+  const lead = `${int8.from.toUpperCase()}. ${int8.why}`;
+  if (!own || !other || own.value === other.value || own.value > other.value === metric.higherIsBetter) return lead;
+  return `${lead} The table shows the evaluation samples, where ${int8.from === 'qat' ? 'PTQ' : 'QAT'} has the better figure; choosing by them would flatter the result.`;
+}
+
+/** A row for each output, where there are several, or no labels that say how good they are. */
+function outputTable(report: Report): string[] {
+  if (!showsOutputs(report)) return [];
+  const rows = report.outputs.slice(0, 20).map((output) => [printable(output.name), ...outputCells(output)]);
+  const more = report.outputs.length > 20 ? [`… and ${report.outputs.length - 20} more in the report`] : [];
+  return [[columns([['output', 'kind', 'error / spread', 'SQNR', 'cosine', 'same class'], ...rows], [2, 3, 4, 5]), ...more].join('\n')];
+}
+
 /** The keys of the report that tools rely on, as `--json` prints them. */
 export function keyFigures(report: Report): object {
-  const { schemaVersion, verdict, metric, float, ptq, qat, int8, change, gate, parity, size, latency, samples } = report;
+  const { schemaVersion, verdict, metric, baseline, float, ptq, qat, int8, change, gate, parity, outputs, size, latency, samples } = report;
   return {
     schemaVersion,
     verdict,
     metric,
+    baseline,
     float,
     ptq,
     qat,
@@ -84,6 +96,7 @@ export function keyFigures(report: Report): object {
     change,
     gate,
     parity,
+    outputs,
     size,
     latency: { float: latency.float, int8: latency.int8, threads: latency.threads, cpu: latency.cpu },
     samples,

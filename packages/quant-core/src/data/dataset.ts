@@ -148,6 +148,11 @@ export class Dataset implements Samples {
     return this.readings.map((reading) => reading.shape);
   }
 
+  /** How the samples of the first input become what the model takes. */
+  get reading(): Reading {
+    return this.readings[0] as Reading;
+  }
+
   async batch(indices: ArrayLike<number>): Promise<Batch> {
     const count = indices.length;
     const batch: Batch = { x: this.x.tensor(indices) };

@@ -46,6 +46,13 @@ export function memoryAllowance(name: MetricName, holdout: Measured, evaluation:
   return gap > 2.576 * Math.sqrt(variance(holdout) + variance(evaluation)) ? forgotten * gap : 0;
 }
 
+/** How to write two figures: with as many digits as it takes to tell them apart, where they differ. */
+function apart(a: number, b: number, text: (value: number, digits: number) => string): (value: number) => string {
+  let digits = 2;
+  while (a !== b && digits < 12 && text(a, digits) === text(b, digits)) digits++;
+  return (value) => text(value, digits);
+}
+
 /**
  * PTQ or QAT, decided on the held-out split and never on how the two do on the evaluation set: the better metric wins, PTQ only when it
  * is better by more than `allowance`; between equal metrics the lower loss, and when both are equal the untrained model, which
@@ -54,7 +61,10 @@ export function memoryAllowance(name: MetricName, holdout: Measured, evaluation:
 export function chooseBetter(name: MetricName, ptq: HoldoutFigures, qat: HoldoutFigures | null, allowance = 0): Choice {
   if (!qat) return { from: 'ptq', why: 'The method is PTQ: nothing was trained.' };
   const { higherIsBetter, label, unit } = metricFacts[name];
-  const show = (value: number) => (unit === 'fraction' ? `${(100 * value).toFixed(2)} %` : value.toPrecision(5));
+  const show = apart(ptq.metric, qat.metric, (value, digits) =>
+    unit === 'fraction' ? `${(100 * value).toFixed(digits)} %` : value.toPrecision(digits + 3),
+  );
+  const showLoss = apart(ptq.loss, qat.loss, (value, digits) => value.toPrecision(digits + 2));
   const [a, b] = higherIsBetter ? [qat.metric, ptq.metric] : [ptq.metric, qat.metric];
   if (Number.isNaN(qat.metric)) return { from: 'ptq', why: 'The trained model gives no numbers on the held-out split.' };
   if (a > b)
@@ -71,8 +81,8 @@ export function chooseBetter(name: MetricName, ptq: HoldoutFigures, qat: Holdout
     };
   const same = `Both have the same ${label} on the held-out split (${show(ptq.metric)})`;
   if (qat.loss < ptq.loss)
-    return { from: 'qat', why: `${same}; QAT has the lower loss (${qat.loss.toPrecision(4)} against ${ptq.loss.toPrecision(4)}).` };
+    return { from: 'qat', why: `${same}; QAT has the lower loss (${showLoss(qat.loss)} against ${showLoss(ptq.loss)}).` };
   if (ptq.loss < qat.loss)
-    return { from: 'ptq', why: `${same}; PTQ has the lower loss (${ptq.loss.toPrecision(4)} against ${qat.loss.toPrecision(4)}).` };
+    return { from: 'ptq', why: `${same}; PTQ has the lower loss (${showLoss(ptq.loss)} against ${showLoss(qat.loss)}).` };
   return { from: 'ptq', why: `${same}; the untrained weights are kept.` };
 }

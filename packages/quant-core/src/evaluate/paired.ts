@@ -3,12 +3,13 @@ import { OctetError } from '../errors.js';
 import type { PairedChange } from '../report/schema.js';
 import { measureOf, metricFacts } from './metrics.js';
 import type { Outputs } from './outputs.js';
-import { bootstrapInterval, mcnemarExact, pairedProportionInterval } from './statistics.js';
+import { bootstrapInterval, holding, mcnemarExact, pairedProportionInterval } from './statistics.js';
 
 /**
  * Float against a candidate on the same samples. `points` is positive when the candidate is better, whatever the
  * direction of the metric: hundredths for proportions, metric units otherwise.
- * Proportions: 2×2 table, exact McNemar p, Agresti-Min interval. Others: paired bootstrap of the difference.
+ * Proportions: 2×2 table, exact McNemar p, and an interval that leaves out 0 only where p < 0.05. Others: paired bootstrap of the
+ * difference, widened to hold the difference that was measured.
  */
 export function pairedChange(name: MetricName, float: Outputs, candidate: Outputs, seed: number): PairedChange {
   const n = float.samples;
@@ -19,9 +20,10 @@ export function pairedChange(name: MetricName, float: Outputs, candidate: Output
   if (!before.right || !after.right) {
     const scale = (higherIsBetter ? 1 : -1) * (unit === 'fraction' ? 100 : 1);
     const change = (weights?: Uint16Array) => scale * (after.value(weights) - before.value(weights)) + 0;
+    const points = change();
     return {
-      points: change(),
-      ci95: bootstrapInterval(n, change, seed, after.cost),
+      points,
+      ci95: holding(bootstrapInterval(n, change, seed, after.cost), points),
       mcnemarP: null,
       bothRight: 0,
       onlyFloat: 0,
@@ -51,16 +53,26 @@ export function pairedChange(name: MetricName, float: Outputs, candidate: Output
   };
 }
 
+/** What a change is, beyond chance: `none` is no change at all, `unclear` one that chance may explain. */
+export type ChangeJudgement = 'loss' | 'gain' | 'none' | 'unclear';
+
 /**
- * Whether a change can be told from chance: its 95 % interval leaves out 0 and, where there is one, McNemar's p is below 0.05.
- * Everything else is called noise.
+ * The one judgement of a change that every text follows: it is a loss or a gain where its 95 % interval leaves out 0. McNemar's p, where
+ * there is one, says the same (`pairedProportionInterval`).
  */
-export function isReal(change: PairedChange): boolean {
-  const leavesOutZero = change.ci95[0] > 0 || change.ci95[1] < 0;
-  return leavesOutZero && (change.mcnemarP === null || change.mcnemarP < 0.05);
+export function judgeChange({ points, ci95: [low, high] }: Pick<PairedChange, 'points' | 'ci95'>): ChangeJudgement {
+  if (high < 0) return 'loss';
+  if (low > 0) return 'gain';
+  return points === 0 ? 'none' : 'unclear';
+}
+
+/** Whether a change can be told from chance. */
+export function isReal(change: Pick<PairedChange, 'points' | 'ci95'>): boolean {
+  const judged = judgeChange(change);
+  return judged === 'loss' || judged === 'gain';
 }
 
 /** Share of PTQ's loss that training won back, `(QAT - PTQ) / (float - PTQ)`; null when PTQ lost nothing beyond chance. */
 export function recoveredShare(ptq: PairedChange, qat: PairedChange): number | null {
-  return isReal(ptq) && ptq.points < 0 ? (qat.points - ptq.points) / -ptq.points : null;
+  return judgeChange(ptq) === 'loss' ? (qat.points - ptq.points) / -ptq.points : null;
 }

@@ -67,7 +67,8 @@ export function mcnemarExact(b: number, c: number): number {
 /**
  * 95 % interval of the difference of two paired proportions `(c - b) / n`, with b pairs that only the first got right and
  * c that only the second did: the Wald interval after 1/2 is added to each cell of the 2×2 table, which holds its
- * coverage with few or no discordant pairs.
+ * coverage with few or no discordant pairs. Where the exact McNemar test does not tell the difference from chance (p ≥ 0.05), the
+ * interval is widened to hold 0: the two never disagree.
  * Source: Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", Statistics in Medicine 24 (2005).
  */
 export function pairedProportionInterval(b: number, c: number, n: number): Interval {
@@ -76,8 +77,12 @@ export function pairedProportionInterval(b: number, c: number, n: number): Inter
   const onlySecond = c + 0.5;
   const difference = (onlySecond - onlyFirst) / total;
   const half = (z95 * Math.sqrt(onlyFirst + onlySecond - (onlySecond - onlyFirst) ** 2 / total)) / total;
-  return [Math.max(-1, difference - half), Math.min(1, difference + half)];
+  const interval: Interval = [Math.max(-1, difference - half), Math.min(1, difference + half)];
+  return mcnemarExact(b, c) < 0.05 ? interval : holding(interval, 0);
 }
+
+/** The interval, widened to hold `value`. */
+export const holding = ([low, high]: Interval, value: number): Interval => [Math.min(low, value), Math.max(high, value)];
 
 /**
  * 95 % percentile bootstrap interval of a statistic over `n` samples. `statistic` receives how often each sample was

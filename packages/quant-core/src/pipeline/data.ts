@@ -1,4 +1,4 @@
-import { type Dataset, type Labelling, openDataset, type Samples } from '../data/dataset.js';
+import { type Dataset, type Labelling, openDataset } from '../data/dataset.js';
 import type { InputSpec } from '../data/materialise.js';
 import { classNamesFrom } from '../data/metadata-classes.js';
 import type { Part } from '../data/parts.js';
@@ -14,7 +14,7 @@ import type { PreparedModel } from './model.js';
 /** The samples of a job and what each is for. Training never sees held-out or evaluation samples. */
 export interface JobData {
   dataset: Dataset;
-  evaluationSamples: Samples;
+  evaluationSamples: Dataset;
   evaluationIndices: Uint32Array;
   train: Uint32Array;
   holdout: Uint32Array;

@@ -1,6 +1,7 @@
 import { type Cpu, hasInt8Dot } from '../evaluate/cpu.js';
 import { bytes, decibels, fixed, percent, plural } from './format.js';
 import type { LayerReport, Report } from './schema.js';
+import { moreSamples, smallSets } from './smallSets.js';
 
 /** Share of run time in integer nodes from which a model counts as integer. */
 const mostlyInteger = 0.6;
@@ -104,6 +105,7 @@ function worstLayer(layers: readonly LayerReport[]): { layer: LayerReport; lostD
 /** What to try against a loss of accuracy: the first thing that the data supports. */
 export function accuracyAdvice(report: Omit<Report, 'verdict'>): string {
   const { recipe } = report.provenance;
+  if (smallSets(report)?.starved) return moreSamples(report);
   const worst = worstLayer(report.layers);
   if (worst) {
     const { layer, lostDb, db } = worst;

@@ -176,12 +176,35 @@ describe('verdict', () => {
     expect(built.verdict.decision).toBe('ship');
   });
 
-  it('a float model near chance points at preprocessing', () => {
+  it('a float model that is poor for its kind points at preprocessing, and is refused where another reading is plainly better', () => {
     const chance = wrongOn(n, range(0, 680));
-    expect(verdict({ outputs: outputsOf(chance, chance, chance) })).toMatchObject({
+    const outputs = outputsOf(chance, chance, chance);
+    const value = { value: 0.93, ci95: [0.9, 0.95] as [number, number] };
+    const found = {
+      expected: null,
+      poor: 'is hardly better than chance (32.00 % with 3 classes)',
+      samples: 400,
+      asConfigured: { value: 0.32, ci95: [0.3, 0.34] as [number, number] },
+      tried: [{ name: 'values divided by 255', cause: 'scale', ...value, config: { scale: 1 / 255 } }],
+      better: null,
+    };
+    expect(verdict({ outputs, baseline: found })).toMatchObject({
       decision: 'inspect',
+      text: expect.stringContaining('The float model itself is hardly better than chance'),
       nextStep: expect.stringContaining('preprocessing'),
     });
+    const built = buildReport(reportInput({ outputs, baseline: { ...found, better: 'values divided by 255' } }));
+    expect([...Value.Errors(ReportSchema, built)]).toEqual([]);
+    expect(built.verdict).toMatchObject({
+      decision: 'do_not_ship',
+      nextStep: 'Set {"scale": 0.00392156862745098} in the config of the dataset.',
+    });
+    const turned = { ...found.tried[0], name: 'channels in reverse order', cause: 'order of the channels (RGB or BGR)', ...value };
+    const advice = (config: object | null) =>
+      verdict({ outputs, baseline: { ...found, tried: [{ ...turned, config }], better: turned.name } }).nextStep;
+    expect(advice(null)).toBe('Send the images with their channels in reverse order (RGB and BGR exchanged).');
+    expect(advice({ scale: 1 })).toMatch(/^Set \{"scale": 1\} .*, and send the images with their channels in reverse order/);
+    expect(renderMarkdown(built)).toMatch(/\*\*values divided by 255\*\* +\| 93\.00 %/);
   });
 
   it('slower than float is explained by what was measured', () => {

@@ -22,6 +22,8 @@ export interface ReportInput {
   metric: MetricName;
   /** What each model said about the evaluation samples, in one order. `qat` is null for method "ptq". */
   outputs: { float: ModelOutputs; ptq: ModelOutputs; qat: ModelOutputs | null };
+  /** What was found out about the float model before it was quantized. */
+  baseline: Report['baseline'];
   /** Every output of the model, in the order of the file. */
   outputList: readonly ModelOutput[];
   /** The candidate returned, and its figures on the held-out split. */
@@ -62,6 +64,7 @@ export function buildReport(input: ReportInput): Report {
     schemaVersion: reportVersion,
     task: float.task,
     metric: { name: metric, unit, higherIsBetter },
+    baseline: input.baseline,
     ...values,
     int8: {
       ...own.value,
@@ -99,12 +102,17 @@ export function buildReport(input: ReportInput): Report {
   return {
     ...orderedTop(
       report,
-      judge({ report, notFinite: Math.max(...returned.map((one) => one.notFinite)), classDiscordance: discordance(float, chosen) }),
+      judge({
+        report,
+        notFinite: Math.max(...returned.map((one) => one.notFinite)),
+        output: float.output.name,
+        classDiscordance: discordance(float, chosen),
+      }),
     ),
   };
 }
 
-/** Verdict behind the version, as people read it. */
+/** The verdict right after the version, as people read it. */
 function orderedTop({ schemaVersion, ...rest }: Omit<Report, 'verdict'>, verdict: Report['verdict']): Report {
   return { schemaVersion, verdict, ...rest };
 }

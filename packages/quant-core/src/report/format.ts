@@ -30,9 +30,14 @@ export const metricText = (value: number, unit: 'fraction' | 'value') => (unit =
 export const intervalText = ([low, high]: Interval, unit: 'fraction' | 'value') =>
   unit === 'fraction' ? `${fixed(100 * low, 2)} … ${fixed(100 * high, 2)} %` : `${figure(low)} … ${figure(high)}`;
 
-/** A change in points (or metric units) with its interval. */
+/** A change in points (or metric units) with its interval; an end that is not 0 does not read as 0. */
 export function changeText(points: number, ci95: Interval, unit: 'fraction' | 'value'): string {
-  if (unit === 'fraction') return `${signed(points)} points (95 % ${signed(ci95[0])} … ${signed(ci95[1])})`;
+  if (unit === 'fraction') {
+    let digits = 2;
+    while (digits < 6 && [points, ...ci95].some((value) => value !== 0 && Number(value.toFixed(digits)) === 0)) digits++;
+    const text = (value: number) => signed(value, digits);
+    return `${text(points)} points (95 % ${text(ci95[0])} … ${text(ci95[1])})`;
+  }
   const sign = (value: number) => (value > 0 ? `+${figure(value)}` : figure(value));
   return `${sign(points)} (95 % ${sign(ci95[0])} … ${sign(ci95[1])})`;
 }

@@ -8,7 +8,7 @@ const right = (head: string): Column => ({ head, right: true });
 /** Matrices are drawn whole up to this many classes. */
 const mostDrawn = 12;
 
-export function classSection({ classes, confusion }: Report): string {
+export function classSection({ classes, confusion, task }: Report): string {
   const title = '## 3. Classes';
   if (!classes || classes.length === 0) return `${title}\n\nThere are no class labels.`;
   const names = new Map(classes.map(({ label, name }) => [label, name]));
@@ -22,8 +22,11 @@ export function classSection({ classes, confusion }: Report): string {
   ]);
   const parts = [
     title,
-    'Worst change first.',
-    table(['class', right('samples'), right('float'), right('int8'), right('points')], rows),
+    `Worst change first.${task === 'dense_classification' ? ' Counted are positions: pixels, or tokens.' : ''}`,
+    table(
+      ['class', right(task === 'dense_classification' ? 'positions' : 'samples'), right('float'), right('int8'), right('points')],
+      rows,
+    ),
     ...shown.note,
   ];
   if (confusion) parts.push(confusionText(confusion, names));
@@ -75,8 +78,11 @@ function matrix(cells: readonly (readonly number[])[], withSign = false): string
   );
 }
 
-export function flipSection({ flips, classes, provenance }: Report): string {
+export function flipSection({ flips, classes, provenance, agreement, outputs }: Report): string {
   const title = '## 4. Flipped samples';
+  if (agreement === null) return `${title}\n\nThe output is no class scores: there is no class that could change.`;
+  if (flips.length === 0 && outputs.some(({ fidelity }) => (fidelity?.positions ?? 0) > 1))
+    return `${title}\n\nNo single class is named for a sample.`;
   if (flips.length === 0) return `${title}\n\nNo sample changed its class.`;
   const names = new Map((classes ?? []).map(({ label, name }) => [label, name]));
   const name = (label: number) => classText(label, names.get(label) ?? provenance.dataset.classNames?.[label]);
@@ -192,17 +198,17 @@ const bitsText = ({ weightBits, activationBits, perChannel }: LayerReport) =>
     perChannel === undefined ? '' : perChannel ? ' per channel' : ' per tensor',
   ].join('');
 
-export function trainingSection({ training, task }: Report): string {
+export function trainingSection({ training }: Report): string {
   const title = '## 6. Training';
   // Of values only the loss is told, of which the metric of an epoch is the negative.
-  const classes = task !== 'regression' && training?.terms[0]?.kind !== 'mse';
+  const metric = training?.epochs[0]?.metricName;
   if (!training) return `${title}\n\nNothing was trained (method "ptq").`;
   const shown = cut(training.epochs, 30, 'epochs');
   const rows = shown.rows.map((epoch) => [
     epoch.best ? `**${epoch.epoch}**` : String(epoch.epoch),
     figure(epoch.loss),
     figure(epoch.holdoutLoss),
-    ...(classes ? [percent(epoch.holdoutMetric)] : []),
+    ...(metric ? [percent(epoch.holdoutMetric)] : []),
     epoch.learningRate.toPrecision(3),
     `${fixed(epoch.seconds, 1)} s`,
     epoch.best ? 'best' : '',
@@ -214,7 +220,7 @@ export function trainingSection({ training, task }: Report): string {
         right('epoch'),
         right('loss'),
         right('held-out loss'),
-        ...(classes ? [right('held-out top-1')] : []),
+        ...(metric ? [right(`held-out ${metric}`)] : []),
         right('learning rate'),
         right('time'),
         '',

@@ -1,8 +1,11 @@
 import type { MetricName } from '../choices.js';
 import { metricFacts } from '../evaluate/metrics.js';
-import { isReal } from '../evaluate/paired.js';
+import { judgeChange } from '../evaluate/paired.js';
 import { leastParity, parityIsBroken } from '../evaluate/parity.js';
+import { changeWords } from './change.js';
+import { judgedByFidelity } from './fidelity.js';
 import { bytes, changeText, count, fixed, intervalText, metricText, milliseconds, percent, plural, pValue, speedOf } from './format.js';
+import { baselineParts, expectedText, outputParts } from './markdown-outputs.js';
 import { classSection, flipSection, layerSection, provenanceSection, sizeSection, trainingSection } from './markdown-sections.js';
 import type { LatencyFigures, MetricValue, PairedChange, Report } from './schema.js';
 import { inline, table } from './table.js';
@@ -32,17 +35,20 @@ function top(report: Report): string {
     const cell = (figures: LatencyFigures) => `${milliseconds(pick(figures).p50Ms)} (p95 ${milliseconds(pick(figures).p95Ms)})`;
     return [cell(latency.float), cell(latency.int8), speedOf(latency, batch)];
   };
+  const own = judgedByFidelity(report)
+    ? [labelOf(report), '', metricText(int8.value, metric.unit), `n = ${count(samples.evaluation)}`]
+    : [
+        labelOf(report),
+        metricText(float.value, metric.unit),
+        metricText(int8.value, metric.unit),
+        `${changeText(change.points, change.ci95, metric.unit)}, n = ${count(samples.evaluation)}`,
+      ];
   const rows = [
-    [
-      labelOf(report),
-      metricText(float.value, metric.unit),
-      metricText(int8.value, metric.unit),
-      `${changeText(change.points, change.ci95, metric.unit)}, n = ${count(samples.evaluation)}`,
-    ],
+    own,
     ['Model file', bytes(size.floatBytes), bytes(size.int8Bytes), `${fixed(size.ratio, 2)}× smaller`],
     ['Latency p50, batch 1', ...times((figures) => figures, 'batch1')],
     ['Latency p50, batch 32', ...times((figures) => figures.batch32, 'batch32')],
-    ...(agreement === null ? [] : [['Same top-1 as float', '', percent(agreement), '']]),
+    ...(agreement === null || metric.name === 'agreement' ? [] : [[sameClassLabel(report), '', percent(agreement), '']]),
   ];
   const machine = [
     plural(latency.threads, 'thread'),
@@ -63,6 +69,12 @@ const labelOf = (report: Report) => {
   return label.charAt(0).toUpperCase() + label.slice(1);
 };
 
+/** What `agreement` counts: samples, or the positions of dense outputs. */
+const sameClassLabel = ({ outputs, task }: Report) => {
+  const positions = outputs.find(({ labelled }) => labelled || task === 'unlabelled')?.fidelity?.positions ?? 1;
+  return positions > 1 ? 'Positions with the class of float' : 'Same top-1 as float';
+};
+
 /** `├──●──┤` over the span of all intervals. */
 function errorBar({ value, ci95 }: MetricValue, span: readonly [number, number]): string {
   const size = 25;
@@ -74,49 +86,76 @@ function errorBar({ value, ci95 }: MetricValue, span: readonly [number, number])
 }
 
 function accuracySection(report: Report): string {
-  const { metric, float, ptq, qat, int8, changes, recovered, gate, samples } = report;
+  const { metric, float, ptq, qat, changes, samples } = report;
+  const fidelity = judgedByFidelity(report);
   const models: { name: string; value: MetricValue; change: PairedChange | null }[] = [
-    { name: 'float', value: float, change: null },
+    ...(fidelity ? [] : [{ name: 'float', value: float, change: null }]),
     { name: 'PTQ int8', value: ptq, change: changes.ptq },
     ...(qat ? [{ name: 'QAT int8', value: qat, change: changes.qat }] : []),
   ];
   const span = [Math.min(...models.map(({ value }) => value.ci95[0])), Math.max(...models.map(({ value }) => value.ci95[1]))] as const;
   const rows = models.map(({ name, value, change }) => [
-    name.startsWith(int8.from.toUpperCase()) ? `**${name}**` : name,
+    name.startsWith(report.int8.from.toUpperCase()) ? `**${name}**` : name,
     metricText(value.value, metric.unit),
     intervalText(value.ci95, metric.unit),
     errorBar(value, span),
-    change ? changeText(change.points, change.ci95, metric.unit) : '',
+    ...(fidelity ? [] : [change ? changeText(change.points, change.ci95, metric.unit) : '']),
   ]);
-  const { selection } = int8;
-  const lines = [
-    `Returned: **${int8.from.toUpperCase()}**. ${inline(int8.why)} (${count(selection.samples)} held-out samples: PTQ ${metricText(selection.ptq, metric.unit)}${selection.qat === null ? '' : `, QAT ${metricText(selection.qat, metric.unit)}`}.)`,
-    recovered === null
-      ? qat
-        ? 'PTQ lost nothing beyond chance, so there was nothing for training to win back.'
-        : ''
-      : recovered < 0
-        ? 'Training won back nothing of what PTQ lost.'
-        : `Training won back ${percent(recovered, 0)} of what PTQ lost.`,
-    gate.maxDrop === null
-      ? 'No gate was set.'
-      : `Gate: at most ${fixed(gate.maxDrop, 2)} ${metric.unit === 'fraction' ? 'points' : 'units'} lost: ${gate.passed ? 'passed' : '🔴 **missed**'}.`,
-  ].filter((line) => line !== '');
+  const better = `${metric.higherIsBetter ? 'higher' : 'lower'} is better`;
+  const lead = fidelity
+    ? `${labelOf(report)} on ${plural(samples.evaluation, 'sample')}; ${better}. ${report.task === 'unlabelled' ? 'There are no labels: the float model is what int8 has to equal.' : 'The metric asks the float model, and not the labels.'}`
+    : `${labelOf(report)} on the same ${plural(samples.evaluation, 'sample')}; ${better}. Changes are positive when int8 is better.`;
   return [
     `## 1. Float, PTQ and QAT`,
-    `${labelOf(report)} on the same ${plural(samples.evaluation, 'sample')}; ${metric.higherIsBetter ? 'higher' : 'lower'} is better. Changes are positive when int8 is better.`,
-    table(['model', { head: 'value', right: true }, '95 % interval', 'interval drawn', 'change against float'], rows),
-    lines.join('\n\n'),
+    ...baselineParts(report),
+    lead,
+    table(
+      ['model', { head: 'value', right: true }, '95 % interval', 'interval drawn', ...(fidelity ? [] : ['change against float'])],
+      rows,
+    ),
+    ...outputParts(report),
+    ...accuracyLines(report),
   ].join('\n\n');
 }
 
-function pairedSection({ change, metric, samples }: Report): string {
+/** Why this model is returned, what training won back, and the gate. */
+function accuracyLines(report: Report): string[] {
+  const { metric, int8, gate } = report;
+  const { selection } = int8;
+  return [
+    `Returned: **${int8.from.toUpperCase()}**. ${inline(int8.why)} (${plural(selection.samples, 'held-out sample')}: PTQ ${metricText(selection.ptq, metric.unit)}${selection.qat === null ? '' : `, QAT ${metricText(selection.qat, metric.unit)}`}.)`,
+    ...recoveredText(report),
+    ...expectedText(report),
+    gate.maxDrop === null
+      ? 'No gate was set.'
+      : `Gate: at most ${fixed(gate.maxDrop, 2)} ${metric.unit === 'fraction' ? 'points' : 'units'} lost: ${gate.passed ? 'passed' : '🔴 **missed**'}.`,
+  ];
+}
+
+function recoveredText(report: Report): string[] {
+  const { qat, recovered, changes } = report;
+  if (!qat || judgedByFidelity(report)) return [];
+  if (recovered !== null) {
+    return [
+      recovered <= 0 ? 'Training won back nothing of what PTQ lost.' : `Training won back ${percent(recovered, 0)} of what PTQ lost.`,
+    ];
+  }
+  const texts = {
+    loss: '',
+    none: 'PTQ lost nothing, so there was nothing for training to win back.',
+    gain: 'PTQ lost nothing: it is better than float here, so there was nothing for training to win back.',
+    unclear: 'The change by PTQ cannot be told from chance, so no share of it is said to be won back.',
+  };
+  return [texts[judgeChange(changes.ptq)]];
+}
+
+function pairedSection(report: Report): string {
+  const { change, metric, samples } = report;
   const title = '## 2. Paired comparison';
-  const verdict = isReal(change)
-    ? 'The change is larger than chance explains.'
-    : change.points === 0
-      ? 'There is no change.'
-      : 'The change is noise: chance alone explains it.';
+  if (judgedByFidelity(report))
+    return `${title}\n\nFloat is what int8 is measured by here: there is no truth that both could be paired by.`;
+  const words = changeWords(change, report);
+  const verdict = `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
   if (change.mcnemarP === null) {
     return `${title}\n\nChange ${changeText(change.points, change.ci95, metric.unit)}, by paired bootstrap over ${plural(samples.evaluation, 'sample')}. ${verdict}`;
   }
@@ -133,7 +172,7 @@ function pairedSection({ change, metric, samples }: Report): string {
 
 function paritySection({ parity, runtime }: Report): string {
   const good = !parityIsBroken(parity);
-  const text = `The simulation trained against and the saved file in ${runtime.name} ${runtime.version} agree on ${percent(parity.agreement)} of ${plural(parity.samples, 'sample')}; the largest difference of an output is ${parity.maxAbsDifference.toPrecision(3)}.`;
+  const text = `The simulation trained against and the saved file in ${runtime.name} ${runtime.version} agree on ${percent(parity.agreement)} of ${plural(parity.samples, 'sample')}; the largest difference of an output is ${parity.maxAbsDifference === 0 ? '0' : parity.maxAbsDifference.toPrecision(3)}.`;
   return `## 7. Parity of simulation and artifact\n\n${good ? text : `🔴 **${text} Below ${percent(leastParity, 1)} is a defect.**`}`;
 }
 

@@ -31,6 +31,7 @@ function fidelityOf(outputs: Outputs): NonNullable<OutputReport['fidelity']> {
     sqnrDb: sqnrOf(outputs),
     relativeError: measureOf('relative_error', outputs).value(),
     cosine: measureOf('cosine', outputs).value(),
+    positions: outputs.comparison.positions,
     agreement: outputs.comparison.positions ? measureOf('agreement', outputs).value() : null,
   };
 }
@@ -40,6 +41,7 @@ function metricsOf(before: Outputs, after: Outputs): OutputReport['metrics'] {
   const fidelity: readonly string[] = fidelityMetrics(before.output);
   return tasks[before.task].metrics(before.output).flatMap((name) => {
     if (fidelity.includes(name) && before.task !== 'regression') return [];
+    if (name === 'top5' && before.classes <= 5) return [];
     const [float, int8] = [metricFacts[name].measure(before), metricFacts[name].measure(after)];
     return typeof float === 'string' || typeof int8 === 'string' ? [] : [{ name, float: float.value(), int8: int8.value() }];
   });

@@ -3,7 +3,7 @@ import { outputKinds, taskNames } from '../choices.js';
 import type { ErrorPlace } from '../errors.js';
 import type { DatasetSummary } from '../events.js';
 import { PlacementSchema } from '../fakequant/placementRecord.js';
-import { DatasetConfigSchema, RecipeSchema } from '../recipe.js';
+import { type DatasetConfig, DatasetConfigSchema, RecipeSchema } from '../recipe.js';
 import { EpochRecordSchema } from '../train/epochs.js';
 
 const nullable = <S extends Type.TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
@@ -156,6 +156,31 @@ export const CalibrationSchema = Type.Object(
   { description: 'What was done for the PTQ model, beside choosing ranges.' },
 );
 
+const BaselineSchema = Type.Object(
+  {
+    expected: nullable(Type.Number({ description: 'evaluation.expectedFloat, which the float model was found to reach.' })),
+    poor: nullable(Type.String({ description: 'Why other readings of the samples were tried: what is poor about the float model.' })),
+    samples: Type.Integer({ description: 'Samples they were tried on.' }),
+    asConfigured: nullable(
+      Type.Object(metricFields, { description: 'The metric of the float model on these samples, read as configured.' }),
+    ),
+    tried: Type.Array(
+      Type.Object({
+        name: Type.String(),
+        cause: Type.String(),
+        ...metricFields,
+        config: nullable(
+          Type.Unsafe<DatasetConfig>(
+            Type.Object({}, { description: 'Fields of the config of the dataset that read samples so; null where no field does.' }),
+          ),
+        ),
+      }),
+    ),
+    better: nullable(Type.String({ description: 'The reading under which the float model is plainly better; null where there is none.' })),
+  },
+  { description: 'Whether the float model is what its owner trained; null where nothing is said of it and nothing looks wrong.' },
+);
+
 const OutputReportSchema = Type.Object(
   {
     name: Type.String(),
@@ -171,6 +196,7 @@ const OutputReportSchema = Type.Object(
           sqnrDb: nullable(Type.Number({ description: 'Signal to quantization noise, dB; null where nothing differs.' })),
           relativeError: Type.Number({ description: 'RMS error over the standard deviation of the float output.' }),
           cosine: Type.Number({ description: 'Mean cosine similarity of a sample.' }),
+          positions: Type.Integer({ description: 'Positions of a sample that have a class; 0 where outputs are no classes.' }),
           agreement: nullable(
             Type.Number({ description: 'Share of samples or positions with the same class; null where there is no class axis.' }),
           ),
@@ -237,6 +263,7 @@ export const ReportSchema = Type.Object(
       unit: Type.Union([Type.Literal('fraction'), Type.Literal('value')]),
       higherIsBetter: Type.Boolean(),
     }),
+    baseline: nullable(BaselineSchema),
     float: MetricValueSchema,
     ptq: MetricValueSchema,
     qat: nullable(Type.Object(metricFields, { description: 'Null for method "ptq".' })),

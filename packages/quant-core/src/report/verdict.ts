@@ -1,17 +1,23 @@
 import type { MetricName } from '../choices.js';
 import { metricFacts } from '../evaluate/metrics.js';
-import { isReal } from '../evaluate/paired.js';
+import { judgeChange } from '../evaluate/paired.js';
 import { leastParity, parityIsBroken } from '../evaluate/parity.js';
 import { mcnemarExact } from '../evaluate/statistics.js';
 import { accuracyAdvice, isSlowByItself, parityAdvice, slownessAdvice } from './advice.js';
+import { floatProblem } from './baseline.js';
+import { changeWords, lossLimits, lossOf } from './change.js';
+import { fidelityHeadline, indifferenceNote, judgedByFidelity, judgeOutputs } from './fidelity.js';
 import { bytes, changeText, count, fixed, metricText, percent, plural } from './format.js';
 import type { PairedChange, Report } from './schema.js';
+import { moreSamples, smallSets } from './smallSets.js';
 
 /** Everything but the verdict, and what only the outputs tell. */
 export interface Evidence {
   report: Omit<Report, 'verdict'>;
   /** int8 samples whose outputs are not numbers. */
   notFinite: number;
+  /** Name of the output that the metric is taken of. */
+  output: string;
   /** Of each class: samples only float got right, and only int8. */
   classDiscordance: { label: number; onlyFloat: number; onlyInt8: number }[];
 }
@@ -20,14 +26,6 @@ interface Problem {
   severity: 'inspect' | 'do_not_ship';
   text: string;
   nextStep: string;
-}
-
-/** Losses that are no longer small: points for proportions, share of the float value otherwise. */
-const limits = { fraction: { inspect: 0.5, refuse: 2 }, value: { inspect: 0.01, refuse: 0.1 } };
-
-/** Loss in the unit of `limits`; positive is a loss. */
-function lossOf(change: number, report: Omit<Report, 'verdict'>): number {
-  return report.metric.unit === 'fraction' ? -change : -change / Math.max(Math.abs(report.float.value), 1e-12);
 }
 
 /** Whether the gate holds: the metric lost no more than `maxDrop` points (to rounding). */
@@ -45,10 +43,10 @@ function accuracyProblem(report: Omit<Report, 'verdict'>): Problem | null {
       nextStep: accuracyAdvice(report),
     };
   }
-  if (gate.maxDrop !== null) return null;
+  if (gate.maxDrop !== null || judgedByFidelity(report)) return null;
   const loss = lossOf(change.points, report);
-  const { inspect, refuse } = limits[unit];
-  if (isReal(change) && loss > inspect) {
+  const { inspect, refuse } = lossLimits[unit];
+  if (judgeChange(change) === 'loss' && loss > inspect) {
     return {
       severity: loss > refuse ? 'do_not_ship' : 'inspect',
       text: 'The loss is larger than chance explains, and not small.',
@@ -63,6 +61,24 @@ function accuracyProblem(report: Omit<Report, 'verdict'>): Problem | null {
     };
   }
   return null;
+}
+
+/** Outputs that no label judges, by their distance from the float model's; a gate stands for the output that its metric is taken of. */
+function outputProblems({ report, output }: Evidence): Problem[] {
+  const own = judgedByFidelity(report) && report.gate.maxDrop === null;
+  const outputs = report.outputs.filter(({ name }) => own || name !== output);
+  return judgeOutputs(outputs).map((problem) => ({ ...problem, nextStep: accuracyAdvice(report) }));
+}
+
+/** A handful of samples calibrates, chooses or judges. */
+function smallProblem(report: Omit<Report, 'verdict'>): Problem | null {
+  const small = smallSets(report);
+  if (!small?.handful) return null;
+  return {
+    severity: 'inspect',
+    text: small.text,
+    nextStep: small.starved ? moreSamples(report) : 'Evaluate on more samples before deciding.',
+  };
 }
 
 /** Classes that lost more than 2 points beyond chance (exact McNemar, Bonferroni over classes). */
@@ -98,15 +114,7 @@ function problemsOf(evidence: Evidence): Problem[] {
       nextStep: accuracyAdvice(report),
     });
   }
-  problems.push(accuracyProblem(report));
-  const classes = report.classes?.length ?? 0;
-  if (report.metric.name === 'top1' && classes > 1 && report.float.ci95[0] <= 1 / classes) {
-    problems.push({
-      severity: 'inspect',
-      text: `The float model itself is hardly better than chance (${percent(report.float.value)} with ${classes} classes).`,
-      nextStep: 'Check labels and preprocessing of the dataset (layout, scale, mean, std): they must be those the model was trained with.',
-    });
-  }
+  problems.push(floatProblem(report), accuracyProblem(report), ...outputProblems(evidence), smallProblem(report));
   problems.push(classProblem(evidence));
   if (report.runtime.integerNodes === 0) {
     problems.push({
@@ -132,20 +140,20 @@ function problemsOf(evidence: Evidence): Problem[] {
   return problems.filter((problem) => problem !== null);
 }
 
-/** The sentence with the figures. A change that chance explains is called noise. */
+/** The sentence with the figures. */
 function headline(report: Omit<Report, 'verdict'>): string {
+  if (judgedByFidelity(report)) return fidelityHeadline(report);
   const { metric, float, int8, change, samples } = report;
   const label = metricFacts[metric.name as MetricName]?.label ?? metric.name;
   const figures = `int8 (${int8.from.toUpperCase()}) has ${label} ${metricText(int8.value, metric.unit)}, float ${metricText(float.value, metric.unit)}`;
   const difference = `${changeText(change.points, change.ci95, metric.unit)}, n = ${count(samples.evaluation)}`;
-  const judgement = isReal(change)
-    ? change.points < 0
-      ? 'a real loss'
-      : 'a real gain'
-    : change.points === 0
-      ? 'no difference'
-      : 'noise, not a difference';
-  return `${figures}: ${difference}; ${judgement}.`;
+  return `${figures}: ${difference}; ${changeWords(change, report)}.`;
+}
+
+/** What is said that does not stand against the model. */
+function notesOf(report: Omit<Report, 'verdict'>): string[] {
+  const small = smallSets(report);
+  return [indifferenceNote(report.outputs), small && !small.handful ? small.text : null].filter((note) => note !== null);
 }
 
 /** Decide, say why, and name one next step. The worst problem decides, and the first of the worst gives the next step. */
@@ -154,7 +162,7 @@ export function judge(evidence: Evidence): Report['verdict'] {
   const worst = problems.find((problem) => problem.severity === 'do_not_ship') ?? problems[0];
   return {
     decision: worst?.severity ?? 'ship',
-    text: [headline(evidence.report), ...problems.map((problem) => problem.text)].join(' '),
+    text: [headline(evidence.report), ...problems.map((problem) => problem.text), ...notesOf(evidence.report)].join(' '),
     nextStep:
       worst?.nextStep ?? 'Deploy the int8 model in place of the float model: names, types and shapes of inputs and outputs are the same.',
   };

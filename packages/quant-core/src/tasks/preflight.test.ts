@@ -98,3 +98,14 @@ it('a job that can be has nothing against it', () => {
   const hard = data({ ...shares, task: 'soft_classification', targetFacts: { whole: true, min: 0, max: 1, sumsToOne: true } });
   expect(found(recipe(), model, soft, hard)).toEqual([]);
 });
+
+describe('what is stated of the float model', () => {
+  const pointers = (expectedFloat: number, labels = data()) =>
+    checkRecipe(recipe({}, { expectedFloat }), model, labels).map(({ pointer, hint }) => `${pointer} ${hint}`);
+
+  it('must be a value of the metric, and wants labels', () => {
+    expect(pointers(0.93)).toEqual([]);
+    expect(pointers(93)).toEqual(['/evaluation/expectedFloat Write 0.93 for 93 %.']);
+    expect(pointers(0.93, data(unlabelled))).toEqual(['/evaluation/expectedFloat Leave it out, or send labels.']);
+  });
+});

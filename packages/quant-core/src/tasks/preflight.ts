@@ -1,4 +1,4 @@
-import type { MetricName } from '../choices.js';
+import type { MetricName, TaskName } from '../choices.js';
 import type { SampleSpec } from '../data/materialise.js';
 import { checkAgainstModel, checkEvaluationClasses } from '../data/model-check.js';
 import { type ErrorCode, OctetError } from '../errors.js';
@@ -113,6 +113,7 @@ function impossible({ evaluation, training }: Recipe, { task, outputs }: Assignm
       code: 'CONFIG_IMPOSSIBLE',
     });
   }
+  errors.push(...unlikely(evaluation, task, metrics));
   const losses: readonly LossKind[] = row.losses(output);
   const { loss } = training;
   if (loss !== 'auto' && loss !== 'distillation' && !losses.includes(loss)) {
@@ -124,4 +125,21 @@ function impossible({ evaluation, training }: Recipe, { task, outputs }: Assignm
     });
   }
   return errors;
+}
+
+/** Metrics that are no fractions of 1. */
+const units: readonly MetricName[] = ['kl', 'mae', 'rmse', 'r2', 'cosine'];
+
+/** What is stated of the float model and cannot be. */
+function unlikely({ expectedFloat: expected, metric }: Recipe['evaluation'], task: TaskName, metrics: readonly MetricName[]): FieldError[] {
+  if (expected === undefined) return [];
+  const pointer = '/evaluation/expectedFloat';
+  const code = 'CONFIG_IMPOSSIBLE';
+  if (task === 'unlabelled') {
+    const detail = 'What the float model reaches can only be checked with labels, and the dataset has none';
+    return [{ pointer, detail, hint: 'Leave it out, or send labels.', code }];
+  }
+  const name = metric === 'auto' ? metrics[0] : metric;
+  if (!name || units.includes(name) || (expected >= 0 && expected <= 1)) return [];
+  return [{ pointer, detail: `${expected} is no value of "${name}", which lies between 0 and 1`, hint: 'Write 0.93 for 93 %.', code }];
 }

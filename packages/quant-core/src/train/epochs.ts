@@ -6,6 +6,7 @@ export const EpochRecordSchema = Type.Object({
   loss: Type.Number(),
   holdoutLoss: Type.Number(),
   holdoutMetric: Type.Number(),
+  metricName: Type.Optional(Type.String({ description: 'What the held-out metric is; left out where it is the negative loss.' })),
   learningRate: Type.Number(),
   seconds: Type.Number(),
   best: Type.Boolean(),

@@ -87,6 +87,15 @@ export class HoldoutScore {
   }
 }
 
+/** What the held-out metric is called; undefined for values, of which only the loss is told. */
+export function holdoutMetricName({ loss, task }: Pick<HoldoutSpec, 'loss' | 'task'>): string | undefined {
+  const [{ kind, distillationWeight }] = loss.terms;
+  if (kind === 'mse' || kind === 'huber') return undefined;
+  if (distillationWeight === 1) return 'agreement with the float model';
+  if (kind === 'binary_cross_entropy') return 'accuracy at 0.5';
+  return task === 'dense_classification' ? 'accuracy of positions' : 'top-1 accuracy';
+}
+
 type Distance = (z: Float32Array, target: Float32Array, head: LossHead, temperature: number) => number;
 
 /** The mean distance of rows from their targets, as `tasks/loss.ts` has it in the graph. */

@@ -10,6 +10,7 @@ import { Norms } from './batchNorm.js';
 import type { BestEpoch, Checkpoint } from './checkpoint.js';
 import { type Course, courseOf, formAt } from './course.js';
 import type { EpochRecord } from './epochs.js';
+import { holdoutMetricName } from './holdout.js';
 import type { TrainInput } from './input.js';
 import { type LearnedSelection, learnedScales } from './learnedScales.js';
 import { type FoldedNetwork, NetworkState } from './network.js';
@@ -206,6 +207,7 @@ export class TrainingRun {
     // Parameters that are not finite stay so: the checkpoint before is the last good one.
     if (!Number.isFinite(score.loss))
       throw diverged(`The held-out loss is ${score.loss} after epoch ${epoch} (step ${this.done} of ${course.total})`);
+    const metricName = holdoutMetricName(this.input);
     const best = !this.best || score.loss < this.best.holdoutLoss;
     if (best) {
       for (const record of history) record.best = false;
@@ -216,6 +218,7 @@ export class TrainingRun {
       loss: this.lossSum / course.stepsPerEpoch,
       holdoutLoss: score.loss,
       holdoutMetric: score.metric,
+      ...(metricName === undefined ? {} : { metricName }),
       learningRate: this.rateAt(this.done - 1),
       seconds: (performance.now() - this.epochStarted) / 1000,
       best,

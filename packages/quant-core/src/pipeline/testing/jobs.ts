@@ -78,12 +78,12 @@ export class Workshop {
     return this.file('data.npz', zip(entries));
   }
 
-  /** Every `every`-th image of the example's training or test set, as an IDX pair. */
-  async fashion(set: 'train' | 'test', every: number): Promise<string> {
+  /** Every `every`-th image of the example's training or test set, as an IDX pair; `number` may number the classes anew. */
+  async fashion(set: 'train' | 'test', every: number, number = (label: number) => label): Promise<string> {
     const dataset = await openDataset(example(`${set}.zip`), {}, { workDirectory: this.directory, limits: defaultLimits });
     const chosen = Array.from({ length: Math.floor(dataset.size / every) }, (_, i) => i * every);
     const images = Buffer.concat(chosen.map((index) => bytesOf(dataset.rawSample(index).data)));
-    const labels = Buffer.from(chosen.map((index) => dataset.labels?.[index] as number));
+    const labels = Buffer.from(chosen.map((index) => number(dataset.labels?.[index] as number)));
     await dataset.close();
     return this.file(
       'images.zip',

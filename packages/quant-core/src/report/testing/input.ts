@@ -54,6 +54,7 @@ export function reportInput(changes: Partial<ReportInput> = {}): ReportInput {
   return {
     metric: 'top1',
     outputs: outputsOf(float, wrongOn(n, range(0, 95), float), wrongOn(n, [...range(2, 80), 500], float)),
+    baseline: null,
     outputList: [float.output],
     choice: {
       from: 'qat',
@@ -97,9 +98,36 @@ export function reportInput(changes: Partial<ReportInput> = {}): ReportInput {
     placement: null,
     training: {
       epochs: [
-        { epoch: 1, loss: 0.31, holdoutLoss: 0.29, holdoutMetric: 0.915, learningRate: 0.001, seconds: 12.3, best: false },
-        { epoch: 2, loss: 0.27, holdoutLoss: 0.26, holdoutMetric: 0.921, learningRate: 0.0005, seconds: 12.1, best: true },
-        { epoch: 3, loss: 0.26, holdoutLoss: 0.27, holdoutMetric: 0.92, learningRate: 0.0001, seconds: 12.2, best: false },
+        {
+          epoch: 1,
+          loss: 0.31,
+          holdoutLoss: 0.29,
+          holdoutMetric: 0.915,
+          metricName: 'top-1 accuracy',
+          learningRate: 0.001,
+          seconds: 12.3,
+          best: false,
+        },
+        {
+          epoch: 2,
+          loss: 0.27,
+          holdoutLoss: 0.26,
+          holdoutMetric: 0.921,
+          metricName: 'top-1 accuracy',
+          learningRate: 0.0005,
+          seconds: 12.1,
+          best: true,
+        },
+        {
+          epoch: 3,
+          loss: 0.26,
+          holdoutLoss: 0.27,
+          holdoutMetric: 0.92,
+          metricName: 'top-1 accuracy',
+          learningRate: 0.0001,
+          seconds: 12.2,
+          best: false,
+        },
       ],
       bestEpoch: 2,
       observersFrozenAtStep: 84,
