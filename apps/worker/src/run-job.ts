@@ -11,7 +11,6 @@ import {
   jobPolicy,
   type Model,
   OctetError,
-  type PipelineEvent,
   type PipelineResult,
   type Report,
   ServiceError,

@@ -23,7 +23,7 @@ const mapFeeds = (feeds: Feeds, change: (x: Tensor) => Tensor): Feeds =>
   Object.fromEntries(Object.entries(feeds).map(([name, x]) => [name, change(x)]));
 
 /** Rows `from … to` of a tensor, as a view. */
-export function viewRows<D extends DType>(tensor: Tensor<D>, from: number, to: number): Tensor<D> {
+function viewRows<D extends DType>(tensor: Tensor<D>, from: number, to: number): Tensor<D> {
   const each = tensor.size / (tensor.shape[0] as number);
   const data = (tensor.data as Float32Array).subarray(from * each, to * each) as DataOf[D];
   return new Tensor(tensor.dtype, [to - from, ...tensor.shape.slice(1)], data);

@@ -37,7 +37,7 @@ interface Wish {
 }
 
 /** Elements of one sample. */
-export const widthOf = (shape: readonly Dim[] | null | undefined): number | null => {
+const widthOf = (shape: readonly Dim[] | null | undefined): number | null => {
   const row = shape?.slice(1);
   return row?.every((dim) => typeof dim === 'number') ? (row as number[]).reduce((a, b) => a * b, 1) : null;
 };
