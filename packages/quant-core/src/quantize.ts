@@ -1,6 +1,4 @@
-import { copyFile, mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { readCpu } from './evaluate/cpu.js';
+import { mkdir } from 'node:fs/promises';
 import { resolveMetric } from './evaluate/metrics.js';
 import type { PipelineResult, QuantizeJob } from './events.js';
 import type { QuantPlan } from './fakequant/plan.js';
@@ -9,19 +7,19 @@ import { calibrateModel, exportCandidate } from './pipeline/candidates.js';
 import { JobCheckpoints } from './pipeline/checkpoint.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { type JobData, loadData } from './pipeline/data.js';
-import { checkParity, chooseCandidate, evaluateFile, measureSpeed, release, warnOfSaturation } from './pipeline/evaluation.js';
+import { evaluateCandidates, evaluateFile, type FloatModel } from './pipeline/evaluation.js';
 import { checkFileSize } from './pipeline/fileSize.js';
-import { layerRows } from './pipeline/layers.js';
 import { checkMemory } from './pipeline/memory.js';
 import { checkTrainable, lockedBatch, type PreparedModel, planFor, prepareModel } from './pipeline/model.js';
 import { placeLayers } from './pipeline/placement.js';
 import { checkFloat } from './pipeline/preprocessing.js';
-import { floatFile, provenanceOf } from './pipeline/provenance.js';
+import { floatFile } from './pipeline/provenance.js';
 import { equalizeModel, ptqCandidate } from './pipeline/ptq.js';
+import { writeResult } from './pipeline/result.js';
 import { trainingStart } from './pipeline/start.js';
 import { trainModel } from './pipeline/training.js';
-import { buildReport } from './report/build.js';
-import { renderMarkdown } from './report/markdown.js';
+import type { Work } from './pipeline/work.js';
+import type { Report } from './report/schema.js';
 import { trainingReport } from './report/training.js';
 
 /** A model and its data, fitted to each other, and what can be int8 of the model. */
@@ -69,21 +67,14 @@ async function load(context: Context): Promise<Loaded> {
 
 async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
   const { model, full, data } = loaded;
-  const { job } = context;
-  const { recipe } = job;
+  const { recipe } = context.job;
   const on = { context, model, data };
   for (const text of data.assumptions) context.warn('DATASET_ASSUMED', text);
   for (const text of model.notes) context.warn('TRAINING_MODE', text);
   const locked = lockedBatch(model);
   if (locked) context.warn('BATCH_FIXED', locked);
 
-  const float = await context.stage('baseline', async () => {
-    const path = await floatFile(job, model);
-    const outputs = await evaluateFile(on, path, 'baseline');
-    const metric = resolveMetric(recipe.evaluation.metric, outputs[0]);
-    return { path, outputs, metric, found: await checkFloat(on, path, outputs, metric) };
-  });
-  const { metric } = float;
+  const float = await context.stage('baseline', () => measureFloat(on));
   const checkpoints = await JobCheckpoints.open(context, model, full, data);
   const { placed, equalized } = await context.stage('calibrate', () =>
     checkpoints.calibration(async () => {
@@ -92,7 +83,7 @@ async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
     }),
   );
   const { plan, calibrated, placement } = placed;
-  // Which batch norms are kept hangs on the bits of the plan.
+  // Which batch norms are kept depends on the bits of the plan.
   const norms = loaded.norms && (plan === full ? loaded.norms : keptNorms(model, plan, recipe, checkTrainable(model, plan)));
   const ptq = await context.stage('ptq', () => ptqCandidate(context, equalized, plan, data, checkpoints.weights));
   await checkpoints.keepPtq({ placed, equalized, weights: ptq.weights });
@@ -100,46 +91,28 @@ async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
   const trained = start && (await context.stage('train', () => trainModel(context, start, plan, norms.kept, data, checkpoints)));
   const qat =
     trained &&
-    (await context.stage('convert', () =>
-      exportCandidate(context, start.model, plan, trained.graph, trained.ranges, trained.weightRanges, 'qat'),
-    ));
-
-  const evaluated = await context.stage('evaluate', async () => {
-    const choice = await chooseCandidate(on, metric, float, ptq, qat);
-    const of = (path: string) => evaluateFile(on, path, 'evaluate', float.outputs);
-    const outputs = { float: float.outputs, ptq: await of(ptq.path), qat: qat ? await of(qat.path) : null };
-    const chosen = choice.from === 'qat' && qat ? qat : ptq;
-    const own = (choice.from === 'qat' && outputs.qat) || outputs.ptq;
-    const parity = await checkParity(on, chosen, plan, own);
-    await warnOfSaturation(on, chosen, plan, own, metric);
-    for (const one of Object.values(outputs)) release(one);
-    const layers = await layerRows(context, model, plan, chosen, data);
-    return { choice, outputs, chosen, parity, layers, ...(await measureSpeed(on, float.path, chosen.path)) };
-  });
-
-  return await context.stage('report', async () => {
-    const { chosen, ...gathered } = evaluated;
-    const modelPath = join(job.outputDirectory, 'model.int8.onnx');
-    await copyFile(chosen.path, modelPath);
-    const report = buildReport({
-      ...gathered,
-      metric,
+    (await context.stage('convert', () => {
+      const { graph, ranges, weightRanges } = trained;
+      return exportCandidate({ ...on, model: start.model }, plan, { name: 'qat', float: graph, ranges, weightRanges });
+    }));
+  const evaluated = await context.stage('evaluate', () => evaluateCandidates(on, plan, float, ptq, qat));
+  return context.stage('report', () =>
+    writeResult(on, evaluated, {
+      metric: float.metric,
       baseline: float.found,
-      maxDrop: recipe.gate.maxDrop ?? null,
-      size: { floatBytes: model.source.bytes, int8Bytes: chosen.bytes },
-      cpu: readCpu(),
-      samples: { training: data.train.length, calibration: data.calibration.length, holdout: data.holdout.length },
-      outputList: model.outputs,
       calibration: ptq.figures,
       placement,
       training: trained && start ? trainingReport(trained, recipe, start.rounded !== undefined, norms?.note ?? '') : null,
-      warnings: context.warnings,
-      provenance: await provenanceOf(context, model, data, modelPath, loaded.estimatedBytes),
-    });
-    const reportPath = join(job.outputDirectory, 'report.json');
-    const markdownPath = join(job.outputDirectory, 'report.md');
-    await writeFile(reportPath, `${JSON.stringify(report, null, 2)}\n`);
-    await writeFile(markdownPath, renderMarkdown(report));
-    return { gatePassed: report.gate.passed, modelPath, reportPath, markdownPath };
-  });
+      estimatedBytes: loaded.estimatedBytes,
+    }),
+  );
+}
+
+/** The float model on the evaluation samples, and whether it does what its owner expects of it. Throws FLOAT_* errors. */
+async function measureFloat(on: Work): Promise<FloatModel & { found: Report['baseline'] }> {
+  const { job } = on.context;
+  const path = await floatFile(job, on.model);
+  const outputs = await evaluateFile(on, path, 'baseline');
+  const metric = resolveMetric(job.recipe.evaluation.metric, outputs[0]);
+  return { path, outputs, metric, found: await checkFloat(on, path, outputs, metric) };
 }

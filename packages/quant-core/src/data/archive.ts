@@ -68,6 +68,8 @@ export function isLitter(name: string): boolean {
  * and within the limits on entries, unpacked bytes and ratio. Contents are checked against size and CRC as they are read.
  */
 export class Archive {
+  readonly kind = 'zip';
+
   private constructor(
     private readonly path: string,
     private readonly file: FileHandle,
@@ -191,7 +193,9 @@ export class Archive {
 }
 
 /** What is read from an open archive of any kind. */
-export type OpenArchive = Pick<Archive, 'entries' | 'directories' | 'root' | 'stream' | 'read' | 'close'>;
+export interface OpenArchive extends Pick<Archive, 'entries' | 'directories' | 'root' | 'stream' | 'read' | 'close'> {
+  readonly kind: 'zip' | 'tar';
+}
 
 /** An open archive of which a part can be read by itself. */
 export interface PartedArchive extends OpenArchive {

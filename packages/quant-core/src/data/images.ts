@@ -18,7 +18,6 @@ import {
   writeSamples,
 } from './materialise.js';
 import { heed } from './stream.js';
-import { TarArchive } from './tar.js';
 import { classTargets, type Targets } from './targets.js';
 
 /** What is wanted of the images: sizes not stated anywhere are left open. */
@@ -84,7 +83,7 @@ async function list(upload: Upload): Promise<Listing> {
   const { images: found, others } = await findImages(archive);
   if (found.length === 0) throw new OctetError('DATASET_EMPTY', `"${upload.name}" holds no images.`, { file: upload.name });
   const labels =
-    upload.config.task === 'unlabelled' || !(archive instanceof TarArchive)
+    upload.config.task === 'unlabelled' || archive.kind !== 'tar'
       ? undefined
       : labelMembers(
           found.sort((a, b) => byName(a.name, b.name)),

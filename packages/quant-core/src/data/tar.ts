@@ -13,6 +13,8 @@ import { type ByteSource, fileBytes, gunzipped, unpackedLimit } from './stream.j
  * position. Paths are relative and without `..`, no name stands twice, links and devices are refused, and the limits on entries and bytes hold.
  */
 export class TarArchive implements PartedArchive {
+  readonly kind = 'tar';
+
   private constructor(
     private readonly path: string,
     private readonly file: FileHandle,

@@ -18,6 +18,7 @@ import { octetVersion } from '../version.js';
 import type { Context } from './context.js';
 import type { JobData } from './data.js';
 import { graphBatch, type PreparedModel, restoreBatch } from './model.js';
+import type { Work } from './work.js';
 
 /** One int8 model: its file, the graph it was made from, and the simulation that it has to equal. */
 export interface Candidate {
@@ -97,20 +98,22 @@ export function weightRangesFor(graph: Graph, plan: QuantPlan): Map<string, Weig
   );
 }
 
-/**
- * Convert `float` (a graph in normal form) with the ranges given and write it to `name`.onnx; its layers are compared with those of `reference`. Throws PARITY_BROKEN when
- * the interface of the file is not that of the model.
- */
-export async function exportCandidate(
-  context: Context,
-  model: PreparedModel,
-  plan: QuantPlan,
-  float: Graph,
-  ranges: ReadonlyMap<string, Range>,
-  weightRanges: ReadonlyMap<string, WeightRange>,
-  name: string,
-  reference = float,
-): Promise<Candidate> {
+/** What an int8 model is made from. */
+export interface CandidateSource {
+  /** File name, without ending. */
+  name: 'ptq' | 'qat';
+  /** In normal form, with the weights that are quantized. */
+  float: Graph;
+  /** Of the activations. */
+  ranges: ReadonlyMap<string, Range>;
+  weightRanges: ReadonlyMap<string, WeightRange>;
+  /** The network that its layers are compared with; `float` when left out. */
+  reference?: Graph;
+}
+
+/** Convert a float network with its ranges and write it. Throws PARITY_BROKEN when the interface of the file is not that of the model. */
+export async function exportCandidate({ context, model, data }: Work, plan: QuantPlan, source: CandidateSource): Promise<Candidate> {
+  const { name, float, ranges, weightRanges, reference = float } = source;
   const wanted: ScaleTable = {
     activations: activationParams(plan.groups, plan.activations, ranges),
     weights: scalesOfWeights(float, plan, weightRanges),
@@ -120,7 +123,7 @@ export async function exportCandidate(
   const simulation = simulate(float, plan, table);
   restoreBatch(artifact, model);
   checkInterface(model.original, artifact);
-  addMetadata(artifact, descriptionOf(context, model));
+  addMetadata(artifact, descriptionOf(context, model, data));
   const bytes = writeOnnx(artifact);
   const path = join(context.job.workDirectory, `${name}.onnx`);
   await writeFile(path, bytes);
@@ -128,12 +131,17 @@ export async function exportCandidate(
 }
 
 /** What the file says of itself. Only what the numbers depend on: threads, latency runs and the gate leave the bytes as they are. */
-function descriptionOf({ job }: Context, { source }: PreparedModel): Record<string, string> {
+function descriptionOf({ job }: Context, { source }: PreparedModel, { dataset }: JobData): Record<string, string> {
   const { method, target, quantization, calibration, training, seed } = job.recipe;
+  const { scale, offset, mean, std, layout } = job.dataset.config;
+  const preprocessing = JSON.stringify({ scale, offset, mean, std, layout });
+  const { classNames } = dataset.summary;
   return {
     version: octetVersion,
     recipe: JSON.stringify({ method, target, quantization, calibration, training, seed }),
     'float.sha256': source.sha256,
+    ...(preprocessing === '{}' ? {} : { preprocessing }),
+    ...(classNames ? { classes: JSON.stringify(classNames) } : {}),
   };
 }
 

@@ -20,16 +20,10 @@ import type { Report } from '../report/schema.js';
 import { evaluationBatch } from './batchSize.js';
 import type { Candidate } from './candidates.js';
 import type { Context } from './context.js';
-import type { JobData } from './data.js';
 import { inputName } from './inputs.js';
-import { fileBatch, graphBatch, type PreparedModel } from './model.js';
-
-/** What every model of a job is run over, and how. */
-export interface Evaluation {
-  context: Context;
-  model: PreparedModel;
-  data: JobData;
-}
+import { layerRows } from './layers.js';
+import { fileBatch, graphBatch } from './model.js';
+import type { Work } from './work.js';
 
 /** Which samples a model is run over, and what is done with what it says. */
 interface Asked {
@@ -60,7 +54,7 @@ const latencySeconds = ({ seconds }: Context) => Math.min(10, Math.max(2, (secon
 /** Threads that latency is measured with: what a small device has to spare. */
 const latencyThreads = 1;
 
-async function collect({ context, model, data }: Evaluation, program: Program, asked: Asked): Promise<ModelOutputs> {
+async function collect({ context, model, data }: Work, program: Program, asked: Asked): Promise<ModelOutputs> {
   const { job } = context;
   const { samples, indices, stage, reference, keep, fixedBatch, graph = model.graph } = asked;
   const options: CollectOptions = {
@@ -76,12 +70,7 @@ async function collect({ context, model, data }: Evaluation, program: Program, a
 }
 
 /** What a model file says to some samples, in the form a user's session has. */
-async function collectFile(
-  on: Evaluation,
-  path: string,
-  asked: Omit<Asked, 'fixedBatch'>,
-  threads = on.context.threads,
-): Promise<ModelOutputs> {
+async function collectFile(on: Work, path: string, asked: Omit<Asked, 'fixedBatch'>, threads = on.context.threads): Promise<ModelOutputs> {
   const program = await on.context.engine.load(path, { threads, mode: 'infer' });
   try {
     return await collect(on, program, { ...asked, fixedBatch: fileBatch(on.model) });
@@ -91,13 +80,13 @@ async function collectFile(
 }
 
 /** What a model file says to the evaluation samples; its rows are kept. */
-export function evaluateFile(on: Evaluation, path: string, stage: Stage, reference?: ModelOutputs): Promise<ModelOutputs> {
+export function evaluateFile(on: Work, path: string, stage: Stage, reference?: ModelOutputs): Promise<ModelOutputs> {
   const { evaluationSamples: samples, evaluationIndices: indices } = on.data;
   return collectFile(on, path, { samples, indices, stage, reference, keep: true });
 }
 
 /** Free what was kept of outputs. */
-export function release(outputs: ModelOutputs | null | undefined): void {
+function release(outputs: ModelOutputs | null | undefined): void {
   for (const one of outputs ?? []) one.rows?.close();
 }
 
@@ -105,13 +94,7 @@ export function release(outputs: ModelOutputs | null | undefined): void {
  * Where this processor's default int8 kernels saturate and the model's grids let them, tell what they make of it: other
  * sessions here run with exact sums, as every other processor computes them.
  */
-export async function warnOfSaturation(
-  on: Evaluation,
-  candidate: Candidate,
-  plan: QuantPlan,
-  exact: ModelOutputs,
-  metric: MetricName,
-): Promise<void> {
+async function warnOfSaturation(on: Work, candidate: Candidate, plan: QuantPlan, exact: ModelOutputs, metric: MetricName): Promise<void> {
   const { context, data } = on;
   const { engine, threads } = context;
   const cpu = readCpu();
@@ -144,15 +127,15 @@ export async function warnOfSaturation(
 }
 
 /** PTQ or QAT, and the figures that decided. */
-export interface Chosen extends Choice {
+interface Chosen extends Choice {
   samples: number;
   ptq: number;
   qat: number | null;
 }
 
 /** PTQ or QAT, by what each does on the held-out split of the training data. */
-export async function chooseCandidate(
-  on: Evaluation,
+async function chooseCandidate(
+  on: Work,
   metric: MetricName,
   float: { path: string; outputs: ModelOutputs },
   ptq: Candidate,
@@ -175,12 +158,7 @@ export async function chooseCandidate(
 }
 
 /** Simulation against artifact on the evaluation samples, no more of them than an epoch of training has where those are many. */
-export async function checkParity(
-  on: Evaluation,
-  candidate: Candidate,
-  plan: QuantPlan,
-  artifact: ModelOutputs,
-): Promise<Report['parity']> {
+async function checkParity(on: Work, candidate: Candidate, plan: QuantPlan, artifact: ModelOutputs): Promise<Report['parity']> {
   const { context, data, model } = on;
   const program = await context.engine.compile(exactArithmetic(candidate.simulation), { threads: context.threads, mode: 'train' });
   try {
@@ -212,8 +190,8 @@ function outputSteps({ table }: Candidate, plan: QuantPlan, outputs: ModelOutput
 }
 
 /** Latency of both models and what the runtime makes of the int8 one. */
-export async function measureSpeed(
-  { context, model, data }: Evaluation,
+async function measureSpeed(
+  { context, model, data }: Work,
   floatPath: string,
   int8Path: string,
 ): Promise<Pick<ReportInput, 'latency' | 'runtime'>> {
@@ -264,4 +242,37 @@ export async function measureSpeed(
     await float.dispose();
     await int8.dispose();
   }
+}
+
+/** The float model of a job: its file, what it says to the evaluation samples, and what it is judged by. */
+export interface FloatModel {
+  path: string;
+  outputs: ModelOutputs;
+  metric: MetricName;
+}
+
+/** The candidate that is returned, and everything that was measured of it. */
+export interface Evaluated extends Pick<ReportInput, 'choice' | 'outputs' | 'parity' | 'layers' | 'latency' | 'runtime'> {
+  chosen: Candidate;
+}
+
+/** Choose between the candidates and measure the one that is returned: accuracy, parity, layers, speed. */
+export async function evaluateCandidates(
+  on: Work,
+  plan: QuantPlan,
+  float: FloatModel,
+  ptq: Candidate,
+  qat: Candidate | undefined,
+): Promise<Evaluated> {
+  const { metric } = float;
+  const choice = await chooseCandidate(on, metric, float, ptq, qat);
+  const of = (path: string) => evaluateFile(on, path, 'evaluate', float.outputs);
+  const outputs = { float: float.outputs, ptq: await of(ptq.path), qat: qat ? await of(qat.path) : null };
+  const chosen = choice.from === 'qat' && qat ? qat : ptq;
+  const own = (choice.from === 'qat' && outputs.qat) || outputs.ptq;
+  const parity = await checkParity(on, chosen, plan, own);
+  await warnOfSaturation(on, chosen, plan, own, metric);
+  for (const one of Object.values(outputs)) release(one);
+  const layers = await layerRows(on.context, on.model, plan, chosen, on.data);
+  return { choice, outputs, chosen, parity, layers, ...(await measureSpeed(on, float.path, chosen.path)) };
 }

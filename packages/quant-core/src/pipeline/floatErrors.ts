@@ -7,7 +7,7 @@ import { causes, type Trial } from '../evaluate/readings.js';
 import { configText, readingAdvice } from '../report/baseline.js';
 import { count, intervalText, metricText } from '../report/format.js';
 import type { MetricValue } from '../report/schema.js';
-import type { Evaluation } from './evaluation.js';
+import type { Work } from './work.js';
 
 /** One reading that was tried, and what came of it. */
 export interface Tried {
@@ -30,7 +30,7 @@ export const bestOf = (metric: MetricName, tried: readonly Tried[]): Tried | und
   tried.reduce<Tried | undefined>((a, b) => (a && !betterOf(metric, b.value.value, a.value.value) ? a : b), undefined);
 
 /** The classes in the order of the outputs that was found, as a field of the config; labels without names are told one by one. */
-function orderAdvice({ data }: Evaluation, { outputOf, offset }: ClassOrder): string {
+function orderAdvice({ data }: Work, { outputOf, offset }: ClassOrder): string {
   if (offset !== null)
     return `Labels stand ${offset > 0 ? 'one too low' : 'one too high'}: label n is output n ${offset > 0 ? '+' : '−'} 1 of the model. Number the labels anew.`;
   const names = data.dataset.classNames;
@@ -48,7 +48,7 @@ function orderAdvice({ data }: Evaluation, { outputOf, offset }: ClassOrder): st
 
 const share = (value: number) => metricText(value, 'fraction');
 
-export function contradicted(on: Evaluation, order: ClassOrder, trial: Trial | null): OctetError {
+export function contradicted(on: Work, order: ClassOrder, trial: Trial | null): OctetError {
   const { before, after, samples, offset } = order;
   const advice = orderAdvice(on, order);
   const set = trial ? `${readingOf(trial)} ` : '';
@@ -61,7 +61,7 @@ export function contradicted(on: Evaluation, order: ClassOrder, trial: Trial | n
 }
 
 export function readOtherwise(
-  { data }: Evaluation,
+  { data }: Work,
   metric: MetricName,
   poor: string,
   { samples, asConfigured }: Trials,
@@ -86,7 +86,7 @@ const assumed = (assumptions: readonly string[]) =>
     .join('');
 
 export function notAsExpected(
-  on: Evaluation,
+  on: Work,
   metric: MetricName,
   { measured, expected, samples, compared }: { measured: MetricValue; expected: number; samples: number; compared: 'worse' | 'better' },
   order: ClassOrder | null,

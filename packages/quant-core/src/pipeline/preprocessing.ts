@@ -19,10 +19,10 @@ import {
 } from '../evaluate/readings.js';
 import type { Report } from '../report/schema.js';
 import { Tensor } from '../tensor/tensor.js';
-import type { Evaluation } from './evaluation.js';
 import { bestOf, bestOrder, contradicted, notAsExpected, readOtherwise, type Trials, type Tried } from './floatErrors.js';
 import { inputName } from './inputs.js';
 import { fileBatch } from './model.js';
+import type { Work } from './work.js';
 
 /** Samples that other readings are tried on. */
 const mostSamples = 400;
@@ -35,7 +35,7 @@ const refusedGain = 0.2;
  * Throws FLOAT_NOT_AS_EXPECTED, FLOAT_CLASS_ORDER where another numbering of the classes is plainly better, FLOAT_READ_OTHERWISE where a
  * training would begin with samples that are plainly read wrongly.
  */
-export async function checkFloat(on: Evaluation, path: string, outputs: ModelOutputs, metric: MetricName): Promise<Report['baseline']> {
+export async function checkFloat(on: Work, path: string, outputs: ModelOutputs, metric: MetricName): Promise<Report['baseline']> {
   const { recipe } = on.context.job;
   const [own] = outputs;
   if (own.task === 'unlabelled') return null;
@@ -83,7 +83,7 @@ function short(config: Trial['config']): Trial['config'] {
 }
 
 /** The float model under every other reading of some samples; null where the first input takes no scaled numbers, or there are several inputs. */
-async function tryReadings(on: Evaluation, path: string, like: ModelOutputs, metric: MetricName): Promise<Trials | null> {
+async function tryReadings(on: Work, path: string, like: ModelOutputs, metric: MetricName): Promise<Trials | null> {
   const { context, model, data } = on;
   const { seed } = context.job.recipe;
   const samples = data.evaluationSamples;
@@ -125,7 +125,7 @@ async function* rowsOf(dataset: Dataset, indices: Uint32Array): AsyncGenerator<F
 }
 
 async function runReading(
-  { context, model, data }: Evaluation,
+  { context, model, data }: Work,
   program: Program,
   indices: Uint32Array,
   like: ModelOutputs,

@@ -75,7 +75,13 @@ export async function ptqCandidate(
   const ranges = new Map([...calibrated].map(([name, one]) => [name, one.range]));
   const weights = known ?? (await ptqWeights(context, model, plan, data, ranges, weightRangesFor(model.graph, plan)));
   const { graph, weightRanges, rounded, figures } = weights;
-  const candidate = await exportCandidate(context, model, plan, graph, ranges, weightRanges, 'ptq', model.graph);
+  const candidate = await exportCandidate({ context, model, data }, plan, {
+    name: 'ptq',
+    float: graph,
+    ranges,
+    weightRanges,
+    reference: model.graph,
+  });
   return { ...candidate, weights, figures: { equalizedPairs, ...figures }, ...(rounded ? { rounded: { ...start, ...rounded } } : {}) };
 }
 
