@@ -234,7 +234,11 @@ describe('starts that fail through their worker', () => {
     await client.connect();
     for (const step of [1, 2, 3, 4]) {
       const claim = await start(id);
-      await client.query('INSERT INTO checkpoint (job_id, step, sha256) VALUES ($1, $2, $3)', [id, step, blob.sha256]);
+      await client.query(
+        `INSERT INTO checkpoint (job_id, stage, step, attempt, sha256, bytes) VALUES ($1, 'train', $2, $3, $4, 36)
+         ON CONFLICT (job_id) DO UPDATE SET step = $2, attempt = $3`,
+        [id, step, claim.attempt, blob.sha256],
+      );
       expect((await store.jobs.retry(claim, crash, policy))?.state).toBe('queued');
     }
     await client.end();

@@ -21,6 +21,7 @@ const endings: readonly (readonly [string, string])[] = [
  * order in which they came.
  */
 export class ImageSpool implements OpenArchive {
+  readonly kind = 'zip';
   readonly entries: ArchiveEntry[] = [];
   readonly directories: readonly string[] = [];
   readonly root = '';

@@ -134,16 +134,24 @@ export async function exportCandidate({ context, model, data }: Work, plan: Quan
 function descriptionOf({ job }: Context, { source }: PreparedModel, { dataset }: JobData): Record<string, string> {
   const { method, target, quantization, calibration, training, seed } = job.recipe;
   const { scale, offset, mean, std, layout } = job.dataset.config;
-  const preprocessing = JSON.stringify({ scale, offset, mean, std, layout });
+  const preprocessing = canonical({ scale, offset, mean, std, layout });
   const { classNames } = dataset.summary;
   return {
     version: octetVersion,
-    recipe: JSON.stringify({ method, target, quantization, calibration, training, seed }),
+    recipe: canonical({ method, target, quantization, calibration, training, seed }),
     'float.sha256': source.sha256,
     ...(preprocessing === '{}' ? {} : { preprocessing }),
     ...(classNames ? { classes: JSON.stringify(classNames) } : {}),
   };
 }
+
+/** JSON with the keys of every object in order: a recipe that has been through a database has them in another. */
+const canonical = (value: unknown): string =>
+  JSON.stringify(value, (_key, entry: unknown) =>
+    entry !== null && typeof entry === 'object' && !Array.isArray(entry)
+      ? Object.fromEntries(Object.entries(entry).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : entry,
+  );
 
 /** The int8 model must drop in where the float one was: same names, types and dimensions. */
 function checkInterface(original: Graph, artifact: Graph): void {
