@@ -151,9 +151,8 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
     );
     expect(told.at(-1)?.resumedFrom).toEqual({ stage: 'train', step });
 
-    const { rows } = await query('SELECT sha256 FROM blob');
-    // Model, data, and the three files that came out: no bytes of a checkpoint are left.
-    expect(rows).toHaveLength(5);
+    // Model, data, and the three files that came out: no bytes of a checkpoint are left, soon after the end is seen.
+    await until(async () => (await query('SELECT sha256 FROM blob')).rows.length === 5, 'the bytes of the checkpoint to go');
     await end(workers.at(-1) as ChildProcess, 'SIGTERM');
     expect(await readdir(workDirectory)).toEqual([]);
   });
