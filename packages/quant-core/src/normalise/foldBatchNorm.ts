@@ -1,7 +1,7 @@
 import type { Graph, Node, Value } from '../ir/graph.js';
 import type { Pass } from '../ir/pass.js';
 import { Tensor } from '../tensor/tensor.js';
-import { biasOf, foldAffine, type Layer, layerBehind, layerOf, setWeights } from './layer.js';
+import { biasOf, foldAffine, type Layer, layerBefore, layerOf, setWeights } from './layer.js';
 import { bypass, floatConstant, sweep } from './match.js';
 
 /**
@@ -41,7 +41,7 @@ export const batchNormFolding = (note: (norm: FoldedNorm) => void = () => undefi
   run: (graph) =>
     sweep(graph, (node) => {
       if (!node.is('BatchNormalization')) return false;
-      const layer = layerBehind(graph, node.inputs[0]);
+      const layer = layerBefore(graph, node.inputs[0]);
       const affine = layer && layer.axis === 1 ? affineOf(node) : undefined;
       if (!layer || !affine || affine.scale.length !== layer.channels) return false;
       const parts = normOf(node, layer);
