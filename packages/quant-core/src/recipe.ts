@@ -118,7 +118,7 @@ export const RecipeSchema = Type.Object(
         freezeObserversAfter: Type.Number({ minimum: 0, default: 1, description: 'Epochs after which activation ranges stay as they are.' }),
         batchNorm: Type.Enum(['auto', 'fold', 'keep'], {
           default: 'auto',
-          description: 'Batch norm behind a layer while training: folded into the weights from the start, or kept, with statistics of its own, and folded at the end. auto: kept where weights have 2 bits, else folded.',
+          description: 'Batch norm after a layer while training: folded into the weights from the start, or kept, with statistics of its own, and folded at the end. auto: kept where weights have 2 bits, else folded.',
         }),
         freezeBatchNormAfter: Type.Number({ minimum: 0, default: 1, description: 'Epochs after which the statistics of kept batch norms stay as they are.' }),
         reestimateBatchNorm: Type.Boolean({

@@ -96,7 +96,7 @@ describe('readModel', () => {
   );
 
   it.each([
-    ['an offset behind the end', '17', '8'],
+    ['an offset past the end', '17', '8'],
     ['a length past the end', '12', '8'],
     ['a length that does not fit the shape', '0', '4'],
     ['an offset that is no number', '-4', '8'],

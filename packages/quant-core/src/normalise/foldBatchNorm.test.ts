@@ -71,7 +71,7 @@ describe('into the layer before', () => {
   ])('not when %s', (_, body) => expectUntouched(`graph g (x: float32[N, 4, 4]) opset 18\n${body}`, foldBatchNorm));
 });
 
-describe('into the layer behind', () => {
+describe('into the layer after it', () => {
   it.each([
     ['Conv', 'x: float32[N, 4, 6, 6]', 'Conv(n, w=float32[6, 2, 3, 3]#) {group=2}', 4],
     ['Conv with a bias', 'x: float32[N, 4, 6]', 'Conv(n, w=float32[6, 4, 3]#, bias=float32[6]#)', 4],
@@ -146,7 +146,7 @@ describe('what training can take out again', () => {
       1,
     ],
     [
-      'none that a factor was folded behind',
+      'none that a factor was folded after',
       `c = Conv(x, w=float32[4, 4, 1]#)\nn = BatchNormalization(c, ${norm(4)})\ny = Mul(n, k=float32[4, 1]#)\nreturn y`,
       0,
     ],

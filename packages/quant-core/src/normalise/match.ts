@@ -14,7 +14,7 @@ export function soleProducer<K extends OpType>(graph: Graph, value: Value | unde
   return node?.is(...ops) ? node : undefined;
 }
 
-/** The float32 tensor behind a constant. */
+/** The float32 tensor of a constant. */
 export function floatConstant(value: Value | undefined): Tensor<'float32'> | undefined {
   return value?.constant?.dtype === 'float32' ? value.constant.as('float32') : undefined;
 }

@@ -21,7 +21,7 @@ afterAll(() => shop.close());
 
 const [vocabulary, length] = [24, 12];
 
-/** Sentences as scripts/torch-bert.py makes them: class 1 where the token 3 comes before the token 4; behind its length a sentence is padding. */
+/** Sentences as scripts/torch-bert.py makes them: class 1 where the token 3 comes before the token 4; after its length a sentence is padding. */
 function sentences(count: number) {
   const random = new Random(7);
   const below = (n: number) => Math.floor(random.uniform() * n);

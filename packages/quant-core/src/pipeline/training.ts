@@ -119,7 +119,7 @@ export async function trainModel(
       if (unreached.length)
         context.warn(
           'NOT_TRAINED',
-          `${unreached.length === 1 ? 'One weight was' : `${unreached.length} weights were`} not trained, because an operator without a gradient stands behind: ${unreached.slice(0, 5).join(', ')}${unreached.length > 5 ? ', …' : ''}.`,
+          `${unreached.length === 1 ? 'One weight was' : `${unreached.length} weights were`} not trained, because an operator without a gradient follows: ${unreached.slice(0, 5).join(', ')}${unreached.length > 5 ? ', …' : ''}.`,
         );
       const graph = model.graph.clone();
       unpackParameters(graph, parameterLayout(graph), next.value.parameters);

@@ -299,7 +299,7 @@ function placementText(placement: NonNullable<Report['placement']>): string[] {
             shown.rows.map((layer) => [code(layer.name), layer.op, ...cells(layer.float, layer.int8)]),
           ),
           ...shown.note,
-          `The same model to the byte, without measuring: \`quantization.placement: "all"\` with these \`quantization.layers\` behind your own:\n\n\`\`\`json\n${JSON.stringify(overridesOf(placement)).replace(/`{3,}/g, '')}\n\`\`\``,
+          `The same model to the byte, without measuring: \`quantization.placement: "all"\` with these \`quantization.layers\` after your own:\n\n\`\`\`json\n${JSON.stringify(overridesOf(placement)).replace(/`{3,}/g, '')}\n\`\`\``,
         ]
       : []),
   ];

@@ -33,7 +33,7 @@ export interface StepSpec {
   clippedWeights?: ReadonlySet<string>;
   /** Scales that are trained beside the parameters. */
   learned?: LearnedSelection;
-  /** Batch norms that stand behind their layers; the step reports the statistics of the batch where it normalises by them. */
+  /** Batch norms that come after their layers; the step reports the statistics of the batch where it normalises by them. */
   norms?: KeptNorms;
 }
 

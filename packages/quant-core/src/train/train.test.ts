@@ -227,7 +227,7 @@ describe('losses', () => {
     expect(result.history.at(-1)?.holdoutLoss).toBeLessThan(0.3 * (result.history[0]?.holdoutLoss as number));
   });
 
-  it('of values behind a Sigmoid is taken of the Sigmoid, in training and on the held-out split', async () => {
+  it('of values after a Sigmoid is taken of the Sigmoid, in training and on the held-out split', async () => {
     const { result } = await run({
       graph: smallNet(1, 'y = Sigmoid(h)'),
       samples: images(64, 'regression'),
