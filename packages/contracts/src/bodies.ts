@@ -53,7 +53,7 @@ export function problemOf(failure: Failure, requestId: string): Problem {
 const ModelOutputSchema = Type.Object(
   {
     name: Type.String(),
-    dtype: Type.String({ description: '"unknown" where it is no tensor (a sequence, a map).' }),
+    dtype: Type.String({ description: '"unknown" where it is not a tensor (a sequence, a map).' }),
     shape: Nullable(Type.Array(Type.Union([Type.Integer(), Type.String()]), { description: 'Null where the model does not say.' })),
     kind: Type.Enum([...outputKinds], { description: 'What its numbers are; `outputs` of a job overrides it.' }),
     axis: Nullable(Type.Integer({ description: 'Classes: the axis that counts them, the batch being axis 0.' })),

@@ -92,7 +92,7 @@ async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
     }),
   );
   const { plan, calibrated, placement } = placed;
-  // Which batch norms are kept hangs on the bits of the plan.
+  // Which batch norms are kept depends on the bits of the plan.
   const norms = loaded.norms && (plan === full ? loaded.norms : keptNorms(model, plan, recipe, checkTrainable(model, plan)));
   const ptq = await context.stage('ptq', () => ptqCandidate(context, equalized, plan, data, checkpoints.weights));
   await checkpoints.keepPtq({ placed, equalized, weights: ptq.weights });

@@ -101,7 +101,7 @@ export const RecipeSchema = Type.Object(
           {
             weight: Type.Union([Type.Literal('auto'), Type.Number({ minimum: 0, maximum: 1 })], {
               default: 'auto',
-              description: 'Share of the distillation loss beside the label loss. auto: 0.5 for fewer than 10,000 training samples, whose labels alone would be learned by heart; else 0.',
+              description: 'Share of the distillation loss beside the label loss. auto: 0.5 for fewer than 10,000 training samples, on whose labels alone a network would overfit; else 0.',
             }),
             temperature: Type.Number({ exclusiveMinimum: 0, maximum: 100, default: 2 }),
           },
@@ -131,7 +131,7 @@ export const RecipeSchema = Type.Object(
             shift: Type.Integer({ minimum: 0, maximum: 1024, default: 0, description: 'Images move by up to so many pixels, across and down.' }),
             padding: Type.Enum(['zero', 'edge', 'reflect'], {
               default: 'zero',
-              description: 'What stands where a shifted image was. zero: 0 after preprocessing (black, or the mean colour where the dataset has a mean); edge: the pixel at the edge; reflect: the image, mirrored at its edge.',
+              description: 'What fills the place that a shifted image leaves. zero: 0 after preprocessing (black, or the mean colour where the dataset has a mean); edge: the pixel at the edge; reflect: the image, mirrored at its edge.',
             }),
             brightness: Type.Number({ minimum: 0, maximum: 1, default: 0, description: 'Images become lighter or darker by up to this share of their range of values.' }),
             contrast: Type.Number({ minimum: 0, maximum: 1, default: 0, description: 'Distances from the mean of an image grow or shrink by up to this share.' }),

@@ -137,7 +137,7 @@ export class BlobRepository {
 }
 
 /**
- * Removes the blob of a checkpoint that was replaced, or is needed no more, at once. Its row and its blob are written in one transaction, so nobody is about
+ * Removes the blob of a checkpoint that was replaced, or is not needed, at once. Its row and its blob are written in one transaction, so nobody is about
  * to refer to it, but for another job whose checkpoint has the same bytes: then it stays. What is left by chance goes with the next sweep.
  */
 export async function discardCheckpointBlob(db: Database, sha256: string): Promise<void> {

@@ -66,7 +66,7 @@ export function chooseBetter(name: MetricName, ptq: HoldoutFigures, qat: Holdout
   );
   const showLoss = apart(ptq.loss, qat.loss, (value, digits) => value.toPrecision(digits + 2));
   const [a, b] = higherIsBetter ? [qat.metric, ptq.metric] : [ptq.metric, qat.metric];
-  if (Number.isNaN(qat.metric)) return { from: 'ptq', why: 'The trained model gives no numbers on the held-out split.' };
+  if (Number.isNaN(qat.metric)) return { from: 'ptq', why: 'The outputs of the trained model are not finite on the held-out split.' };
   if (a > b)
     return { from: 'qat', why: `QAT has the better ${label} on the held-out split (${show(qat.metric)} against ${show(ptq.metric)}).` };
   if (a < b && b - a <= allowance)

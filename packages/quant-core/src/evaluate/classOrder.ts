@@ -5,7 +5,7 @@ import { wilsonInterval } from './statistics.js';
 export interface ClassOrder {
   /** Output that each label is the number of: `outputOf[label]`. */
   outputOf: number[];
-  /** All labels moved by so much; null where it is no mere offset. */
+  /** All labels moved by so much; null where it is not a plain offset. */
   offset: number | null;
   /** Accuracy as the labels are, and under this numbering. */
   before: number;
@@ -14,7 +14,7 @@ export interface ClassOrder {
   samples: number;
 }
 
-/** Fewer samples of the labels that move, in all and of each, are no ground to speak of another order. */
+/** Fewer samples of the labels that move, in all and of each, are not enough to speak of another order. */
 const least = { samples: 50, each: 5 };
 /** What has to be gained over all samples, or by the labels that move alone; and what the confidence in them must exceed their accuracy by, and may lack of it afterwards. */
 const gain = { all: 0.3, movedBefore: 0.25, movedAfter: 0.6, confidence: 0.3 };

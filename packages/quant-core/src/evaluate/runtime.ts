@@ -13,7 +13,7 @@ export type RuntimeFigures = Omit<Report['runtime'], 'name' | 'version'>;
 export type NodeKind = 'integer' | 'float' | 'boundary' | 'shape';
 
 const boundaryOps = new Set(['QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear']);
-/** ONNX Runtime's integer kernels whose first input is no 8-bit tensor (a scale, or floats that are quantized inside). */
+/** ONNX Runtime's integer kernels whose first input is not an 8-bit tensor (a scale, or floats that are quantized inside). */
 const integerOps = /^(QLinear|QGemm$|QAttention$|QEmbed|ConvInteger|MatMulInteger|DynamicQuantize(MatMul|LSTM))/;
 
 /**

@@ -25,7 +25,7 @@ export interface FoldedNorm {
   node: string;
   /** Weights of the layer without the batch norm, in the shape they still have. */
   weight: Tensor<'float32'>;
-  /** One number a channel each. `mean` is that of the layer without its bias, which stands in no other place any more. */
+  /** One number a channel each. `mean` is that of the layer without its bias, which is now kept nowhere else. */
   gamma: Float32Array;
   beta: Float32Array;
   mean: Float64Array;

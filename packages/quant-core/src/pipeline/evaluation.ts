@@ -160,7 +160,7 @@ export async function chooseCandidate(
 ): Promise<Chosen> {
   const { dataset, holdout } = on.data;
   const asked = { samples: dataset, indices: holdout, stage: 'evaluate' as const };
-  // On one thread: the choice must not hang on the last bit of a float sum.
+  // On one thread: the choice must not depend on the last bit of a float sum.
   const known = await collectFile(on, float.path, { ...asked, keep: true }, 1);
   try {
     const figures = async ({ path }: Candidate): Promise<HoldoutFigures> =>

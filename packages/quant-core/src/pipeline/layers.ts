@@ -20,7 +20,7 @@ import { graphBatch, type PreparedModel } from './model.js';
  * seconds, and no more than an eighth of those that an epoch of training goes through, from `least` on.
  */
 const looked = { samples: 256, least: 2 ** 25, most: 2 ** 27, share: 1 / 8 };
-/** Above this many layers, each alone is no longer measured: it would double the nodes of the comparison. */
+/** Above this many layers, they are not measured one by one: it would double the nodes of the comparison. */
 const mostLocalLayers = 200;
 
 /** The quantized value that a layer ends in, through absorbed activations; its own output where none is. */
@@ -40,7 +40,7 @@ interface Layer {
   tensor: ComparedTensor;
 }
 
-/** The layers of a plan in the order the network computes them, each with the tensors that tell of it. */
+/** The layers of a plan in the order the network computes them, each with the tensors that describe it. */
 function layersOf(plan: QuantPlan, { float, simulation, table }: Candidate): Layer[] {
   const order = new Map(float.nodes.map((node, at) => [node.name, at]));
   const points = new Map(plan.activations.map((point) => [point.value, point]));
@@ -74,7 +74,7 @@ function layersOf(plan: QuantPlan, { float, simulation, table }: Candidate): Lay
 const elementsOf = (layers: readonly Layer[]): number =>
   layers.reduce((sum, { end }) => sum + sizeOf((end.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))), 0) || 1;
 
-/** Samples to compare layers on. They hang on sizes alone, never on the clock, so that a job repeated gives the same figures. */
+/** Samples to compare layers on. They depend on sizes alone, never on the clock, so that a job repeated gives the same figures. */
 function samplesFor(layers: readonly Layer[], data: JobData): number {
   const elements = elementsOf(layers);
   const affordable = Math.max(looked.least, Math.min(looked.most, looked.share * data.train.length * elements));

@@ -80,7 +80,7 @@ function matrix(cells: readonly (readonly number[])[], withSign = false): string
 
 export function flipSection({ flips, classes, provenance, agreement, outputs }: Report): string {
   const title = '## 4. Flipped samples';
-  if (agreement === null) return `${title}\n\nThe output is no class scores: there is no class that could change.`;
+  if (agreement === null) return `${title}\n\nThe output has no class scores, so no class can change.`;
   if (flips.length === 0 && outputs.some(({ fidelity }) => (fidelity?.positions ?? 0) > 1))
     return `${title}\n\nNo single class is named for a sample.`;
   if (flips.length === 0) return `${title}\n\nNo sample changed its class.`;

@@ -152,8 +152,7 @@ function recoveredText(report: Report): string[] {
 function pairedSection(report: Report): string {
   const { change, metric, samples } = report;
   const title = '## 2. Paired comparison';
-  if (judgedByFidelity(report))
-    return `${title}\n\nFloat is what int8 is measured by here: there is no truth that both could be paired by.`;
+  if (judgedByFidelity(report)) return `${title}\n\nint8 is compared with float here: without labels there is nothing to pair both by.`;
   const words = changeWords(change, report);
   const verdict = `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
   if (change.mcnemarP === null) {

@@ -110,7 +110,7 @@ function problemsOf(evidence: Evidence): Problem[] {
   if (notFinite > 0) {
     problems.push({
       severity: 'do_not_ship',
-      text: `The int8 model gives no numbers for ${plural(notFinite, 'sample')}.`,
+      text: `The outputs of the int8 model are not finite for ${plural(notFinite, 'sample')}.`,
       nextStep: accuracyAdvice(report),
     });
   }

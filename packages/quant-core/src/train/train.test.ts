@@ -169,7 +169,7 @@ describe('checkpoints', () => {
 });
 
 describe('what ends a training', () => {
-  it('a loss that is no number, with the step', async () => {
+  it('a loss that is not finite, with the step', async () => {
     const error = await failure('TRAIN_DIVERGED', () =>
       run({
         graph: smallNet(1),

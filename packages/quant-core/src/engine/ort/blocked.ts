@@ -7,7 +7,7 @@ import type { Attrs } from '../../ir/ops.js';
 
 /**
  * ONNX Runtime computes convolutions with constant weights in a blocked layout (NCHWc: channels in blocks of 8 or 16). In a
- * training graph weights are no constants, so it would not. Its kernels can be addressed directly, in the domain below;
+ * training graph weights are not constants, so it would not. Its kernels can be addressed directly, in the domain below;
  * the weights are reordered inside the graph.
  */
 const domain = 'com.microsoft.nchwc';

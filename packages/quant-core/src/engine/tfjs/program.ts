@@ -9,7 +9,7 @@ import { download, heldAs, Operand, upload } from './operand.js';
 import type { Profile } from './profile.js';
 import { stepsOf } from './steps.js';
 
-/** A step, and the values that nobody needs after it. */
+/** A step, and the values that are not needed after it. */
 interface Planned extends Step {
   dead: Value[];
 }

@@ -59,7 +59,7 @@ export function wantDType(node: Node<OpType>, port: number, allowed: readonly DT
   }
 }
 
-/** Refuse inputs that are to hold axes, sizes or positions and are no integers. */
+/** Refuse inputs that are to hold axes, sizes or positions and are not integers. */
 export function wantIntegers(node: Node<OpType>, ...ports: readonly number[]): void {
   for (const port of ports) wantDType(node, port, ['int64', 'int32']);
 }
