@@ -191,7 +191,7 @@ export class JobRepository {
     });
   }
 
-  /** Removes a job that could not be put on the queue and that nobody has taken. True when it was removed. */
+  /** Removes a job that could not be put on the queue and that no worker has taken. True when it was removed. */
   async withdraw(id: string): Promise<boolean> {
     const { count } = await this.#db.prisma.job.deleteMany({ where: { id, state: 'queued', attempts: 0 } });
     return count > 0;

@@ -58,7 +58,7 @@ class BoundedReader extends RandomAccessReader {
   }
 }
 
-/** Files that systems leave in archives and that nobody means to send. */
+/** Files that systems leave in archives; they are not part of the data. */
 export function isLitter(name: string): boolean {
   return name.split('/').some((part) => part === '__MACOSX' || part.startsWith('.') || /^(thumbs\.db|desktop\.ini)$/i.test(part));
 }

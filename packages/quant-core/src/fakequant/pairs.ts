@@ -21,7 +21,7 @@ export interface LayerPair {
   added?: { node: Node; port: number };
 }
 
-/** The one reader of a value that nobody else sees. */
+/** The one reader of a value that is not an output of the graph. */
 function onlyReader(graph: Graph, value: Value): Node | undefined {
   return value.readers.length === 1 && !graph.outputs.includes(value) ? value.readers[0] : undefined;
 }

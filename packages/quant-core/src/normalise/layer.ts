@@ -2,7 +2,7 @@ import type { Graph, Node, Value } from '../ir/graph.js';
 import { Tensor } from '../tensor/tensor.js';
 import { floatConstant, soleProducer } from './match.js';
 
-/** A layer with constant weights (and bias), whose result nobody sees but the one node after it. */
+/** A layer with constant weights (and bias), whose result only the one node after it reads. */
 export interface Layer {
   node: Node<'Conv' | 'ConvTranspose' | 'Gemm' | 'MatMul'>;
   weight: Tensor<'float32'>;

@@ -19,7 +19,7 @@ import { graphBatch, type PreparedModel } from './model.js';
  * Layers are compared on so many samples, or as many as hold so many elements of all layers together: up to `most`, of which a comparison takes a few
  * seconds, and no more than an eighth of those that an epoch of training goes through, from `least` on.
  */
-const looked = { samples: 256, least: 2 ** 25, most: 2 ** 27, share: 1 / 8 };
+const comparisonSize = { samples: 256, least: 2 ** 25, most: 2 ** 27, share: 1 / 8 };
 /** Above this many layers, they are not measured one by one: it would double the nodes of the comparison. */
 const mostLocalLayers = 200;
 
@@ -77,8 +77,8 @@ const elementsOf = (layers: readonly Layer[]): number =>
 /** Samples to compare layers on. They depend on sizes alone, never on the clock, so that a job repeated gives the same figures. */
 function samplesFor(layers: readonly Layer[], data: JobData): number {
   const elements = elementsOf(layers);
-  const affordable = Math.max(looked.least, Math.min(looked.most, looked.share * data.train.length * elements));
-  return Math.max(1, Math.min(looked.samples, Math.floor(affordable / elements)));
+  const affordable = Math.max(comparisonSize.least, Math.min(comparisonSize.most, comparisonSize.share * data.train.length * elements));
+  return Math.max(1, Math.min(comparisonSize.samples, Math.floor(affordable / elements)));
 }
 
 /** Batch of a comparison. A graph that the engine loads in parts hands all compared tensors from one part to another: then all of them count. */
