@@ -85,7 +85,7 @@ export interface ModelSummary {
     axis: number | null;
     form: 'logits' | 'probabilities' | 'log_probabilities';
     width: number | null;
-    /** Whether it is compared with the float model's; others are kept as they are. */
+    /** Whether it is compared with the float model's; the others are computed as before. */
     judged: boolean;
     of: string;
     /** How kind and axis are known, or why the output is not judged. */
@@ -104,7 +104,7 @@ export interface ModelSummary {
   trainable: boolean | null;
   /** Why it cannot; only where `trainable` is false. */
   notTrainableBecause?: string;
-  /** What cannot be told before there are data, and what was changed to read the model, in sentences. */
+  /** What is not known before there are data, and what was changed to read the model, in sentences. */
   notes?: string[];
 }
 

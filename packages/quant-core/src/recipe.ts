@@ -180,7 +180,7 @@ export const RecipeSchema = Type.Object(
         },
         { additionalProperties: false },
       ),
-      { default: [], maxItems: 1000, description: 'What outputs are, where the model does not tell or tells it wrongly.' },
+      { default: [], maxItems: 1000, description: 'What outputs are, where they are not found, or found wrongly.' },
     ),
     seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 0 }),
     threads: Type.Integer({ minimum: 0, maximum: 256, default: 0, description: 'Threads of the job; 0 takes the cores of the machine. The result does not depend on it.' }),
@@ -204,7 +204,7 @@ export const DatasetConfigSchema = Type.Object(
     format: Type.Optional(Type.Enum(['npz', 'npy', 'idx', 'images', 'csv', 'jsonl', 'parquet'], { description: 'Recognised from the file when left out.' })),
     task: Type.Optional(Type.Enum([...taskNames], { description: 'What the labels are; told from the labels and the model when left out.' })),
     output: Type.Optional(Type.String({ minLength: 1, description: 'Name of the model output that the labels belong to.' })),
-    ignoreIndex: Type.Optional(Type.Integer({ description: 'A label a position: positions with this label count for nothing. Left out: 255 where the model has fewer classes, and negative labels.' })),
+    ignoreIndex: Type.Optional(Type.Integer({ description: 'A label a position: positions with this label are ignored. Left out: 255 where the model has fewer classes, and negative labels.' })),
     x: Type.Optional(Type.String({ description: 'Name of the array (npz), file in the zip (idx) or field (jsonl, parquet; several with commas) that holds the samples.' })),
     y: Type.Optional(Type.String({ description: 'Name of the array or file that holds the labels.' })),
     classes: Type.Optional(

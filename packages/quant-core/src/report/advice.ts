@@ -60,7 +60,7 @@ export function latencyNote(latency: Times, runtime: Report['runtime'], cpu: Cpu
   }
   if (runtime.boundaryNodes > runtime.integerNodes && runtime.integerNodes > 0) {
     reasons.push(
-      `${plural(runtime.boundaryNodes, 'conversion')} between float and int8 stand against ${plural(runtime.integerNodes, 'integer node')}`,
+      `${plural(runtime.boundaryNodes, 'conversion')} between float and int8 for ${plural(runtime.integerNodes, 'integer node')}`,
     );
   }
   if (dot === false) reasons.push('this processor has no 8-bit dot product (VNNI or alike)');

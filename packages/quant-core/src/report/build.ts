@@ -144,7 +144,7 @@ function warningsOf(report: Omit<Report, 'verdict'>, qatOverPtq: PairedChange | 
     if (better !== report.int8.from) {
       warnings.push({
         code: 'CHOICE_NOT_BEST',
-        text: `On the evaluation set ${better.toUpperCase()} is better than what the held-out split chose. The choice stands, since choosing on the evaluation set would flatter the result.`,
+        text: `On the evaluation set ${better.toUpperCase()} is better than what the held-out split chose. The choice is kept: choosing on the evaluation set would bias the result.`,
       });
     }
   }

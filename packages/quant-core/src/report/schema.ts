@@ -256,7 +256,7 @@ export const ReportSchema = Type.Object(
     schemaVersion: Type.String(),
     verdict: VerdictSchema,
     task: Type.Enum([...taskNames], {
-      description: 'What the labels are for the model; unlabelled: the float model is what int8 has to equal.',
+      description: 'What the labels are for the model; unlabelled: the float model is what int8 is compared with.',
     }),
     metric: Type.Object({
       name: Type.String(),
