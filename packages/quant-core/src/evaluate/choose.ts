@@ -35,7 +35,7 @@ export interface Measured {
 const forgotten = 1 / 6;
 
 /**
- * What PTQ may owe to the float model having been trained on the held-out samples: it knows them by heart, and QAT, which does not
+ * The advantage that PTQ may have from a float model that was trained on the held-out samples: that model has learned them, and QAT, which does not
  * train on them, forgets some of that without being worse on new ones. A sixth of what the float model has more on the
  * held-out split than on the evaluation set; 0 where chance explains that (two proportions, 99 %).
  */

@@ -69,7 +69,7 @@ interface Named {
 
 /**
  * Whether the labels that move are named rightly under the new numbering by a model that knows its classes, them and all others: better than
- * by chance, by much, and in keeping with its confidence. A network that was never trained is sure of nothing.
+ * by chance, by much, and in keeping with its confidence. A network that was never trained has no confidence.
  */
 function plainlyBetter(outputOf: readonly number[], { totals, promised, count, samples }: Named): boolean {
   let [moved, n, before, after, confidence] = [0, 0, 0, 0, 0];

@@ -31,16 +31,16 @@ export interface Evaluation {
   data: JobData;
 }
 
-/** Which samples a model is run over, and what is done with what it says. */
+/** Which samples a model is run over, and what is done with its outputs. */
 interface Asked {
   samples: Samples;
   indices: Uint32Array;
   stage: Stage;
-  /** What another model said to the same samples, to compare with. */
+  /** The outputs of another model for the same samples, to compare with. */
   reference?: ModelOutputs | undefined;
-  /** Keep everything that is said, to compare others with. */
+  /** Keep all outputs, to compare others with. */
   keep?: boolean;
-  /** Batch size that the program insists on. */
+  /** Batch size that the program is fixed to. */
   fixedBatch: number | undefined;
   /** What the program runs, where that is not as large as the float model. */
   graph?: Graph;

@@ -90,7 +90,7 @@ export class Course {
     }).graph;
   }
 
-  /** One sample, and as many as still run in little time; the batch of the file where it insists on one. */
+  /** One sample, and as many as still run in little time; the batch of the file where that is fixed. */
   async batchSizes(program: Program): Promise<number[]> {
     const fixedBatch = fileBatch(this.model);
     if (fixedBatch !== undefined) return [fixedBatch];

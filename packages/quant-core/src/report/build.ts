@@ -20,7 +20,7 @@ const reportVersion = '1.0';
 /** What the pipeline gathers; the report is computed from this alone. */
 export interface ReportInput {
   metric: MetricName;
-  /** What each model said about the evaluation samples, in one order. `qat` is null for method "ptq". */
+  /** The outputs of each model for the evaluation samples, in one order. `qat` is null for method "ptq". */
   outputs: { float: ModelOutputs; ptq: ModelOutputs; qat: ModelOutputs | null };
   /** What was found out about the float model before it was quantized. */
   baseline: Report['baseline'];

@@ -40,7 +40,7 @@ const LatencyFiguresSchema = Type.Object({
       samples: Type.Optional(
         Type.Integer({
           description:
-            'Samples of each run that was timed. Where 32 take too long or too much memory, and where the model insists on another batch, times are scaled to 32.',
+            'Samples of each run that was timed. Where 32 take too long or too much memory, and where the model has another fixed batch, times are scaled to 32.',
         }),
       ),
     },

@@ -69,7 +69,7 @@ export class Walk {
   }
 
   /**
-   * Walk on to `stop` and tell `value`, which is `stop` itself or lies a little ahead of it, for `samples` samples altogether. Constants of the part from
+   * Walk on to `stop` and compute `value`, which is `stop` itself or lies a little ahead of it, for `samples` samples altogether. Constants of the part from
    * here to there must not change afterwards.
    */
   async to(stop: Value, samples: number, value = stop): Promise<Step> {
