@@ -1,5 +1,5 @@
 // Joins the commands of quant-core, which every job process reads when it starts, into a few files: 170 small ones take twice as long to read.
-// Names of functions and of files stay readable in stack traces. Runs behind tsc, on what that wrote.
+// Names of functions and of files stay readable in stack traces. Runs after tsc, on what that wrote.
 import { rm } from 'node:fs/promises';
 import { build } from 'esbuild';
 

@@ -368,7 +368,7 @@ describe('octet serve and its clients', () => {
     if (signal === 'SIGINT') await restart();
   });
 
-  it('says that nobody answers any more', async () => {
+  it('says that nothing answers', async () => {
     const { code, err } = await run(['list'], server);
     expect(code).toBe(1);
     expect(err).toContain('(SERVER_UNREACHABLE)');

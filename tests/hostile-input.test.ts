@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   expect(await (await fetch(`${api.url}/readyz`)).json()).toMatchObject({ status: 'ok' });
-  // The answer goes out first, what was uploaded is cleared away behind it.
+  // The answer goes out first, what was uploaded is cleared away after it.
   await until(async () => (await api.staged()).length === 0, 'the uploads to be cleared away');
   await api.close();
 });

@@ -164,7 +164,7 @@ describe.each(['redis', 'postgres'] as const)('with the queue on %s', (backend) 
       /checkpoint (cannot be read|is damaged)/,
     ],
     ['that is not whole', 'DELETE FROM blob_chunk', /chunk 0 of file \w+ is missing/],
-  ])('a checkpoint %s is dropped, and the job starts from nothing', async (_what, damage, reason) => {
+  ])('a checkpoint %s is dropped, and the job starts from the beginning', async (_what, damage, reason) => {
     const id = await submit();
     const first = startWorker();
     await checkpointAfter(id, 0);

@@ -58,7 +58,7 @@ try {
   const input = readOnnx(readFileSync(floatPath)).inputs[0];
   const sample = (input?.shape?.slice(1) ?? []).map(Number);
   if (input?.dtype !== 'float32' || sample.some(Number.isNaN)) {
-    throw new Error(`${floatPath} must have one float32 input whose dimensions behind the batch are fixed.`);
+    throw new Error(`${floatPath} must have one float32 input whose dimensions after the batch are fixed.`);
   }
   const files = [floatPath, int8Path, ...(values.mixed ? [values.mixed] : [])];
   const programs = [];

@@ -1,6 +1,6 @@
 /**
- * Time of a first int8 Conv (with ReLU and pooling behind) on few input channels, as it is and in the form that is written (`convert/widen.ts`);
- * in turns, on one thread. The figures behind docs/decisions/0007.
+ * Time of a first int8 Conv (with ReLU and pooling after it) on few input channels, as it is and in the form that is written (`convert/widen.ts`);
+ * in turns, on one thread. The figures of docs/decisions/0007.
  *
  *     npm run bench -- widen [--runs 40] [--append]
  */

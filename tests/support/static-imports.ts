@@ -6,7 +6,7 @@ export interface StaticImports {
   packages: string[];
 }
 
-/** Everything behind an entry that is read before its first line runs; what is imported in the course of the work does not count. */
+/** Everything that an entry imports and that is read before its first line runs; what is imported in the course of the work does not count. */
 export async function staticImports(entry: string): Promise<StaticImports> {
   const { metafile } = await build({
     entryPoints: [entry],

@@ -63,7 +63,7 @@ export async function createApi({ store, queue, config, log, testing = {} }: Api
   await guard(app, config);
   limitBodies(app, config.jsonMs);
   const methods = refuseOtherMethods(app);
-  // An expectation that nobody knows may be ignored (RFC 9110, section 10.1.1).
+  // An unknown expectation may be ignored (RFC 9110, section 10.1.1).
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
   app.server.on('connect', (request, socket) => socket.end(refuseMethod('CONNECT', `/${request.url ?? ''}`, methods)));
   await app.register(fastifySSE, { heartbeatInterval: config.heartbeatMs });

@@ -41,7 +41,7 @@ describe('a multipart body that is complete and wrong', () => {
       'headers without a body',
       '/v1/models',
       '--B\r\nContent-Disposition: form-data; name="file"\r\n--B--\r\n',
-      /which is none|inside the headers/,
+      /which is not a header|inside the headers/,
     ],
     ['a part without a name', '/v1/models', '--B\r\nContent-Disposition: form-data\r\n\r\nabc\r\n--B--\r\n', /form-data with a name/],
     ['a part with an empty name', '/v1/models', `${part('', 'abc')}--B--\r\n`, /form-data with a name/],
@@ -73,7 +73,7 @@ describe('a multipart body that is complete and wrong', () => {
     expect(JSON.parse(answer.body)).toMatchObject({ status: 400, code: 'MULTIPART_INVALID', detail: expect.stringMatching(detail) });
   });
 
-  it('an empty part, and one that is no text', async () => {
+  it('an empty part, and one that is not text', async () => {
     for (const [body, code] of [
       [`${part('file', '')}--B--\r\n`, 'BODY_EMPTY'],
       [`${part('file', 'abc')}${part('name', '\u00ff')}--B--\r\n`, 'JSON_INVALID'],

@@ -23,7 +23,7 @@ async function main(): Promise<void> {
   let expiring: Promise<unknown> | undefined;
   const expiry = setInterval(() => {
     expiring ??= expireQueued(store)
-      .catch((error: unknown) => warn({ err: error }, 'jobs that waited too long cannot be looked for now'))
+      .catch((error: unknown) => warn({ err: error }, 'jobs that waited too long cannot be searched for now'))
       .finally(() => {
         expiring = undefined;
       });

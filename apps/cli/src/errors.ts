@@ -12,17 +12,17 @@ export const cliCatalogue = {
     hint: 'Start one with "octet serve", or name it with --server or OCTET_SERVER.',
   },
   SERVER_UNKNOWN: {
-    title: 'The server does not speak the language of Octet',
+    title: 'The server does not answer as Octet does',
     hint: 'Check the address given with --server or OCTET_SERVER.',
   },
   DOWNLOAD_DAMAGED: {
-    title: 'The file that came is not the file that was promised',
-    hint: 'Repeat the download; nothing was kept of this one.',
+    title: 'The file that came does not have the digest that the server stated',
+    hint: 'Repeat the download; this file was not kept.',
   },
   PORT_TAKEN: { title: 'The port is taken', hint: 'Give another one with --port, or 0 for any that is free.' },
   SERVICE_SETTINGS: { title: 'The settings of the service are wrong', hint: 'The detail names the variable; docs/cli.md lists them.' },
   JOB_FAILED: { title: 'The job failed', hint: 'Correct the cause and submit the job again.' },
-  INTERRUPTED: { title: 'Interrupted', hint: 'Run the command again when you like.' },
+  INTERRUPTED: { title: 'Interrupted', hint: 'Run the command again.' },
 } as const satisfies Record<string, { title: string; hint: string }>;
 
 export type CliCode = keyof typeof cliCatalogue;

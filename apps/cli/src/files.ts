@@ -38,7 +38,7 @@ export async function requireWritable(file: string): Promise<void> {
   if ((await stat(file).catch(() => null))?.isDirectory()) throw refuse('it is a directory');
 }
 
-/** Puts a file in its place in one step, so that nobody ever sees half of it. */
+/** Puts a file in its place in one step, so that half of it is never seen. */
 export async function placeFile(content: { copyOf: string } | { text: string }, to: string): Promise<void> {
   const part = `${to}.${process.pid}.part`;
   try {

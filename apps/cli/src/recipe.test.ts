@@ -163,7 +163,7 @@ describe('configuration', () => {
   it.each([
     ['a file that is not there', 'nowhere.json', 'FILE_UNREADABLE'],
     ['JSON cut off', '{"seed": ', 'CONFIG_UNREADABLE'],
-    ['JSON that is no object', '[1]', 'FILE_UNREADABLE'],
+    ['JSON that is not an object', '[1]', 'FILE_UNREADABLE'],
   ])('refuses %s', async (_what, source, code) => {
     expect((await refused('--config', source)).code).toBe(code);
   });

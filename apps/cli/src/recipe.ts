@@ -115,7 +115,7 @@ async function readJson(source: string, flag: string): Promise<Json> {
 
 const isObject = (value: unknown): value is Json => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** Sets a field, making the objects on the way; what stands in the way and is no object is left for validation to name. */
+/** Sets a field, making the objects on the way; what stands in the way and is not an object is left for validation to name. */
 function setAt(target: Json, pointer: string, value: unknown): void {
   const keys = pointer.slice(1).split('/');
   const last = keys.pop() ?? '';

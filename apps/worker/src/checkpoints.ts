@@ -83,7 +83,7 @@ export class Checkpoints {
     try {
       // Opened before anything else: an open file stays whole when its process removes it.
       const file = (await open(path)).createReadStream();
-      // Who reads the stream gets its error as well; before that nobody listens.
+      // Who reads the stream gets its error as well; before that there is no listener.
       file.on('error', () => undefined);
       const stored = await this.#store.checkpoints
         .save(this.#claim, { stage, step }, file, this.#stopped.signal)

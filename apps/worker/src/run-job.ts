@@ -42,7 +42,7 @@ export interface JobContext {
 /** How an attempt of a job ended for this worker. */
 export type AttemptEnd = 'succeeded' | 'gate_failed' | 'failed' | 'cancelled' | 'requeued' | 'retried' | 'lost';
 
-/** The job is no longer this worker's: another state or another worker has it. */
+/** This worker has lost the job: its state changed, or another worker has it. */
 class Lost extends ServiceError {
   constructor(jobId: string) {
     super('WORKER_LOST', `job ${jobId} was taken from this worker`);

@@ -64,10 +64,10 @@ export async function startWorker(options: WorkerOptions): Promise<RunningWorker
     const done = await reconcile(store, queue, log, { heartbeatTimeoutMs, maxStarts: retry.maxStarts, standstill });
     if (done.requeued + done.lost + done.cancelled + done.expired > 0) log.info(done, 'the queue follows Postgres again');
   });
-  const sweep = repeated(sweepEveryMs, log, 'what nobody needs cannot be removed now', async () => {
+  const sweep = repeated(sweepEveryMs, log, 'what is not needed cannot be removed now', async () => {
     const blobs = await store.blobs.sweep();
     const keys = await store.idempotency.removeExpired();
-    if (blobs + keys > 0) log.info({ blobs, keys }, 'removed what nobody needs');
+    if (blobs + keys > 0) log.info({ blobs, keys }, 'removed what is not needed');
   });
   log.info({ concurrency, backend: queue.backend, memoryBytes }, 'worker started');
 

@@ -53,13 +53,13 @@ export function problemOf(failure: Failure, requestId: string): Problem {
 const ModelOutputSchema = Type.Object(
   {
     name: Type.String(),
-    dtype: Type.String({ description: '"unknown" where it is no tensor (a sequence, a map).' }),
+    dtype: Type.String({ description: '"unknown" where it is not a tensor (a sequence, a map).' }),
     shape: Nullable(Type.Array(Type.Union([Type.Integer(), Type.String()]), { description: 'Null where the model does not say.' })),
     kind: Type.Enum([...outputKinds], { description: 'What its numbers are; `outputs` of a job overrides it.' }),
     axis: Nullable(Type.Integer({ description: 'Classes: the axis that counts them, the batch being axis 0.' })),
     form: Type.Enum(['logits', 'probabilities', 'log_probabilities']),
     width: Nullable(Type.Integer({ description: 'Elements of one sample; null where open.' })),
-    judged: Type.Boolean({ description: 'Whether it is compared with the float model; others are kept as they are.' }),
+    judged: Type.Boolean({ description: 'Whether it is compared with the float model; the others are computed as before.' }),
     of: Type.String({ description: 'The tensor whose values it holds, under whatever shape and softmax.' }),
     why: Type.String({ description: 'How its kind is known, or why it is not judged.' }),
     certain: Type.Boolean({ description: 'False where the kind is a guess.' }),
@@ -81,11 +81,13 @@ export const ModelSummarySchema = Type.Object({
   quantizable: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), parameters: Count })),
   float: Type.Array(Type.Object({ node: Type.String(), op: Type.String(), reason: Type.String() })),
   trainable: Type.Union([Type.Boolean(), Type.Null()], {
-    description: 'Whether training reaches the quantized layers; null where that shows only with the sizes of the data.',
+    description: 'Whether quantized layers have a gradient of the loss; null where that is known only with the sizes of the data.',
   }),
-  notTrainableBecause: Type.Optional(Type.String({ description: 'Why a QAT job cannot reach its loss; only where trainable is false.' })),
+  notTrainableBecause: Type.Optional(
+    Type.String({ description: 'Why the weights have no gradient of the loss; only where trainable is false.' }),
+  ),
   notes: Type.Optional(
-    Type.Array(Type.String(), { description: 'What cannot be told before there are data, and what was changed to read the model.' }),
+    Type.Array(Type.String(), { description: 'What is not known before there are data, and what was changed to read the model.' }),
   ),
 });
 
@@ -123,7 +125,7 @@ export const DatasetSummarySchema = Type.Object({
   classes: Type.Optional(Count),
   classNames: Type.Optional(Type.Array(Type.String())),
   classCounts: Type.Optional(Type.Array(Count)),
-  labelOffset: Type.Optional(Type.Literal(1, { description: 'Labels started at 1: this was taken off them.' })),
+  labelOffset: Type.Optional(Type.Literal(1, { description: 'Labels started at 1: this was subtracted from them.' })),
   targetShape: Type.Optional(Type.Array(Type.Integer())),
   targetFacts: Type.Optional(
     Type.Object(
@@ -132,7 +134,7 @@ export const DatasetSummarySchema = Type.Object({
     ),
   ),
   imageSizes: Type.Optional(Type.Object({ smallest: Type.Tuple([Count, Count]), largest: Type.Tuple([Count, Count]) })),
-  assumptions: Type.Optional(Type.Array(Type.String({ description: 'What was taken for granted to read the dataset.' }))),
+  assumptions: Type.Optional(Type.Array(Type.String({ description: 'What was assumed to read the dataset.' }))),
   parts: Type.Optional(
     Type.Object(
       { training: Type.String(), evaluation: Type.String() },
@@ -241,7 +243,7 @@ export const JobSchema = Type.Object(
     attempts: Type.Integer({ minimum: 0, description: 'How often the job was started.' }),
     checkpoint: Nullable(CheckpointSchema),
     resumedFrom: Nullable(
-      Type.Object(checkpointPlace, { description: 'The checkpoint that the last start went on from; null when it began with nothing.' }),
+      Type.Object(checkpointPlace, { description: 'The checkpoint that the last start went on from; null when it began without one.' }),
     ),
     model: Type.String(),
     dataset: Type.String(),

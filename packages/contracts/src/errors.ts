@@ -40,7 +40,7 @@ export const serviceCatalogue = {
     retryable: false,
   },
   NOT_FOUND: {
-    title: 'There is no such thing here',
+    title: 'Not found',
     status: 404,
     hint: 'Check the id and the path; lists such as GET /v1/jobs name what exists.',
     retryable: false,
@@ -143,21 +143,21 @@ export const serviceCatalogue = {
     hint: 'Send fewer or shorter headers and a shorter path.',
     retryable: false,
   },
-  RATE_LIMITED: { title: 'Too many requests', status: 429, hint: 'Wait for the seconds that Retry-After names.', retryable: true },
+  RATE_LIMITED: { title: 'Too many requests', status: 429, hint: 'Wait for the seconds that Retry-After gives.', retryable: true },
   QUEUE_UNAVAILABLE: {
     title: 'The queue does not answer',
     status: 503,
-    hint: 'Repeat the request in a few seconds; the operator should look at Redis.',
+    hint: 'Repeat the request in a few seconds; the operator should check Redis.',
     retryable: true,
   },
   DATABASE_UNAVAILABLE: {
     title: 'The database does not answer',
     status: 503,
-    hint: 'Repeat the request in a few seconds; the operator should look at PostgreSQL.',
+    hint: 'Repeat the request in a few seconds; the operator should check PostgreSQL.',
     retryable: true,
   },
   DATABASE_SCHEMA: {
-    title: 'The database has another schema than this version wants',
+    title: 'The database has another schema than this version needs',
     status: 500,
     hint: 'Run the newest version of Octet against this database, or restore the migration files named.',
     retryable: false,
@@ -171,10 +171,10 @@ export const serviceCatalogue = {
   EMBEDDED_POSTGRES: {
     title: 'The embedded PostgreSQL cannot start',
     status: 500,
-    hint: 'Set DATABASE_URL to a PostgreSQL server of your own, or mend the cause named in the detail.',
+    hint: 'Set DATABASE_URL to a PostgreSQL server of your own, or correct the cause named in the detail.',
     retryable: false,
   },
-  OVERLOADED: { title: 'The service is at its limit', status: 503, hint: 'Wait for the seconds that Retry-After names.', retryable: true },
+  OVERLOADED: { title: 'The service is at its limit', status: 503, hint: 'Wait for the seconds that Retry-After gives.', retryable: true },
   SHUTTING_DOWN: { title: 'The service is stopping', status: 503, hint: 'Repeat the request in a few seconds.', retryable: true },
   INSPECTION_TIMED_OUT: {
     title: 'The upload took too long to inspect',
@@ -185,7 +185,7 @@ export const serviceCatalogue = {
   JOB_CRASHED: {
     title: 'The process of the job crashed',
     status: 500,
-    hint: 'The log tail holds what it last said. The job was started as often as allowed (OCTET_JOB_STARTS); report it if it crashes again.',
+    hint: 'The log tail has its last lines. The job was started as often as allowed (OCTET_JOB_STARTS); report it if it crashes again.',
     retryable: true,
   },
   JOB_OUT_OF_MEMORY: {
@@ -209,7 +209,7 @@ export const serviceCatalogue = {
   WORKER_LOST: {
     title: 'The worker of the job was lost',
     status: 503,
-    hint: 'The job was tried as often as allowed. Submit it again; the operator should look at the workers.',
+    hint: 'The job was tried as often as allowed. Submit it again; the operator should check the workers.',
     retryable: true,
   },
 } as const satisfies Record<string, { title: string; status: number; hint: string; retryable: boolean }>;

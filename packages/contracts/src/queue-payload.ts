@@ -16,7 +16,7 @@ export const jobPolicy = {
   longestRetryPauseMs: 300_000,
   /** After the pause, the worker whose start failed leaves the job to others for so long. */
   othersFirstMs: 10_000,
-  /** A running job whose worker gave no sign for so long is taken from it. */
+  /** A running job whose worker sent no heartbeat for so long is taken from it. */
   heartbeatTimeoutMs: 30_000,
   heartbeatEveryMs: 5_000,
   /** Between the request to stop and SIGTERM, and between SIGTERM and SIGKILL. */

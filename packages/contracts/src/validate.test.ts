@@ -84,7 +84,7 @@ describe('a job request', () => {
     expect(errors[pointer]).toMatch(words);
   });
 
-  test('names what is missing, and refuses what is no object', () => {
+  test('names what is missing, and refuses what is not an object', () => {
     expect(Object.keys(errorsOf(() => parseJobRequest({})))).toEqual(['/model', '/dataset']);
     for (const nonsense of [null, [], 'x', 3, undefined]) expect(Object.keys(errorsOf(() => parseJobRequest(nonsense)))).toEqual(['']);
   });

@@ -3,7 +3,7 @@ import { startThreads } from './engine/ort/shards.js';
 import type { DatasetSummary, ModelSummary, PipelineResult, QuantizeJob } from './events.js';
 
 /**
- * What the process of a job is told to do. Each command reads what it needs when it is given, and nothing here or behind it may bring along a
+ * What the process of a job is told to do. Each command reads what it needs when it is given, and nothing here, nor anything imported from here, may bring along a
  * library that it may not need: every start of a process pays for it (docs/decisions/0015).
  */
 

@@ -45,7 +45,7 @@ export const errorCatalogue = {
   MODEL_ALREADY_QUANTIZED: { title: 'The model is quantized already', status: 422, hint: 'Send the float model it was made from.', retryable: false },
   MODEL_NOTHING_TO_QUANTIZE: { title: 'Nothing in the model can be quantized', status: 422, hint: 'Octet quantizes Conv, Gemm and MatMul with constant weights; the model has none that can be int8.', retryable: false },
   MODEL_NOT_TRAINABLE: { title: 'The loss cannot be reached from any quantized layer', status: 422, hint: 'Use method "ptq", or remove the operator that has no gradient from between the layers and the output.', retryable: false },
-  MODEL_INPUTS_UNSUPPORTED: { title: 'The inputs of the model do not fit', status: 422, hint: 'Inputs must be float32, integers or booleans, with the batch as first dimension; one float output is wanted.', retryable: false },
+  MODEL_INPUTS_UNSUPPORTED: { title: 'The inputs of the model do not fit', status: 422, hint: 'Inputs must be float32, integers or booleans, with the batch as first dimension; at least one float output is needed.', retryable: false },
   MODEL_SHAPE: { title: 'A shape in the model is impossible', status: 422, hint: 'Correct the dimensions of the tensor named and export the model again.', retryable: false },
   MODEL_DTYPE: { title: 'A tensor has a type that does not fit its use', status: 422, hint: 'Correct the element type of the tensor named and export the model again.', retryable: false },
   MODEL_RUN_FAILED: { title: 'The model could not be run', status: 422, hint: 'The detail holds the message of the runtime, with the node it names.', retryable: false },
@@ -58,8 +58,8 @@ export const errorCatalogue = {
   DATASET_ARCHIVE: { title: 'The archive is not acceptable', status: 422, hint: 'Entries must be relative paths, not encrypted, and must not unpack to more than the stated ratio and size.', retryable: false },
   DATASET_NOT_FINITE: { title: 'The dataset holds NaN or infinity', status: 422, hint: 'Clean the sample named and upload the dataset again.', retryable: false },
   DATASET_LABELS: { title: 'The labels do not fit', status: 422, hint: 'Class labels are whole numbers from 0 to classes - 1, one for each sample.', retryable: false },
-  DATASET_CLASSES: { title: 'The classes of the dataset do not fit', status: 422, hint: 'The model must have an output for each class, and named classes must be in the list of classes.', retryable: false },
-  DATASET_SHAPE: { title: 'The samples do not have the shape that the model wants', status: 422, hint: 'State layout, size and scaling in the config of the dataset, or send samples in the shape of the model input.', retryable: false },
+  DATASET_CLASSES: { title: 'The classes of the dataset do not fit', status: 422, hint: 'The model must have a score for each class, and named classes must be in the list of classes.', retryable: false },
+  DATASET_SHAPE: { title: 'The samples do not have the shape of the model input', status: 422, hint: 'State layout, size and scaling in the config of the dataset, or send samples in the shape of the model input.', retryable: false },
   DATASET_INPUTS: { title: 'The dataset lacks an input of the model', status: 422, hint: 'Send an .npz with one array for each input of the model, named as the input is, or export the model without it.', retryable: false },
   DATASET_VALUES: { title: 'Values of the dataset do not fit an integer input of the model', status: 422, hint: 'Integer inputs take whole numbers that their type holds; token ids must lie within the embedding table.', retryable: false },
   DATASET_AMBIGUOUS: { title: 'The dataset can be read in more than one way', status: 422, hint: 'Say in the config of the dataset which reading is meant.', retryable: false },
@@ -86,11 +86,11 @@ export const errorCatalogue = {
   },
   TRAIN_TOO_LARGE: { title: 'Training would need more memory than the job may have', status: 422, hint: 'Set a smaller training.batchSize, or raise OCTET_JOB_MEMORY on your own server.', retryable: false },
   JOB_TOO_LARGE: { title: 'The job would need more memory than it may have', status: 422, hint: 'Use smaller samples, or raise OCTET_JOB_MEMORY on your own server.', retryable: false },
-  TRAIN_DIVERGED: { title: 'The training loss is no longer a number', status: 422, hint: 'Lower training.learningRate (try a tenth) or set training.clipGradient.', retryable: false },
+  TRAIN_DIVERGED: { title: 'The training loss is not finite', status: 422, hint: 'Lower training.learningRate (try a tenth) or set training.clipGradient.', retryable: false },
   PARITY_BROKEN: { title: 'The saved model does not compute what was simulated', status: 500, hint: 'This is a defect of Octet or of the runtime; please report it with the model.', retryable: false },
   CANCELLED: { title: 'The job was cancelled', status: 409, hint: 'Submit the job again if the result is wanted.', retryable: false },
   CHECKPOINT_MISMATCH: { title: 'The checkpoint belongs to another job', status: 422, hint: 'Start without the checkpoint.', retryable: false },
-  INTERNAL: { title: 'Octet made a mistake', status: 500, hint: 'Please report it with the request id and the log of the job.', retryable: true },
+  INTERNAL: { title: 'Internal error of Octet', status: 500, hint: 'Please report it with the request id and the log of the job.', retryable: true },
 } as const satisfies Record<string, CatalogueEntry>;
 
 export type ErrorCode = keyof typeof errorCatalogue;

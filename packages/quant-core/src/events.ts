@@ -85,7 +85,7 @@ export interface ModelSummary {
     axis: number | null;
     form: 'logits' | 'probabilities' | 'log_probabilities';
     width: number | null;
-    /** Whether it is compared with the float model's; others are kept as they are. */
+    /** Whether it is compared with the float model's; the others are computed as before. */
     judged: boolean;
     of: string;
     /** How kind and axis are known, or why the output is not judged. */
@@ -104,7 +104,7 @@ export interface ModelSummary {
   trainable: boolean | null;
   /** Why it cannot; only where `trainable` is false. */
   notTrainableBecause?: string;
-  /** What cannot be told before there are data, and what was changed to read the model, in sentences. */
+  /** What is not known before there are data, and what was changed to read the model, in sentences. */
   notes?: string[];
 }
 
@@ -115,7 +115,7 @@ export interface DatasetSummary {
   /** Stored shape of one sample. */
   sampleShape: number[];
   dtype: string;
-  /** Arrays for models with several inputs, each under its name; the first is the one that `sampleShape`, `dtype` and `range` tell of. */
+  /** Arrays for models with several inputs, each under its name; the first is the one that `sampleShape`, `dtype` and `range` describe. */
   inputs?: { name: string; sampleShape: number[]; dtype: string; range: { min: number; max: number } }[];
   /** What the labels are by themselves; with a model it may turn out to be another. */
   task: TaskName;
@@ -132,7 +132,7 @@ export interface DatasetSummary {
   imageSizes?: { smallest: [number, number]; largest: [number, number] };
   /** What was taken for granted to read the dataset, in sentences. */
   assumptions?: string[];
-  /** Names of the parts in an archive that holds data to train on, which this summary tells of, beside data to evaluate with. */
+  /** Names of the parts in an archive that holds data to train on, which this summary describes, beside data to evaluate with. */
   parts?: { training: string; evaluation: string };
   /** How many samples the part to evaluate with holds, where it has been looked at. */
   evaluationSamples?: number;

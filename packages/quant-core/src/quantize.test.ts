@@ -249,7 +249,7 @@ describe('a job', () => {
     expect(report.change.mcnemarP).toBeNull();
   });
 
-  it('takes a model of one layer behind a Flatten', async () => {
+  it('takes a model of one layer after a Flatten', async () => {
     const graph = graphOf(`graph mlp (x: float32[N, 1, 8, 8]) opset 18
       f = Flatten(x)
       y = Gemm(f, w=float32[64, 2]#, b=float32[2]#) @fc

@@ -101,7 +101,7 @@ export const RecipeSchema = Type.Object(
           {
             weight: Type.Union([Type.Literal('auto'), Type.Number({ minimum: 0, maximum: 1 })], {
               default: 'auto',
-              description: 'Share of the distillation loss beside the label loss. auto: 0.5 for fewer than 10,000 training samples, whose labels alone would be learned by heart; else 0.',
+              description: 'Share of the distillation loss beside the label loss. auto: 0.5 for fewer than 10,000 training samples, on whose labels alone a network would overfit; else 0.',
             }),
             temperature: Type.Number({ exclusiveMinimum: 0, maximum: 100, default: 2 }),
           },
@@ -118,7 +118,7 @@ export const RecipeSchema = Type.Object(
         freezeObserversAfter: Type.Number({ minimum: 0, default: 1, description: 'Epochs after which activation ranges stay as they are.' }),
         batchNorm: Type.Enum(['auto', 'fold', 'keep'], {
           default: 'auto',
-          description: 'Batch norm behind a layer while training: folded into the weights from the start, or kept, with statistics of its own, and folded at the end. auto: kept where weights have 2 bits, else folded.',
+          description: 'Batch norm after a layer while training: folded into the weights from the start, or kept, with statistics of its own, and folded at the end. auto: kept where weights have 2 bits, else folded.',
         }),
         freezeBatchNormAfter: Type.Number({ minimum: 0, default: 1, description: 'Epochs after which the statistics of kept batch norms stay as they are.' }),
         reestimateBatchNorm: Type.Boolean({
@@ -131,7 +131,7 @@ export const RecipeSchema = Type.Object(
             shift: Type.Integer({ minimum: 0, maximum: 1024, default: 0, description: 'Images move by up to so many pixels, across and down.' }),
             padding: Type.Enum(['zero', 'edge', 'reflect'], {
               default: 'zero',
-              description: 'What stands where a shifted image was. zero: 0 after preprocessing (black, or the mean colour where the dataset has a mean); edge: the pixel at the edge; reflect: the image, mirrored at its edge.',
+              description: 'What fills the place that a shifted image leaves. zero: 0 after preprocessing (black, or the mean colour where the dataset has a mean); edge: the pixel at the edge; reflect: the image, mirrored at its edge.',
             }),
             brightness: Type.Number({ minimum: 0, maximum: 1, default: 0, description: 'Images become lighter or darker by up to this share of their range of values.' }),
             contrast: Type.Number({ minimum: 0, maximum: 1, default: 0, description: 'Distances from the mean of an image grow or shrink by up to this share.' }),
@@ -180,7 +180,7 @@ export const RecipeSchema = Type.Object(
         },
         { additionalProperties: false },
       ),
-      { default: [], maxItems: 1000, description: 'What outputs are, where the model does not tell or tells it wrongly.' },
+      { default: [], maxItems: 1000, description: 'What outputs are, where they are not found, or found wrongly.' },
     ),
     seed: Type.Integer({ minimum: 0, maximum: 4_294_967_295, default: 0 }),
     threads: Type.Integer({ minimum: 0, maximum: 256, default: 0, description: 'Threads of the job; 0 takes the cores of the machine. The result does not depend on it.' }),
@@ -204,7 +204,7 @@ export const DatasetConfigSchema = Type.Object(
     format: Type.Optional(Type.Enum(['npz', 'npy', 'idx', 'images', 'csv', 'jsonl', 'parquet'], { description: 'Recognised from the file when left out.' })),
     task: Type.Optional(Type.Enum([...taskNames], { description: 'What the labels are; told from the labels and the model when left out.' })),
     output: Type.Optional(Type.String({ minLength: 1, description: 'Name of the model output that the labels belong to.' })),
-    ignoreIndex: Type.Optional(Type.Integer({ description: 'A label a position: positions with this label count for nothing. Left out: 255 where the model has fewer classes, and negative labels.' })),
+    ignoreIndex: Type.Optional(Type.Integer({ description: 'A label a position: positions with this label are ignored. Left out: 255 where the model has fewer classes, and negative labels.' })),
     x: Type.Optional(Type.String({ description: 'Name of the array (npz), file in the zip (idx) or field (jsonl, parquet; several with commas) that holds the samples.' })),
     y: Type.Optional(Type.String({ description: 'Name of the array or file that holds the labels.' })),
     classes: Type.Optional(

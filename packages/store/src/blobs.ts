@@ -121,7 +121,7 @@ export class BlobRepository {
     }
   }
 
-  /** Removes a blob at once if nothing refers to it and nobody stored it in the last quarter of an hour. True when it was removed. */
+  /** Removes a blob at once if nothing refers to it and it was not stored in the last quarter of an hour. True when it was removed. */
   async release(sha256: string): Promise<boolean> {
     return (await this.#remove(sha256)) > 0;
   }
@@ -137,14 +137,14 @@ export class BlobRepository {
 }
 
 /**
- * Removes the blob of a checkpoint that was replaced, or is needed no more, at once. Its row and its blob are written in one transaction, so nobody is about
+ * Removes the blob of a checkpoint that was replaced, or is not needed, at once. Its row and its blob are written in one transaction, so nobody is about
  * to refer to it, but for another job whose checkpoint has the same bytes: then it stays. What is left by chance goes with the next sweep.
  */
 export async function discardCheckpointBlob(db: Database, sha256: string): Promise<void> {
   await removeBlobs(db, sha256, 0).catch(() => undefined);
 }
 
-/** One blob, or all, that nothing refers to and that nobody stored in the last `minutes`. */
+/** One blob, or all, that nothing refers to and that was not stored in the last `minutes`. */
 async function removeBlobs(db: Database, sha256: string | null, minutes: number): Promise<number> {
   return db.prisma.$executeRaw`
       DELETE FROM blob b

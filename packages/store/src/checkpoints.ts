@@ -10,7 +10,7 @@ export interface SavedCheckpoint extends CheckpointPlace {
   sha256: string;
 }
 
-/** The job is no longer the one who writes. */
+/** The job belongs to another start than the one that writes. */
 class ClaimLost extends Error {}
 
 /** The newest checkpoint of every unfinished job. It goes when the job ends (see `jobs.ts`). */
@@ -49,7 +49,7 @@ export class CheckpointRepository {
     }
   }
 
-  /** Removes a checkpoint that is of no use. False when there is none, or the job is not running under this claim. */
+  /** Removes a checkpoint that cannot be used. False when there is none, or the job is not running under this claim. */
   async drop({ jobId, workerId, attempt }: Claim): Promise<boolean> {
     const { rows } = await this.#db.pool.query<{ sha256: string }>(
       `DELETE FROM checkpoint c USING job j

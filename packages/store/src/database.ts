@@ -41,7 +41,7 @@ export function surviveBrokenConnections(pool: pg.Pool, log: Logger): void {
   pool.on('error', (error) => {
     if (!pool.ending) warn({ reason: reasonOf(error) }, 'an idle database connection broke');
   });
-  // While a client is checked out the pool does not listen, and an "error" that nobody hears ends the process.
+  // While a client is checked out the pool does not listen, and an "error" without a listener ends the process.
   pool.on('connect', (client) =>
     client.on('error', (error: Error) => log.debug({ reason: reasonOf(error) }, 'a database connection broke')),
   );

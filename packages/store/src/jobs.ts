@@ -191,14 +191,14 @@ export class JobRepository {
     });
   }
 
-  /** Removes a job that could not be put on the queue and that nobody has taken. True when it was removed. */
+  /** Removes a job that could not be put on the queue and that no worker has taken. True when it was removed. */
   async withdraw(id: string): Promise<boolean> {
     const { count } = await this.#db.prisma.job.deleteMany({ where: { id, state: 'queued', attempts: 0 } });
     return count > 0;
   }
 
   /**
-   * Takes a queued job for a worker. Null when it is not queued any more, or not for this worker yet (see `retry`).
+   * Takes a queued job for a worker. Null when it is not queued, or not for this worker yet (see `retry`).
    */
   async claim(id: string, workerId: string, othersFirstMs: number = jobPolicy.othersFirstMs): Promise<Claim | null> {
     const job = await this.#change(id, {
@@ -220,7 +220,7 @@ export class JobRepository {
     return job === null ? null : { jobId: id, workerId, attempt: job.attempts };
   }
 
-  /** Says that the worker lives. Returns what the job has become: `lost` when it is no longer this worker's. */
+  /** Says that the worker lives. Returns what the job has become: `lost` when this worker has lost it. */
   async heartbeat({ jobId, workerId, attempt }: Claim): Promise<'running' | 'cancelling' | 'lost'> {
     const rows = await this.#db.prisma.job.updateManyAndReturn({
       where: { id: jobId, workerId, attempts: attempt, state: { in: ['running', 'cancelling'] } },
@@ -231,21 +231,21 @@ export class JobRepository {
     return state === 'running' || state === 'cancelling' ? state : 'lost';
   }
 
-  /** Records stage and progress. False when the job is no longer this worker's. */
+  /** Records stage and progress. False when this worker has lost the job. */
   async reportProgress(claim: Claim, stage: Stage, progress: JobProgress | null): Promise<boolean> {
     return this.#touch(claim, { stage, progress: progress === null ? Prisma.DbNull : json(progress) }, async (tx) => {
       await (progress === null ? this.#event(tx, claim.jobId, 'stage', { stage }) : this.#event(tx, claim.jobId, 'progress', progress));
     });
   }
 
-  /** Records an event of the pipeline. False when the job is no longer this worker's. */
+  /** Records an event of the pipeline. False when this worker has lost the job. */
   async reportEvent(claim: Claim, { type, data }: ReportedEvent): Promise<boolean> {
     return this.#touch(claim, {}, async (tx) => {
       await this.#event(tx, claim.jobId, type, data);
     });
   }
 
-  /** Records where this attempt begins: at a checkpoint, or, when the one there was is of no use, from nothing. False when the job is no longer this worker's. */
+  /** Records where this attempt begins: at a checkpoint, or, when the checkpoint could not be used, from the beginning. False when this worker has lost the job. */
   async reportStart(claim: Claim, { from, message }: { from: CheckpointPlace | null; message: string }): Promise<boolean> {
     return this.#touch(claim, { resumedFrom: from === null ? Prisma.DbNull : json(from) }, async (tx) => {
       await this.#event(tx, claim.jobId, 'attempt', { attempt: claim.attempt, resumedFrom: from, message });
@@ -305,7 +305,7 @@ export class JobRepository {
   /**
    * Ends a start that failed through its worker or machine: back to the queue for after a pause, when other workers may take the job
    * first; or `failed` with the error when this was the last start. A start that got further than the checkpoint it began from does not count.
-   * Null when the job is no longer this worker's.
+   * Null when this worker has lost the job.
    */
   async retry(claim: Claim, error: JobError, policy: RetryPolicy = defaultRetry): Promise<JobRecord | null> {
     const row = await this.#db.prisma.job.findUnique({
@@ -366,7 +366,7 @@ export class JobRepository {
       LIMIT ${limit}`;
   }
 
-  /** Claims whose worker gave no sign for `ms`. */
+  /** Claims whose worker sent no heartbeat for `ms`. */
   async listStale(ms: number): Promise<(Claim & { state: JobState })[]> {
     const rows = await this.#db.prisma.$queryRaw<{ id: string; worker_id: string; attempts: number; state: JobState }[]>`
       SELECT id, worker_id, attempts, state::text AS state FROM job

@@ -42,7 +42,7 @@ export async function migrate(url: string, log: Logger, directory = migrationsDi
         applied.push(name);
       } else if (entry.finished_at === null) {
         throw new ServiceError('DATABASE_SCHEMA', `migration ${name} failed before`, {
-          hint: 'Mend the database and mark the migration with "prisma migrate resolve".',
+          hint: 'Repair the database and mark the migration with "prisma migrate resolve".',
         });
       } else if (entry.checksum !== checksum) {
         throw new ServiceError('DATABASE_SCHEMA', `migration ${name} was changed after it had been applied`);

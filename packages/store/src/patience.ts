@@ -17,7 +17,7 @@ const firstPauseMs = 250;
 const longestPauseMs = 5_000;
 const tellEveryMs = 15_000;
 
-/** OCTET_DATABASE_WAIT in seconds, 60 when unset. @throws Error when it is no number */
+/** OCTET_DATABASE_WAIT in seconds, 60 when unset. @throws Error when it is not a number */
 export function readPatience(variables: NodeJS.ProcessEnv): Patience {
   const text = variables.OCTET_DATABASE_WAIT || String(defaultSeconds);
   if (!/^\d{1,6}$/.test(text)) throw new Error(`OCTET_DATABASE_WAIT must be a whole number of seconds, not "${text}"`);
@@ -28,7 +28,7 @@ export const defaultPatience: Patience = { withinMs: defaultSeconds * 1000 };
 
 /**
  * Asks a database that may not be up yet: repeats `ask` with pauses that double from 0.25 s to 5 s, for as long as the patience lasts.
- * An error that is no trouble of the connection ends the tries at once.
+ * An error that is not of the connection ends the tries at once.
  * @throws DATABASE_UNAVAILABLE when the time is over; whatever else `ask` throws; the reason of the signal
  */
 export async function untilAnswered<T>(ask: () => Promise<T>, { withinMs, signal }: Patience, log: Logger): Promise<T> {
@@ -47,7 +47,7 @@ export async function untilAnswered<T>(ask: () => Promise<T>, { withinMs, signal
       if (now + pause > deadline) {
         if (withinMs === 0) throw known;
         throw new ServiceError('DATABASE_UNAVAILABLE', `${known.message} (tried for ${Math.round((now - start) / 1000)} s)`, {
-          hint: 'Look at PostgreSQL and at its address, or give it more time with OCTET_DATABASE_WAIT (seconds).',
+          hint: 'Check PostgreSQL and its address, or give it more time with OCTET_DATABASE_WAIT (seconds).',
           cause: error,
         });
       }

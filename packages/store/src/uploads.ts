@@ -150,7 +150,7 @@ async function refuseWhileUsed(tx: Transaction, kind: string, id: string, where:
     });
 }
 
-/** The blob of a fresh upload may be swept by nobody for a while; if it is gone all the same, the sender can repeat. */
+/** The blob of a new upload is not swept for a while; if it is gone all the same, the sender can repeat. */
 async function whileBlobStands<T>(insert: () => Promise<T>): Promise<T> {
   try {
     return await insert();

@@ -19,7 +19,7 @@ export function preferredType<T extends string>(accept: string | undefined, offe
     if (quality > bestQuality) [best, bestQuality] = [type, quality];
   }
   if (best === undefined)
-    throw new ServiceError('NOT_ACCEPTABLE', `None of ${accept.slice(0, 200)} can be given.`, { hint: `Ask for ${offered.join(' or ')}.` });
+    throw new ServiceError('NOT_ACCEPTABLE', `None of ${accept.slice(0, 200)} is available.`, { hint: `Ask for ${offered.join(' or ')}.` });
   return best;
 }
 

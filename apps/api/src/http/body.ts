@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { ServiceError } from '@octet/contracts';
 
-/** A sender below this rate gives up its place: a connection a minute for a byte a minute is no upload. */
+/** A sender below this rate gives up its place: a byte a minute is not an upload. */
 const slowestBytesPerSecond = 1024;
 
 /**

@@ -24,7 +24,7 @@ export function parseJson(bytes: string | Buffer, what: string): unknown {
     if (depth > deepest) throw new ServiceError('JSON_INVALID', `${what} is nested more than ${deepest} deep.`);
     const objects = level.filter((one): one is object => typeof one === 'object' && one !== null);
     if (objects.some((one) => Object.hasOwn(one, '__proto__')))
-      throw new ServiceError('JSON_INVALID', `${what} has the key "__proto__", which is not taken.`);
+      throw new ServiceError('JSON_INVALID', `${what} has the key "__proto__", which is not allowed.`);
     level = objects.flatMap((one) => Object.values(one) as unknown[]);
   }
   return value;

@@ -90,7 +90,7 @@ class Input {
     }
   }
 
-  /** After a boundary: two dashes end the body, anything else but a line end is no boundary. The line end stays. */
+  /** After a boundary: two dashes end the body, anything else but a line end is not a boundary. The line end stays. */
   async atClosingDashes(): Promise<boolean> {
     for (;;) {
       const line = this.#rest.toString('latin1', 0, most.paddingBytes);
@@ -125,7 +125,7 @@ function readHeaders(block: string): { name: string; fileName: string | undefine
   for (const line of block.split('\r\n').slice(1)) {
     const [, name, value] = /^([\w!#$%&'*+.^`|~-]+):(.*)$/.exec(line) ?? [];
     if (name === undefined || value === undefined)
-      throw broken(`A part has the header line ${JSON.stringify(line.slice(0, 80))}, which is none`);
+      throw broken(`A part has the header line ${JSON.stringify(line.slice(0, 80))}, which is not a header`);
     if (headers.has(name.toLowerCase())) throw broken(`A part has the header ${name} twice`);
     headers.set(name.toLowerCase(), value.trim());
   }

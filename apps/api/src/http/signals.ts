@@ -19,7 +19,7 @@ export function announceClosing(app: FastifyInstance): void {
   });
 }
 
-/** Fires when nobody waits for this answer any more, or the service stops. */
+/** Fires when the client has gone, or the service stops. */
 export function goneSignal(app: FastifyInstance, reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
   const stop = () => controller.abort(new ServiceError('SHUTTING_DOWN', 'The service stopped before this was done.'));
@@ -27,7 +27,7 @@ export function goneSignal(app: FastifyInstance, reply: FastifyReply): AbortSign
   app.closing.addEventListener('abort', stop, { once: true });
   reply.raw.once('close', () => {
     app.closing.removeEventListener('abort', stop);
-    controller.abort(new ServiceError('UPLOAD_ABORTED', 'Nobody waits for the answer any more.'));
+    controller.abort(new ServiceError('UPLOAD_ABORTED', 'The client closed the connection before the answer.'));
   });
   return controller.signal;
 }

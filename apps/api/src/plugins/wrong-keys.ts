@@ -49,7 +49,7 @@ export class WrongKeys {
     const seconds = this.#describe(count, reply);
     reply.header('retry-after', seconds);
     throw new ServiceError('RATE_LIMITED', `${this.#limit} wrong keys came from this address within a minute; try again in ${seconds} s.`, {
-      hint: 'Wait for the seconds that Retry-After names, and look which client sends a wrong key.',
+      hint: 'Wait for the seconds that Retry-After gives, and find the client that sends a wrong key.',
     });
   }
 

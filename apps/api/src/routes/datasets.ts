@@ -18,7 +18,7 @@ const FitSchema = Type.Object(
   {
     model: Type.String(),
     fits: Type.Boolean(),
-    assumptions: Type.Array(Type.String({ description: 'What is taken for granted to feed the one to the other.' })),
+    assumptions: Type.Array(Type.String({ description: 'What is assumed to feed the dataset to the model.' })),
     problem: Type.Optional(Type.Object({ code: Type.String(), detail: Type.String(), hint: Type.String() })),
   },
   { description: 'Whether the dataset can be fed to the model.' },

@@ -39,7 +39,7 @@ export const ifNoneMatch = Type.Object({
   'if-none-match': Type.Optional(Type.String({ description: 'ETag of an earlier answer; 304 when nothing has changed since.' })),
 });
 
-/** Changes of one resource: 412 when it is no longer what the client has seen. */
+/** Changes of one resource: 412 when it has changed since the client saw it. */
 export const ifMatch = Type.Object({
   'if-match': Type.Optional(Type.String({ description: 'ETag of an earlier answer; 412 when the resource has changed since.' })),
 });

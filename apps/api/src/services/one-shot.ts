@@ -68,7 +68,7 @@ export async function submitOneShot(
   const undo: (() => Promise<void>)[] = [];
   const takeBack = async () => {
     for (const step of undo)
-      await step().catch((cause: unknown) => log.warn({ err: cause }, 'an upload that nobody needs could not be removed'));
+      await step().catch((cause: unknown) => log.warn({ err: cause }, 'an upload that is not needed could not be removed'));
   };
   try {
     const modelRow: Model = await uploads.storeModel(model, undefined);

@@ -131,10 +131,10 @@ function addressOf(server: string): string {
   try {
     url = new URL(text);
   } catch (error) {
-    throw new CliError('USAGE', `"${server}" is no address of a server`, { hint: 'Give it as http://host:port.', cause: error });
+    throw new CliError('USAGE', `"${server}" is not the address of a server`, { hint: 'Write it as http://host:port.', cause: error });
   }
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
-    throw new CliError('USAGE', `"${server}" is no address of HTTP`, { hint: 'Give it as http://host:port.' });
+    throw new CliError('USAGE', `"${server}" is not an HTTP address`, { hint: 'Write it as http://host:port.' });
   return `${url.origin}${url.pathname.replace(/\/+$/, '')}`;
 }
 

@@ -51,7 +51,7 @@ export async function multipartBody(parts: readonly Part[], onSent: (bytes: numb
   return { type: `multipart/form-data; boundary=${boundary}`, bytes, stream: Readable.from(content(), { objectMode: false }) };
 }
 
-/** A file as a stream that tells of each chunk when it is handed over. */
+/** A file as a stream that reports each chunk when it is handed over. */
 export function fileStream(file: string, onBytes: (bytes: number) => void): Readable {
   async function* content(): AsyncGenerator<Buffer> {
     for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {

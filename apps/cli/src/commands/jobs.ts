@@ -152,7 +152,7 @@ async function nameOf(client: Client, url: string): Promise<string> {
   head.body.resume();
   const proposed = /filename="([^"]+)"/.exec(String(head.headers['content-disposition'] ?? ''))?.[1] ?? 'model.int8.onnx';
   const name = path.basename(proposed);
-  // A name that nobody typed replaces nothing.
+  // A name that the user did not type replaces no file.
   if (
     await requireFile(name).then(
       () => true,

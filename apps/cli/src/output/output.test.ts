@@ -80,7 +80,7 @@ describe('errors', () => {
   });
   it('that nobody foresaw are called what they are', () => {
     expect(renderTrouble(new TypeError('x is undefined'), {})).toMatch(
-      /^octet: Octet made a mistake \(INTERNAL\)\n {2}Why: +x is undefined/,
+      /^octet: Octet made an error \(INTERNAL\)\n {2}Why: +x is undefined/,
     );
   });
 });
@@ -101,7 +101,7 @@ describe('progress', () => {
     expect(out.text).toContain(
       'epoch 1, loss 0.5000, held-out loss 0.2500, held-out top-1 accuracy 87.50 % (lowest held-out loss so far)\n',
     );
-    // Of values only the loss is told: its negative is no metric.
+    // Of values only the loss is told: its negative is not a metric.
     expect(out.text).toContain('epoch 2, loss 0.5000, held-out loss 0.0002140\n');
     expect(out.text).toMatch(/train \(QAT\) done in .*\n$/);
     expect(out.text).not.toContain('\x1b');

@@ -40,7 +40,7 @@ export interface Service {
   close(): Promise<void>;
 }
 
-/** The port of Octet, and any other that is free when nobody asked for one in particular. */
+/** The port of Octet, or any other free one when none was asked for. */
 export const usualPorts = [8080, 0] as const;
 
 const slowestRequestMs = 2_000;

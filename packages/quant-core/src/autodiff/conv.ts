@@ -155,7 +155,7 @@ function depthwiseWeightGradient(x: Value, dy: Value, xs: number[], ys: number[]
   const [n, c] = xs as [number, number];
   const out = ys.slice(2);
   const axes = out.map((_, i) => i + 2);
-  // Padding behind the image that gives exactly k positions; below 0 the image is cropped.
+  // Padding after the image that gives exactly k positions; below 0 the image is cropped.
   const end = kernel.map(
     (k, i) =>
       (k - 1) * (dilations[i] as number) +
@@ -199,7 +199,7 @@ function stridedWindows(x: Value, dy: Value, xs: number[], ys: number[], window:
   const out = ys.slice(2);
   const positions = product(out);
   const axes = out.map((_, i) => i + 2);
-  // Far enough behind the image for the last window; what no window reaches needs no padding.
+  // Far enough after the image for the last window; what no window reaches needs no padding.
   const after = kernel.map((k, i) =>
     Math.max(
       0,

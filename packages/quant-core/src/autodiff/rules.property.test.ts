@@ -13,7 +13,7 @@ interface Drawn {
   op: OpType;
   attrs?: object;
   leaves: Leaf[];
-  /** Constant inputs behind the leaves. */
+  /** Constant inputs after the leaves. */
   constants?: (Tensor | undefined)[];
   opset?: number;
 }

@@ -105,7 +105,7 @@ describe('straight-through estimator on real kernels', () => {
   it.each([
     ['zero at the bottom of the grid', { scale: 0.25, zeroPoint: 0 }],
     ['zero inside the grid, as in a group with negative values', { scale: 0.25, zeroPoint: 6 }],
-  ])('behind a ReLU one mask does the work of both: %s', async (_what, params) => {
+  ])('after a ReLU one mask does the work of both: %s', async (_what, params) => {
     const high = (15 - params.zeroPoint) * 0.25;
     const x = [-3, -1e-6, 0, 1e-6, 1, high, high + 1e-3, 50];
     const both = x.map((v) => (v > 0 && v <= high ? 1 : 0));
@@ -141,7 +141,7 @@ describe('straight-through estimator on real kernels', () => {
     expect(found).toBeCloseTo(wanted, 4);
   });
 
-  it('moves it behind a ReLU too', async () => {
+  it('moves it after a ReLU too', async () => {
     const x = [-3, 0.2, 1.1, 9];
     const wanted = 0 - (0 + 0.2 / 0.25 - 1) - (1.1 / 0.25 - 4) + 15;
     const merged = graphOf(x.length, 'r = Relu(x)\ny = Gemm(r, w2=SQUARE) @fc\nreturn y');

@@ -51,7 +51,7 @@ function scaleGradient(b: GraphBuilder, dy: Value, x: Value, dequantized: Value,
 /**
  * Straight-through estimator: `dx = dy` where `low ≤ x ≤ high`, 0 outside (Bengio et al. 2013, arXiv:1308.3432; clipped form of
  * Jacob et al. 2018, arXiv:1712.05877), with the gradient by the scale where that is learned. For weights every value lies inside
- * unless their range is clipped or learned. Behind a ReLU whose zero is the bottom of the grid both masks become one, `0 < x ≤ high`.
+ * unless their range is clipped or learned. After a ReLU whose zero is the bottom of the grid both masks become one, `0 < x ≤ high`.
  */
 export function straightThrough(inserted: Inserted, plan: QuantPlan, facts: ScaleFacts): CustomGradients {
   const rules = new Map<Node, Rule>();

@@ -6,7 +6,7 @@ import { Tensor } from '../tensor/tensor.js';
 export const observed = {
   minimum: 'octet_minimum',
   maximum: 'octet_maximum',
-  /** Sum of the elements: no finite number where an element is none. */
+  /** Sum of the elements; not finite where an element is not. */
   sum: 'octet_sum',
   values: (index: number) => `octet_values_${index}`,
 } as const;
@@ -75,7 +75,7 @@ const enough = 2 ** 20;
 
 /**
  * Which elements of an activation are looked at, over `samples` samples of `size` elements: all of them, or every `step`th. A prime
- * that is no divisor of a dimension, so that no row, column or channel is looked at more than another.
+ * that is not a divisor of a dimension, so that no row, column or channel is looked at more than another.
  */
 export function stepOver(shape: readonly number[], samples: number): number {
   const size = shape.reduce((a, dim) => a * dim, 1);

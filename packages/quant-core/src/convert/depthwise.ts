@@ -16,13 +16,13 @@ interface Layer {
 
 /**
  * Give every depthwise int8 Conv between two ordinary ones a multiple of sixteen channels: the layer before gets outputs of zero
- * weights, the depthwise layer multiplies them with zero, the layer behind has zero weights for them. Every sum stays what it is.
+ * weights, the depthwise layer multiplies them with zero, the layer after it has zero weights for them. Every sum stays what it is.
  * In place, on a graph of QuantizeLinear/DequantizeLinear pairs (docs/decisions/0007).
  */
 export function alignDepthwise(graph: Graph): void {
   for (const node of graph.nodes) {
     if (!node.is('Conv') || node.attr('group') === 1) continue;
-    const [before, layer, after] = [layerOf(ahead(graph, node)), layerOf(node), layerOf(behind(graph, node))];
+    const [before, layer, after] = [layerOf(producerOf(graph, node)), layerOf(node), layerOf(readerOf(graph, node))];
     if (!before || !layer || !after || before.node.attr('group') !== 1 || after.node.attr('group') !== 1) continue;
     const [channels, perGroup] = layer.weight.input(0).shape as [number, number];
     const wanted = Math.ceil(channels / lanes) * lanes;
@@ -43,7 +43,7 @@ const isScalar = (value: Value | undefined) => !value || value.constant?.size ==
 const isPrivate = (graph: Graph, value: Value) => value.readers.length === 1 && !graph.outputs.includes(value);
 
 /** The node whose result `node` reads, through ops of one channel each; undefined where anything else reads it too. */
-function ahead(graph: Graph, node: Node): Node | undefined {
+function producerOf(graph: Graph, node: Node): Node | undefined {
   let at = node.input(0);
   for (;;) {
     const producer = at.producer;
@@ -54,7 +54,7 @@ function ahead(graph: Graph, node: Node): Node | undefined {
 }
 
 /** The node that reads the result of `node`, the same way. */
-function behind(graph: Graph, node: Node): Node | undefined {
+function readerOf(graph: Graph, node: Node): Node | undefined {
   let at = node.output();
   for (;;) {
     const reader = at.readers[0];

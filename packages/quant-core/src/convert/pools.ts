@@ -2,7 +2,7 @@ import type { Graph, Node } from '../ir/graph.js';
 import { Tensor } from '../tensor/tensor.js';
 
 /**
- * Write an int8 AveragePool with one result for each channel as GlobalAveragePool, behind a Slice where the window does not reach to the
+ * Write an int8 AveragePool with one result for each channel as GlobalAveragePool, after a Slice where the window does not reach to the
  * end of the image: the same mean. ONNX Runtime sums that one in integers, and the other in float, point by point
  * (docs/decisions/0007). In place, on a graph of QuantizeLinear/DequantizeLinear pairs; shapes must be inferred.
  */

@@ -272,7 +272,7 @@ describe('what is written', () => {
   });
 });
 
-describe('activations behind a layer', () => {
+describe('activations after a layer', () => {
   const body = (act: string) =>
     net('float32[N, 2]', 'h = Gemm(x, w1=float32[2, 2]#) @a', act, 'y = Gemm(r, w2=float32[2, 2]#) @b', 'return y');
   const left = (graph: Graph, range: { min: number; max: number }, recipe?: Recipe) => {

@@ -58,7 +58,7 @@ class BoundedReader extends RandomAccessReader {
   }
 }
 
-/** Files that systems leave in archives and that nobody means to send. */
+/** Files that systems leave in archives; they are not part of the data. */
 export function isLitter(name: string): boolean {
   return name.split('/').some((part) => part === '__MACOSX' || part.startsWith('.') || /^(thumbs\.db|desktop\.ini)$/i.test(part));
 }
@@ -181,7 +181,7 @@ export class Archive {
     await this.file.close();
   }
 
-  /** Position of the data: behind the 30 bytes of the local header, its name and its extra field (APPNOTE 4.3.7). */
+  /** Position of the data: after the 30 bytes of the local header, its name and its extra field (APPNOTE 4.3.7). */
   private dataStart(entry: ArchiveEntry): number {
     const header = Buffer.alloc(30);
     const count = readSync(this.file.fd, header, 0, 30, entry.offset);

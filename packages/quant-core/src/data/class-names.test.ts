@@ -23,7 +23,7 @@ describe('names found in a dataset', () => {
     expect((await failure('DATASET_CLASSES', () => orderClasses(['ant'], order, [], 'd'))).message).toContain('"ant"');
     await failure('DATASET_CLASSES', () => orderClasses(['dog'], order, [], 'd'));
   });
-  test('a model that names other classes is left aside, one that names some is not', async () => {
+  test('a model that names other classes is ignored, one that names some is not', async () => {
     const assumptions: string[] = [];
     expect(orderClasses(['n02', 'n01'], list('model', 'cat', 'dog'), assumptions, 'd')).toEqual(['n01', 'n02']);
     expect(assumptions.join()).toContain('none of these is among them');

@@ -29,7 +29,7 @@ export function byName(a: string, b: string): number {
 
 /**
  * The classes of a dataset in the order of their numbers: that of `order` where there is one, else the order of names. A list may be longer
- * than the names found: classes without samples keep their numbers. A list from a model that has none of the names found is left aside, and
+ * than the names found: classes without samples keep their numbers. A list from a model that has none of the names found is ignored, and
  * that is said.
  * @param found names that the dataset holds, each once
  * @throws OctetError DATASET_CLASSES naming a class that the list lacks or holds twice
@@ -125,7 +125,7 @@ function numbered(names: readonly string[]): string {
   return shown.join(', ') + (names.length > shownNames ? ` and ${names.length - shownNames} more` : '');
 }
 
-/** Texts that differ this much are no classes. */
+/** More texts than this are not classes. */
 export function tooManyNames(file: string): OctetError {
   return new OctetError('DATASET_LABELS', `The labels of "${file}" are texts with more than ${mostClassNames} different values.`, { file });
 }

@@ -143,7 +143,7 @@ describe('headers as pandas writes them', () => {
     expect(dataset.assumptions.join()).toContain('index that pandas writes');
     await failure('DATASET_UNREADABLE', () => read(',a,b,label\n0.5,1,2,0\n'));
   });
-  test('a word for a missing value is no name', async () => {
+  test('a word for a missing value is not a name', async () => {
     await failure('DATASET_UNREADABLE', () => read('1,NA,3,0\n1,2,3,1\n'));
   });
 });

@@ -92,7 +92,7 @@ class Table {
     await this.flush(this.samples % this.rowsInBlock);
     const x = await this.x.finish();
     if (this.comma !== undefined) this.assumptions.push(`Numbers are read with a decimal comma, as "${this.comma}".`);
-    if (this.emptyRows > 0) this.assumptions.push(`${this.emptyRows} empty rows at the end are left aside.`);
+    if (this.emptyRows > 0) this.assumptions.push(`${this.emptyRows} empty rows at the end are left out.`);
     if (this.label === undefined) checkUnlabelled(upload, 'no label column');
     return {
       format: 'csv',
@@ -173,7 +173,7 @@ class Table {
     if (value !== undefined && Number.isFinite(Math.fround(value))) return value;
     if (value === undefined && Number.isNaN(Number(field)) && !/^[+-]?(nan|inf|infinity)$/i.test(field)) {
       const hint = /^[\d.,+-]+$/.test(field)
-        ? 'Numbers have a decimal point, or a decimal comma where columns are parted by semicolon or tab, and nothing between thousands.'
+        ? 'Numbers have a decimal point, or a decimal comma where columns are separated by semicolon or tab, and nothing between thousands.'
         : undefined;
       throw this.bad(`holds "${field.slice(0, 40)}" in column ${column} ("${this.columnName(column)}"), which is not a number`, hint);
     }
@@ -202,7 +202,7 @@ class Table {
 
   private checkIndex(field: string): void {
     if (/^\d+$/.test(field)) return;
-    throw this.bad(`holds "${field.slice(0, 40)}" in the column without a name, which is no index`, 'Name the column, or take it out.');
+    throw this.bad(`holds "${field.slice(0, 40)}" in the column without a name, which is not an index`, 'Name the column, or take it out.');
   }
 
   private addLabel(field: string, column: number): void {

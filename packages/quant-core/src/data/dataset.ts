@@ -75,7 +75,7 @@ function sayParts({ parts }: Upload, assumptions: string[]): DatasetSummary['par
   const { training, evaluation, aside } = parts;
   const left =
     aside.length > 0
-      ? ` Left aside: ${aside
+      ? ` Left out: ${aside
           .slice(0, 5)
           .map((name) => `"${name}"`)
           .join(', ')}${aside.length > 5 ? ', …' : ''}.`

@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { OctetError } from '../errors.js';
 import { type Numbers, type StoreArray, type StoreType, storeTypes } from './elements.js';
 
-/** A finished flat file: samples of one size behind each other, little-endian, no header. */
+/** A finished flat file: samples of one size, one after the other, little-endian, no header. */
 export interface FlatFile {
   path: string;
   dtype: StoreType;
@@ -138,7 +138,7 @@ export class FlatReader {
     return new storeTypes[this.file.dtype](count * this.file.elements);
   }
 
-  /** The samples at `indices`, one behind the other, into `target`. Neighbours are read together. */
+  /** The samples at `indices`, one after the other, into `target`. Neighbours are read together. */
   read(indices: ArrayLike<number>, target: StoreArray): void {
     const bytes = new Uint8Array(target.buffer, target.byteOffset, target.byteLength);
     for (let at = 0; at < indices.length; ) {

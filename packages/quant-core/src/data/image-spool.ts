@@ -5,7 +5,7 @@ import type { ArchiveEntry, OpenArchive } from './archive.js';
 import type { Upload } from './materialise.js';
 import { type ByteSource, fileBytes } from './stream.js';
 
-/** File names of images by their first bytes: what is no image is refused by its decoder. */
+/** File names of images by their first bytes: what is not an image is refused by its decoder. */
 const endings: readonly (readonly [string, string])[] = [
   ['\xff\xd8', 'jpg'],
   ['\x89PNG', 'png'],

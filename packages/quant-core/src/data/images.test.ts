@@ -141,7 +141,7 @@ test('images are known by their first bytes where their names say nothing', asyn
     spec(3, 1, 1),
   );
   expect(dataset.summary).toMatchObject({ samples: 3, classCounts: [2, 1] });
-  expect(dataset.assumptions.join()).toContain('2 files that are not images are left aside (the first: "dog/');
+  expect(dataset.assumptions.join()).toContain('2 files that are not images are left out (the first: "dog/');
   const nameless = await read({ 'cat/1': png(1, 1, red), 'dog/1': png(1, 1, green) }, {}, spec(3, 1, 1));
   expect(nameless.dataset.summary).toMatchObject({ format: 'images', samples: 2 });
 });

@@ -93,7 +93,7 @@ async function list(upload: Upload): Promise<Listing> {
     checkSamples(found.length, [1], upload.limits, upload.name);
     return { images: found, targets: await readLabels(upload, labels, assumptions), assumptions };
   }
-  if (others.length > 0) assumptions.push(`${others.length} files that are not images are left aside (the first: "${others[0]?.name}").`);
+  if (others.length > 0) assumptions.push(`${others.length} files that are not images are left out (the first: "${others[0]?.name}").`);
   const folders = readFolders(archive, found, upload.config, upload.name, assumptions, upload.classes);
   const images = folders.flatMap((folder) => folder.images);
   checkSamples(images.length, [1], upload.limits, upload.name);

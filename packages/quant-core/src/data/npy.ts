@@ -108,7 +108,7 @@ const typeNames: readonly (readonly [RegExp, string])[] = [
   [/V\d+$/, 'void'],
 ];
 
-/** The element type, or the refusal of arrays that hold no numbers. */
+/** The element type, or the refusal of arrays that hold something other than numbers. */
 export function numericType(header: NpyHeader, file: string): ElementType {
   if (header.type) return header.type;
   const descr = header.descr.replaceAll("'", '');
@@ -131,7 +131,7 @@ export function npyBytes(header: NpyHeader): number | undefined {
 
 /**
  * The elements of an array of texts, in order.
- * @throws OctetError DATASET_UNREADABLE for what is no text
+ * @throws OctetError DATASET_UNREADABLE for what is not text
  */
 export async function* npyTexts(reader: ByteReader, header: NpyHeader, type: TextType, file: string): AsyncGenerator<string> {
   let sample = 0;

@@ -114,7 +114,7 @@ describe('which array is which', () => {
     expect(dataset.task).toBe('classification');
   });
 
-  test('arrays that hold no numbers are left aside where nothing says that they are meant', async () => {
+  test('arrays that hold something other than numbers are left out where nothing says that they are meant', async () => {
     const { dataset } = await only({
       images: x3,
       labels: y3,

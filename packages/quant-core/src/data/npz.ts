@@ -64,7 +64,7 @@ export async function materialiseNpz(upload: Upload): Promise<Materialised> {
   const whole = await writeX(upload, samples, 'npz', y === undefined ? undefined : members.get(y));
   if (aside.length > 0) {
     const names = aside.map(({ name, header }) => `"${name}" (${header.descr.replaceAll("'", '')})`).join(', ');
-    whole.assumptions.push(`Arrays that hold no numbers are left aside: ${names}.`);
+    whole.assumptions.push(`Arrays that hold something other than numbers are left out: ${names}.`);
   }
   if (!further.length) return whole;
   const inputArrays: FurtherArray[] = [];

@@ -56,11 +56,11 @@ test.each([
   expect(await inspectDataset(path, {}, bench)).toMatchObject({ samples: 3, evaluationSamples: 2, parts: { evaluation: ex } });
 });
 
-test('train, val and test: the last judges, and what is left aside is said', async () => {
+test('train, val and test: the last judges, and what is left out is said', async () => {
   const files = Object.fromEntries(['train', 'val', 'test'].map((split, i) => [`x_${split}.npy`, floats(i, i)]));
   const { summary, evaluation } = await parts(await zipped(files));
   expect(evaluation.x).toEqual([2, 2]);
-  expect(summary.assumptions?.join()).toContain('Left aside: "x_val"');
+  expect(summary.assumptions?.join()).toContain('Left out: "x_val"');
 });
 
 test('arrays that belong to one dataset, or are named by the config, are not parted', async () => {

@@ -45,7 +45,7 @@ export function chooseFields(first: Fields, config: DatasetConfig, file: string,
         'which of them is the label is not clear',
         'Name it in the config of the dataset: {"label": "…"}, or say {"task": "unlabelled"}.',
       );
-    else if (others.length > 0) assumptions.push(`Fields beside the images are left aside: ${listed(others)}.`);
+    else if (others.length > 0) assumptions.push(`Fields beside the images are left out: ${listed(others)}.`);
   }
   if (x === undefined) {
     if (label === undefined && rest.length > 1 && config.task !== 'unlabelled')

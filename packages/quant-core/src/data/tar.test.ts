@@ -105,7 +105,7 @@ describe('WebDataset', () => {
     const { dataset, x, labels } = await read(samples((index) => `${index % 2}\n`));
     expect([x, labels]).toEqual([[0, 0, 0, 1, 1, 1, 2, 2, 2], Int32Array.of(0, 1, 0)]);
     expect(dataset.summary).toMatchObject({ format: 'images', samples: 3, classCounts: [2, 1] });
-    expect(dataset.assumptions.join()).not.toContain('left aside');
+    expect(dataset.assumptions.join()).not.toContain('left out');
   });
 
   test.each(['cls', 'txt'])('text is the name of a class (.%s)', async (ending) => {

@@ -35,7 +35,7 @@ export interface Measured {
 const forgotten = 1 / 6;
 
 /**
- * What PTQ may owe to the float model having been trained on the held-out samples: it knows them by heart, and QAT, which does not
+ * The advantage that PTQ may have from a float model that was trained on the held-out samples: that model has learned them, and QAT, which does not
  * train on them, forgets some of that without being worse on new ones. A sixth of what the float model has more on the
  * held-out split than on the evaluation set; 0 where chance explains that (two proportions, 99 %).
  */
@@ -66,7 +66,7 @@ export function chooseBetter(name: MetricName, ptq: HoldoutFigures, qat: Holdout
   );
   const showLoss = apart(ptq.loss, qat.loss, (value, digits) => value.toPrecision(digits + 2));
   const [a, b] = higherIsBetter ? [qat.metric, ptq.metric] : [ptq.metric, qat.metric];
-  if (Number.isNaN(qat.metric)) return { from: 'ptq', why: 'The trained model gives no numbers on the held-out split.' };
+  if (Number.isNaN(qat.metric)) return { from: 'ptq', why: 'The outputs of the trained model are not finite on the held-out split.' };
   if (a > b)
     return { from: 'qat', why: `QAT has the better ${label} on the held-out split (${show(qat.metric)} against ${show(ptq.metric)}).` };
   if (a < b && b - a <= allowance)

@@ -5,7 +5,7 @@ import { wilsonInterval } from './statistics.js';
 export interface ClassOrder {
   /** Output that each label is the number of: `outputOf[label]`. */
   outputOf: number[];
-  /** All labels moved by so much; null where it is no mere offset. */
+  /** All labels moved by so much; null where it is not a plain offset. */
   offset: number | null;
   /** Accuracy as the labels are, and under this numbering. */
   before: number;
@@ -14,7 +14,7 @@ export interface ClassOrder {
   samples: number;
 }
 
-/** Fewer samples of the labels that move, in all and of each, are no ground to speak of another order. */
+/** Fewer samples of the labels that move, in all and of each, are not enough to speak of another order. */
 const least = { samples: 50, each: 5 };
 /** What has to be gained over all samples, or by the labels that move alone; and what the confidence in them must exceed their accuracy by, and may lack of it afterwards. */
 const gain = { all: 0.3, movedBefore: 0.25, movedAfter: 0.6, confidence: 0.3 };
@@ -69,7 +69,7 @@ interface Named {
 
 /**
  * Whether the labels that move are named rightly under the new numbering by a model that knows its classes, them and all others: better than
- * by chance, by much, and in keeping with its confidence. A network that was never trained is sure of nothing.
+ * by chance, by much, and in keeping with its confidence. A network that was never trained has no confidence.
  */
 function plainlyBetter(outputOf: readonly number[], { totals, promised, count, samples }: Named): boolean {
   let [moved, n, before, after, confidence] = [0, 0, 0, 0, 0];

@@ -81,7 +81,7 @@ describe('collectOutputs', () => {
     });
   });
 
-  it('refuses no samples, and heeds cancel', async () => {
+  it('refuses no samples, and stops when the job is cancelled', async () => {
     const program = await compile(weights);
     await expect(collectOutputs(program, [], io)).rejects.toMatchObject({ code: 'DATASET_EMPTY' });
     await expect(collectOutputs(program, batchesOf([2]), io, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELLED' });

@@ -15,11 +15,11 @@ export interface ModelIo {
 }
 
 export interface CollectOptions extends Omit<CollectorOptions, 'reference' | 'kind'> {
-  /** What another model said to the same samples in the same order, its rows kept: what is collected is compared with it, and read as it was. */
+  /** The outputs of another model for the same samples in the same order, its rows kept: what is collected is compared with it, and read as it was. */
   reference?: ModelOutputs | undefined;
   /** Outputs whose scores are to be read as these were, without being compared. */
   like?: ModelOutputs | undefined;
-  /** Batch size that the model insists on; other batches are cut and padded to it. */
+  /** Batch size that the model is fixed to; other batches are cut and padded to it. */
   fixedBatch?: number;
   /** Called after each batch with the number of samples done. */
   onProgress?: (done: number) => void;
@@ -27,7 +27,7 @@ export interface CollectOptions extends Omit<CollectorOptions, 'reference' | 'ki
 }
 
 /**
- * Run a model over batches and collect what it says. Memory is bounded by the batch plus what each task keeps.
+ * Run a model over batches and collect its outputs. Memory is bounded by the batch plus what each task keeps.
  * Throws DATASET_EMPTY without samples, MODEL_SHAPE for outputs that are not one row a sample, DATASET_CLASSES and
  * DATASET_SHAPE for truth that does not fit the outputs, CANCELLED on abort.
  */

@@ -41,7 +41,7 @@ interface Part {
   finish(): Partial<Outputs>;
 }
 
-/** Collects what a model says with one output, batch by batch, and derives what its task asks for on the way. */
+/** Collects one output of a model, batch by batch, and derives what its task asks for on the way. */
 export class OutputCollector {
   private samples = 0;
   private width = 0;
@@ -78,7 +78,7 @@ export class OutputCollector {
     this.width = width;
     const valued = output.kind !== 'classes' && output.kind !== 'binary';
     const told = output.form === 'logits' ? kindOf(scores, width) : output.form === 'probabilities' ? 'probabilities' : 'logits';
-    // A single score can only be told apart over all samples: a sigmoid is seen in the graph, and nothing else is believed.
+    // A single score can only be told apart over all samples: a sigmoid is seen in the graph, and there is no other evidence.
     const kind = valued
       ? 'values'
       : (options.kind ?? options.reference?.kind ?? (width === 1 && output.form === 'logits' ? 'logits' : told));
@@ -232,7 +232,7 @@ class Classes implements Part {
   }
 }
 
-/** A distribution over the classes for each sample; its largest share stands for the class. */
+/** A distribution over the classes for each sample; the class with the largest share is taken. */
 class SoftClasses extends Classes {
   override add(scores: Float32Array, n: number, truth: Truth): void {
     const { width } = this.context;

@@ -13,7 +13,7 @@ export interface ComparedTensor {
   float: Value;
   /** In the simulation of the quantized one. */
   simulated: Value;
-  /** Per-tensor grid of the tensor; without it nothing is said of rounding and clipping. */
+  /** Per-tensor grid of the tensor; without it rounding and clipping are not measured. */
   grid?: AffineParams & QuantGrid;
   /** Where the layer alone begins, in both networks: it is run from the float network's value as well. */
   from?: { float: Value; simulated: Value };

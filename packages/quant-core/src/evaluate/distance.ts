@@ -28,7 +28,7 @@ export interface Comparison {
 /** Error of a value that is NaN or infinite: as wrong as can be, and still a number, so that sums and JSON hold it. */
 const lostError = 1e18;
 
-/** Prediction less target; an output that is no number counts as an error of 1e18. */
+/** Prediction less target; an output that is not finite counts as an error of 1e18. */
 export function errorOf(score: number, target: number): number {
   return Number.isFinite(score) ? score - target : lostError;
 }

@@ -59,7 +59,7 @@ function poorClasses(outputs: Outputs): string | null {
     : null;
 }
 
-/** Whether a figure leaves another plainly behind: apart beyond chance, and by ten points, a fifth of R², or half the error. */
+/** Whether a figure is plainly better than another: apart beyond chance, and by ten points, a fifth of R², or half the error. */
 export function plainlyBetter(name: MetricName, before: MetricValue, after: MetricValue): boolean {
   const { unit, higherIsBetter } = metricFacts[name];
   const apart = higherIsBetter ? after.ci95[0] > before.ci95[1] : after.ci95[1] < before.ci95[0];

@@ -13,7 +13,7 @@ export interface LatencyOptions {
   feeds: (batch: number) => Record<string, Tensor> | Promise<Record<string, Tensor>>;
   /** Runs of each program at each batch size; up to four times as many are made until the medians are known well. */
   runs: number;
-  /** Batch size that the model insists on: its times are told as those of batch 1, and scaled to 32 samples as those of batch 32. */
+  /** Batch size that the model is fixed to: its times are reported as those of batch 1, and scaled to 32 samples as those of batch 32. */
   fixedBatch?: number;
   /** Largest batch that memory allows (32). */
   largestBatch?: number;
@@ -25,7 +25,7 @@ export interface LatencyOptions {
 
 export type Latency = Pick<Report['latency'], 'float' | 'int8' | 'ratio' | 'busy' | 'load'>;
 
-/** Half of the interval of a median, over the median, that is narrow; and from which on nothing is said for certain. */
+/** Half of the interval of a median, over the median, that is narrow; and from which on nothing is certain. */
 const [narrow, wide] = [0.03, 0.1];
 /** Runs that a median needs: with five, its interval is all of them. */
 const [fewest, worthAsking] = [3, 11];
@@ -69,7 +69,7 @@ export async function measureLatency(options: LatencyOptions): Promise<Latency> 
   const load = watchLoad();
   const single = await takeTurns(options, fixedBatch ?? 1, budget / 2, (done) => onProgress?.(Math.min(done, runs), total));
   const left = Math.max(budget / 4, budget - (performance.now() - began));
-  // What one sample takes in both models tells how many can be run together in time.
+  // What one sample takes in both models decides how many can be run together in time.
   const each = (medianOf(single.float) + medianOf(single.int8)) / (fixedBatch ?? 1);
   const batch = fixedBatch ?? batchFor(left / wantedRounds / each, options.largestBatch ?? 32);
   const many = await takeTurns(options, batch, left, (done) => onProgress?.(runs + Math.min(done, runs), total));

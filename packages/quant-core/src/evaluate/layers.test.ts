@@ -117,7 +117,7 @@ it('tensors may have the batch anywhere, and a model of fixed batch sees whole b
   expect(two!.range).toEqual([0, 1.25]);
 });
 
-it('a program that is no comparison of these tensors is named', async () => {
+it('a program that is not a comparison of these tensors is named', async () => {
   const [float, simulation] = [batchLast(0.125), batchLast(1)];
   const tensor = { float: named(float, 'y'), simulated: named(simulation, 'y') };
   const program = await engine.compile(comparisonGraph(float, simulation, [tensor]), { threads: 1, mode: 'train' });

@@ -59,7 +59,7 @@ const decibels = (signal: number, noise: number) => (signal === 0 && noise === 0
 
 /**
  * Signal-to-quantization-noise ratio of every compared tensor, summed up batch by batch, and how its own grid takes it. The sums over a batch are made inside the
- * runtime, so that memory does not grow with the number of tensors or samples. Throws INTERNAL when the program is no comparison of these
+ * runtime, so that memory does not grow with the number of tensors or samples. Throws INTERNAL when the program is not a comparison of these
  * tensors, CANCELLED on abort.
  */
 export async function layerErrors({ program, input, tensors, batches, fixedBatch, ...hooks }: LayerErrorsInput): Promise<LayerError[]> {

@@ -64,7 +64,7 @@ function ratioMeasure(above: (i: number) => number, below: (i: number) => number
   };
 }
 
-const noLabels = 'the dataset has no class labels, or the model is no classifier';
+const noLabels = 'the dataset has no class labels, or the model is not a classifier';
 
 function topMeasure({ labels, top, samples }: Outputs, depth: number): Measure | string {
   if (!labels || !top) return noLabels;
@@ -228,7 +228,7 @@ export const metricFacts: { readonly [M in MetricName]: MetricRule } = {
     unit: 'value',
     higherIsBetter: false,
     label: 'KL divergence from the labels',
-    measure: ({ losses, task }) => (losses && task === 'soft_classification' ? meanMeasure(losses) : 'the labels are no distributions'),
+    measure: ({ losses, task }) => (losses && task === 'soft_classification' ? meanMeasure(losses) : 'the labels are not distributions'),
   },
   auc: { unit: 'fraction', higherIsBetter: true, label: 'area under the ROC curve', measure: (outputs) => rankMeasure(outputs, aucOf) },
   average_precision: {

@@ -23,7 +23,7 @@ export interface PositionCounts {
   byClass: { truth: Uint32Array; named: Uint32Array; both: Uint32Array } | null;
 }
 
-/** What a model said with one of its outputs about a set of samples, in the order it was asked. */
+/** One output of a model for a set of samples, in the order it was asked. */
 export interface Outputs {
   /** What the output is, and what is asked of it. */
   output: ModelOutput;
@@ -40,7 +40,7 @@ export interface Outputs {
   top: TopClasses | null;
   /** Class of every sample, where the dataset tells. */
   labels: Int32Array | null;
-  /** [samples, width] wanted values, where the dataset tells and the metric needs them. */
+  /** [samples, width] wanted values, where the dataset has them and the metric needs them. */
   targets: Float32Array | null;
   /** Loss of every sample: -ln of the confidence in the true class, or the mean squared error; null without truth. */
   losses: Float64Array | null;

@@ -173,7 +173,7 @@ describe('parity', () => {
     expect(parity(values([[0.05], [10.2], [5]]), artifact, 0.1).agreement).toBe(1);
   });
 
-  it('an artifact that gives no numbers differs without limit', () => {
+  it('an artifact whose outputs are not finite differs without limit', () => {
     expect(parity(classes([[1, 0]]), classOutputs([[Number.NaN, 0]]))).toMatchObject({
       agreement: 0,
       top1Agreement: 0,

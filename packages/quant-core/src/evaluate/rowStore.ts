@@ -5,7 +5,7 @@ import { type FlatFile, FlatReader } from '../data/flat.js';
 /** Elements that are kept in memory; more go to a file. */
 const mostInMemory = 16 * 2 ** 20;
 
-/** Stores made so far: each file has a name of its own. */
+/** Stores made so far, for names of files that are unique. */
 let made = 0;
 
 /** Rows of float32 in the order they came, in memory or, where they are many, in a scratch file: memory does not grow with the number of samples. */

@@ -155,7 +155,7 @@ describe('measureLatency', () => {
     expect(new Set(seen.map((name) => name.slice(1)))).toEqual(new Set(['1', '8']));
   });
 
-  it('heeds cancel', async () => {
+  it('stops when the job is cancelled', async () => {
     const { float, int8 } = counting();
     await expect(measureLatency({ float, int8, feeds, runs: 5, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELLED' });
   });

@@ -13,7 +13,7 @@ export type RuntimeFigures = Omit<Report['runtime'], 'name' | 'version'>;
 export type NodeKind = 'integer' | 'float' | 'boundary' | 'shape';
 
 const boundaryOps = new Set(['QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear']);
-/** ONNX Runtime's integer kernels whose first input is no 8-bit tensor (a scale, or floats that are quantized inside). */
+/** ONNX Runtime's integer kernels whose first input is not an 8-bit tensor (a scale, or floats that are quantized inside). */
 const integerOps = /^(QLinear|QGemm$|QAttention$|QEmbed|ConvInteger|MatMulInteger|DynamicQuantize(MatMul|LSTM))/;
 
 /**
@@ -109,7 +109,7 @@ export const runsFor = (nodes: number): number =>
   Math.max(1, Math.min(measuredRuns, Math.floor(mostEvents / Math.max(1, nodes)) - warmUpRuns));
 
 /**
- * Run a model as a user's session would, under the runtime's profiler, and tell which nodes really computed on integers.
+ * Run a model as a user's session would, under the runtime's profiler, and find which nodes really computed on integers.
  * The profile names each kernel with the types it was given, which says more than the optimized model written out.
  */
 export async function inspectRuntime({ engine, path, threads, feeds, directory, runs, budgetMs }: InspectOptions): Promise<RuntimeFigures> {

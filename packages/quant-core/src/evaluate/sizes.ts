@@ -1,7 +1,7 @@
 import type { Graph, Node, Value } from '../ir/graph.js';
 
 /**
- * Bytes of constants that each node needs, by node name: its own constant inputs and those behind a DequantizeLinear
+ * Bytes of constants that each node needs, by node name: its own constant inputs and those it reads through a DequantizeLinear
  * or QuantizeLinear that feeds it (int8 weights, scales, zero points). A constant that several nodes share is counted
  * for the first. Nodes without constants are left out.
  */
@@ -17,7 +17,7 @@ export function layerBytes(graph: Graph): Map<string, number> {
     const { producer } = value;
     if (producer && isBoundary(producer) && isConstant(producer.inputs[0])) {
       counted.add(value);
-      return producer.inputs.reduce((sum, behind) => sum + take(behind), 0);
+      return producer.inputs.reduce((sum, input) => sum + take(input), 0);
     }
     return 0;
   };
@@ -32,7 +32,7 @@ export function layerBytes(graph: Graph): Map<string, number> {
 /** Q/DQ, and the Cast that takes int4 apart. */
 const isBoundary = (node: Node) => node.op === 'DequantizeLinear' || node.op === 'QuantizeLinear' || node.op === 'Cast';
 
-/** Whether a value is a constant, perhaps behind Q/DQ. */
+/** Whether a value is a constant, perhaps read through Q/DQ. */
 function isConstant(value: Value | undefined): boolean {
   if (!value) return false;
   if (value.constant) return true;

@@ -40,9 +40,9 @@ class ChannelMeans {
 /**
  * Bias correction (Nagel et al. 2019, arXiv:1906.04721, section 4.2, with data): rounding weights and activations shifts the mean of a layer's
  * result; its bias takes that back, channel by channel, so that `E[quantized] = E[float]` on the samples. Later layers are measured
- * behind the corrected earlier ones. Returns a copy of `graph`; layers without a bias stay as they are.
+ * after the corrected earlier ones. Returns a copy of `graph`; layers without a bias stay as they are.
  * `samples` gives the same batches every time it is called, with `x` of shape [n, …sample]. `reference` is the float network, where the weights of
- * `graph` are not those of it any more.
+ * `graph` are not those of it afterwards.
  */
 export async function correctBiases(
   graph: Graph,

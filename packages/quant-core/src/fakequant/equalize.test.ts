@@ -127,7 +127,7 @@ describe('cross-layer equalization', () => {
         z = Gemm(r, w2=float32[5, 8]#) {transB=1} @b
         return r, z`),
     );
-    // A dead channel: small weights behind a large bias, which equal ranges alone would scale up.
+    // A dead channel: small weights after a large bias, which equal ranges alone would scale up.
     const first = graph.nodes[0] as Node;
     for (let k = 0; k < 6; k++) weight(graph, 'a').data[k] = 0.001 * (k + 1);
     (first.input(2).constant?.data as Float32Array)[0] = 50;
@@ -196,7 +196,7 @@ describe('pairs that are none', () => {
     ['a Sigmoid does not scale along', `${conv}\nr = Sigmoid(a)\n${next('r')}\nreturn y`],
     ['a Clip from below 0', `${conv}\nr = Clip(a, low=float32[]{-1}, high=float32[]{1})\n${next('r')}\nreturn y`],
     [
-      'two activations one behind the other',
+      'two activations one after the other',
       `${conv}\nq = Relu(a)\nr = Clip(q, low=float32[]{0}, high=float32[]{6})\n${next('r')}\nreturn y`,
     ],
     ['another reader', `${conv}\nr = Relu(a)\n${next('r')}\nz = Add(y, r)\nreturn z`],

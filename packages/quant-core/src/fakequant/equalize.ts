@@ -199,7 +199,7 @@ function scaleBias(pair: LayerPair, scale: Float64Array): void {
   );
 }
 
-/** Another constant under the same name: nobody else reads the one before. */
+/** Another constant under the same name: no other node reads the one before. */
 function replace(node: Node, port: number, tensor: Tensor<'float32'>): void {
   const value = node.input(port);
   value.constant = tensor;

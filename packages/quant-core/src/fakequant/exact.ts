@@ -5,7 +5,7 @@ import { deadCode } from '../normalise/deadCode.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { beforeAbsorbed } from './absorb.js';
 
-/** A layer on two dequantized inputs, and what is behind it. */
+/** A layer on two dequantized inputs, and what comes after it. */
 interface Layer {
   node: Node;
   x: Node<'DequantizeLinear'>;
@@ -50,7 +50,7 @@ function rewrite(graph: Graph, b: GraphBuilder, { node, x, w }: Layer): void {
   const sum = graph
     .node(node.op, [integers(b, x), integers(b, w), ...(whole ? [whole] : [])], node.attrs, { name: `${node.name}_sum` })
     .output();
-  const quantizer = quantizerBehind(graph, node.output());
+  const quantizer = quantizerAfter(graph, node.output());
   if (!quantizer) {
     graph.replaceAll(node.output(), b.op('Mul', [sum, perChannel(scale)]));
     return;
@@ -64,7 +64,7 @@ function rewrite(graph: Graph, b: GraphBuilder, { node, x, w }: Layer): void {
 }
 
 /** The only reader of a layer's result, if that is a quantizer, seen through activations that it repeats exactly. */
-function quantizerBehind(graph: Graph, value: Value): Node<'QuantizeLinear'> | undefined {
+function quantizerAfter(graph: Graph, value: Value): Node<'QuantizeLinear'> | undefined {
   let at = value;
   for (;;) {
     const reader = at.readers.length === 1 && !graph.outputs.includes(at) ? at.readers[0] : undefined;

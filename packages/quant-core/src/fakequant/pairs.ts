@@ -17,11 +17,11 @@ export interface LayerPair {
   oneSided: boolean;
   /** Upper bound of a Clip from 0: it does not scale along. */
   bound?: number;
-  /** A constant that is added behind a MatMul: its bias. */
+  /** A constant that is added after a MatMul: its bias. */
   added?: { node: Node; port: number };
 }
 
-/** The one reader of a value that nobody else sees. */
+/** The one reader of a value that is not an output of the graph. */
 function onlyReader(graph: Graph, value: Value): Node | undefined {
   return value.readers.length === 1 && !graph.outputs.includes(value) ? value.readers[0] : undefined;
 }
@@ -69,7 +69,7 @@ function takesIn(node: Node, at: Channels): boolean {
   return (node.is('MatMul') || (node.is('Gemm') && !node.attr('transA'))) && at.axis === (at.value.shape?.length ?? 0) - 1;
 }
 
-/** The layer behind `first`, through what scales along with its input. */
+/** The layer after `first`, through what scales along with its input. */
 function pairFrom(graph: Graph, first: Node, layers: ReadonlySet<Node>): LayerPair | undefined {
   const shape = first.output().shape;
   if (!shape || !changeable(first)) return undefined;

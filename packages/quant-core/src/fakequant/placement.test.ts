@@ -187,7 +187,7 @@ describe('a choice', () => {
     note: '',
   };
 
-  it('is a recipe with overrides behind those of the job, last so that they win', () => {
+  it('is a recipe with overrides after those of the job, last so that they win', () => {
     const base = defaultRecipe();
     const own = { name: 'a', weights: { bits: 4 } };
     const recipe = { ...base, quantization: { ...base.quantization, placement: 'auto' as const, layers: [own] } };

@@ -140,7 +140,7 @@ export function holds(whole: { float: readonly number[]; int8: readonly number[]
   return against(whole.int8) - against(whole.mixed) >= leastGain;
 }
 
-/** The settings that leave the layers of a placement in float, in any job: `quantization.layers`, behind those given already. */
+/** The settings that leave the layers of a placement in float, in any job: `quantization.layers`, after those given already. */
 export const overridesOf = (placement: Placement): { name: string; skip: true }[] =>
   placement.layers.flatMap(({ name, left }) => (left ? [{ name, skip: true as const }] : []));
 

@@ -50,7 +50,7 @@ const cnn = () =>
   );
 
 describe('where fake quant goes', () => {
-  it('Conv, Relu, MaxPool, Conv, Gemm: one quantizer behind the Relu, one scale through the pool, a float result', () => {
+  it('Conv, Relu, MaxPool, Conv, Gemm: one quantizer after the Relu, one scale through the pool, a float result', () => {
     expect(placement(cnn())).toMatchInlineSnapshot(`
       "x_quantize = QuantizeLinear(x, group_0_scale, group_0_zero_point)
       x_dequantize = DequantizeLinear(x_quantize, group_0_scale, group_0_zero_point)
@@ -95,7 +95,7 @@ describe('where fake quant goes', () => {
     `);
   });
 
-  it('puts the quantizer of a depthwise layer behind its ReLU6', () => {
+  it('puts the quantizer of a depthwise layer after its ReLU6', () => {
     const graph = conv(`a = Conv(x, w1=float32[4, 1, 3, 3]#) {group=4} @dw
       c = Clip(a, lo=float32[]{0}, hi=float32[]{6})
       y = Conv(c, w2=float32[2, 4, 1, 1]#) @pw

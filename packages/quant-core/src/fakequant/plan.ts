@@ -68,7 +68,7 @@ function channelAxis(node: Node, rank: number): number {
   return axis === undefined ? 0 : axis < 0 ? axis + rank : axis;
 }
 
-/** The value behind `value` after activations that requantization absorbs (each the only reader of the one before). */
+/** What `value` becomes after the activations that requantization absorbs (each the only reader of the one before). */
 function absorbed(graph: Graph, value: Value): Value {
   let at = value;
   for (;;) {
@@ -99,7 +99,7 @@ class Groups {
 
 /**
  * Decide what becomes int8. Layers with constant weights are the seeds; ops between them that an int8 runtime executes on
- * integers join when their inputs are quantized. Every edge of such an op carries a quantizer, an activation behind a layer
+ * integers join when their inputs are quantized. Every edge of such an op carries a quantizer, an activation after a layer
  * is absorbed into its output quantizer, and ops that only move data share the scale of their input. Layers that come last
  * (matrix products whose result only float ops or the caller read) keep a float result. Pure: changes nothing.
  */

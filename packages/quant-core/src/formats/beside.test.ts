@@ -76,7 +76,7 @@ it('reads nothing beside a model where that is not allowed, and nothing outside 
   await failure('MODEL_TOO_LARGE', () => readModel(path, { ...defaultLimits, modelBytes: file.length + 4 }, 'beside'));
 });
 
-it('finds no locations in what is no model', async () => {
+it('finds no locations in what is not a model', async () => {
   const path = join(directory, 'text.onnx');
   await writeFile(path, 'no model at all');
   expect(externalLocations(path)).toEqual([]);

@@ -96,11 +96,11 @@ describe('readModel', () => {
   );
 
   it.each([
-    ['an offset behind the end', '17', '8'],
+    ['an offset past the end', '17', '8'],
     ['a length past the end', '12', '8'],
     ['a length that does not fit the shape', '0', '4'],
-    ['an offset that is no number', '-4', '8'],
-    ['a length that is no number', '0', '1e1'],
+    ['an offset that is not a number', '-4', '8'],
+    ['a length that is not a number', '0', '1e1'],
     ['a huge offset', '99999999999999999999', '8'],
   ])('refuses %s', async (_, offset, length) => {
     const zip = makeZip([

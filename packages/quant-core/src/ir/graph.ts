@@ -121,14 +121,14 @@ interface Pending {
 export class Graph {
   readonly inputs: Value[] = [];
   readonly outputs: Value[] = [];
-  /** Topologically ordered: a node stands behind everything it reads. */
+  /** Topologically ordered: a node comes after everything it reads. */
   nodes: Node[] = [];
   /** Opset of ai.onnx the graph is written in (18 or newer). */
   opset = 18;
   /** Whatever the format door wants back when the graph is written (metadata, doc strings, other domains). */
   origin: unknown;
   private readonly names = new Set<string>();
-  /** Where the search for a free number behind a name goes on. */
+  /** Where the search for a free number after a name goes on. */
   private readonly counters = new Map<string, number>();
   private pending: Pending | undefined;
 

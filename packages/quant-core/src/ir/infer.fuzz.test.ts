@@ -65,7 +65,7 @@ it.each(Object.keys(ops).filter((op) => op !== 'Opaque') as OpType[])('%s with a
     const chosen = Object.entries(attrs ?? {}).filter(() => wild.of([true, false]));
     const values = Object.fromEntries(chosen.map(([name, { kind }]) => [name, wild.attribute(kind)]));
     const node = graph.node(op, given, values as Attrs<OpType>, { outputs: Math.min(outputs?.[1] ?? 1, 2) });
-    // Shape arithmetic behind it sees what it leaves behind.
+    // Shape arithmetic after it sees what it leaves.
     graph.node('Reshape', [graph.node('Shape', [node.output()]).output(), graph.node('Cast', [node.output()], { to: 'int64' }).output()]);
     try {
       inferShapes(graph);

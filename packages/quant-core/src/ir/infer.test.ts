@@ -222,7 +222,7 @@ describe('opaque nodes and binding', () => {
     g.outputs.push(g.node('Relu', [opaque.output()]).output());
     return g;
   }
-  it('keeps the noted type of an opaque node, and knows nothing behind one without', () => {
+  it('keeps the noted type of an opaque node, and knows nothing after one without', () => {
     const g = withOpaque();
     inferShapes(g);
     expect(g.outputs[0]?.type).toBeUndefined();

@@ -2,7 +2,7 @@ import type { DType } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 /**
- * The closed op list. One row an op, in the form of opset 18; older forms are upgraded at the door (`formats/onnx`).
+ * The closed op list. One row an op, in the form of opset 18; older forms are upgraded when the model is read (`formats/onnx`).
  * An op declares its own facts here, and every other room has one table typed over this list.
  */
 

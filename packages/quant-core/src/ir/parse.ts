@@ -36,7 +36,7 @@ class Parser {
       this.result.outputs.push(this.operand() ?? this.fail('an output is missing'));
       if (!this.take(',')) break;
     }
-    if (!this.atEnd()) throw this.error('text behind the end');
+    if (!this.atEnd()) throw this.error('text after the end');
     return this.result;
   }
 

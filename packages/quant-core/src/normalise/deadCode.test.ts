@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { deadCode } from './deadCode.js';
 import { expectSameAfter, expectUntouched } from './testing/oracle.js';
 
-it('takes out what nobody reads, and indices nobody reads', async () => {
+it('takes out what is not read, and indices that are not read', async () => {
   const lines = await expectSameAfter(
     `graph g (x: float32[N, 2, 8], unused: float32[N]) opset 18
     dead = Exp(x)

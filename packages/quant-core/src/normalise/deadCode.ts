@@ -2,7 +2,7 @@ import type { Graph, Node } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
 import type { Pass } from '../ir/pass.js';
 
-/** Take out nodes whose outputs nobody reads, and by-products nobody reads. */
+/** Take out nodes whose outputs are not read, and optional outputs that are not read. */
 export const deadCode: Pass = {
   name: 'deadCode',
   run: (graph) => graph.batch(() => removeDead(graph)),

@@ -56,12 +56,12 @@ describe('into the layer before', () => {
     ['the result is an output', `c = Conv(x, w=float32[4, 4, 1]#)\ny = BatchNormalization(c, ${norm(4)})\nreturn y, c`],
     ['the weights are no constant', `k = Relu(w=float32[4, 4, 1]#)\nc = Conv(x, k)\ny = BatchNormalization(c, ${norm(4)})\nreturn y`],
     [
-      'the parameters are no constants',
+      'the parameters are not constants',
       `k = Relu(g=float32[4]#)\nc = Conv(x, w=float32[4, 4, 1]#)\ny = BatchNormalization(c, k, b=float32[4]#, b, g)\nreturn y`,
     ],
     ['the channels are not those of a MatMul', `c = MatMul(x, w=float32[4, 4]#)\ny = BatchNormalization(c, ${norm(4)})\nreturn y`],
     [
-      'the variance gives no number',
+      'the variance is not a number',
       'c = Conv(x, w=float32[4, 4, 1]#)\ny = BatchNormalization(c, g=float32[4]#, g, g, v=float32[4]{-1})\nreturn y',
     ],
     [
@@ -71,7 +71,7 @@ describe('into the layer before', () => {
   ])('not when %s', (_, body) => expectUntouched(`graph g (x: float32[N, 4, 4]) opset 18\n${body}`, foldBatchNorm));
 });
 
-describe('into the layer behind', () => {
+describe('into the layer after it', () => {
   it.each([
     ['Conv', 'x: float32[N, 4, 6, 6]', 'Conv(n, w=float32[6, 2, 3, 3]#) {group=2}', 4],
     ['Conv with a bias', 'x: float32[N, 4, 6]', 'Conv(n, w=float32[6, 4, 3]#, bias=float32[6]#)', 4],
@@ -110,7 +110,7 @@ describe('spelt out', () => {
     expect(lines[1]).toContain('Mul(a, bn1.scale=');
     expect(lines[2]).toMatch(/^y: .*Add\(bn1, bn1.shift=/);
   });
-  it('not when the parameters are no constants', () => {
+  it('not when the parameters are not constants', () => {
     expectUntouched(
       'graph g (x: float32[N, 4], g: float32[4]) opset 18\ny = BatchNormalization(x, g, b=float32[4]#, b, b)\nreturn y',
       spellOutBatchNorm,
@@ -146,7 +146,7 @@ describe('what training can take out again', () => {
       1,
     ],
     [
-      'none that a factor was folded behind',
+      'none that a factor was folded after',
       `c = Conv(x, w=float32[4, 4, 1]#)\nn = BatchNormalization(c, ${norm(4)})\ny = Mul(n, k=float32[4, 1]#)\nreturn y`,
       0,
     ],

@@ -1,7 +1,7 @@
 import type { Graph, Node, Value } from '../ir/graph.js';
 import type { Pass } from '../ir/pass.js';
 import { Tensor } from '../tensor/tensor.js';
-import { biasOf, foldAffine, type Layer, layerBehind, layerOf, setWeights } from './layer.js';
+import { biasOf, foldAffine, type Layer, layerBefore, layerOf, setWeights } from './layer.js';
 import { bypass, floatConstant, sweep } from './match.js';
 
 /**
@@ -25,7 +25,7 @@ export interface FoldedNorm {
   node: string;
   /** Weights of the layer without the batch norm, in the shape they still have. */
   weight: Tensor<'float32'>;
-  /** One number a channel each. `mean` is that of the layer without its bias, which stands in no other place any more. */
+  /** One number a channel each. `mean` is that of the layer without its bias, which is now kept nowhere else. */
   gamma: Float32Array;
   beta: Float32Array;
   mean: Float64Array;
@@ -41,7 +41,7 @@ export const batchNormFolding = (note: (norm: FoldedNorm) => void = () => undefi
   run: (graph) =>
     sweep(graph, (node) => {
       if (!node.is('BatchNormalization')) return false;
-      const layer = layerBehind(graph, node.inputs[0]);
+      const layer = layerBefore(graph, node.inputs[0]);
       const affine = layer && layer.axis === 1 ? affineOf(node) : undefined;
       if (!layer || !affine || affine.scale.length !== layer.channels) return false;
       const parts = normOf(node, layer);

@@ -19,7 +19,7 @@ it.each([
   expect((await expectSameAfter(conv(tail), [foldMulAdd])).length).toBe(2);
 });
 
-it('folds behind a Gemm, and a factor behind a MatMul of any rank', async () => {
+it('folds after a Gemm, and a factor after a MatMul of any rank', async () => {
   expect(
     (
       await expectSameAfter(
@@ -46,7 +46,7 @@ it.each([
   ['a division by zero', conv('y = Div(c, s=float32[5, 1, 1]{1, 0, 1, 1, 1})')],
   ['two results', conv('y = Add(c, c)')],
   [
-    'a shift behind a MatMul that is not of rank 2',
+    'a shift after a MatMul that is not of rank 2',
     'graph g (x: float32[N, 3, 5]) opset 18\nc = MatMul(x, w=float32[5, 4]#)\ny = Add(c, s=float32[4]#)\nreturn y',
   ],
 ])('leaves %s', (_, text) => expectUntouched(text, foldMulAdd));

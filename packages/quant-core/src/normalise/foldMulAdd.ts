@@ -1,5 +1,5 @@
 import type { Pass } from '../ir/pass.js';
-import { foldAffine, layerBehind, perChannel } from './layer.js';
+import { foldAffine, layerBefore, perChannel } from './layer.js';
 import { bypass, constantOperand, floatConstant, sweep } from './match.js';
 
 /** What `y op c` (or `c op y`) does to a channel of `y`, as scale and shift. */
@@ -22,7 +22,7 @@ export const foldMulAdd: Pass = {
       const operands = constantOperand(node);
       const tensor = floatConstant(operands?.constant);
       if (!operands || !tensor || (op === 'Div' && operands.port === 0)) return false;
-      const layer = layerBehind(graph, operands.other);
+      const layer = layerBefore(graph, operands.other);
       const numbers = layer && perChannel(tensor, layer.rank, layer.axis, layer.channels);
       if (!layer || !numbers) return false;
       const pairs = Array.from(numbers, (c) => affine[op](c, operands.port === 0));

@@ -16,7 +16,7 @@ it.each([
   ['a bias for each row', matmul('y = Add(c, b=float32[2, 1]#)', '2, 5')],
   ['a result that others read', matmul('a = Add(c, b=float32[4]#)\ny = Mul(a, c)')],
   [
-    'a bias that is no constant',
+    'a bias that is not a constant',
     'graph g (x: float32[N, 5], b: float32[4]) opset 18\nc = MatMul(x, w=float32[5, 4]#)\ny = Add(c, b)\nreturn y',
   ],
 ])('leaves %s', (_, text) => expectUntouched(text, matmulAddToGemm));

@@ -23,7 +23,7 @@ export const matmulAddToGemm: Pass = {
     }),
 };
 
-/** `alpha`, `beta` and a bias that is no vector, worked into constant weights and bias. */
+/** `alpha`, `beta` and a bias that is not a vector, worked into constant weights and bias. */
 export const plainGemm: Pass = {
   name: 'plainGemm',
   run: (graph) =>

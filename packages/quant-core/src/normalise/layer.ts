@@ -2,7 +2,7 @@ import type { Graph, Node, Value } from '../ir/graph.js';
 import { Tensor } from '../tensor/tensor.js';
 import { floatConstant, soleProducer } from './match.js';
 
-/** A layer with constant weights (and bias), whose result nobody sees but the one node behind it. */
+/** A layer with constant weights (and bias), whose result only the one node after it reads. */
 export interface Layer {
   node: Node<'Conv' | 'ConvTranspose' | 'Gemm' | 'MatMul'>;
   weight: Tensor<'float32'>;
@@ -13,8 +13,8 @@ export interface Layer {
   rank: number;
 }
 
-/** The layer that writes `value`, if it can take up what comes behind it. */
-export function layerBehind(graph: Graph, value: Value | undefined): Layer | undefined {
+/** The layer that writes `value`, if it can take up what comes after it. */
+export function layerBefore(graph: Graph, value: Value | undefined): Layer | undefined {
   const node = soleProducer(graph, value, 'Conv', 'ConvTranspose', 'Gemm', 'MatMul');
   return node && layerOf(node);
 }

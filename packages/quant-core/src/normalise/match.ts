@@ -2,7 +2,7 @@ import type { Graph, Node, Value } from '../ir/graph.js';
 import type { OpType } from '../ir/ops.js';
 import { Tensor, toNumbers } from '../tensor/tensor.js';
 
-/** The node that writes `value` and nothing else, when it has one reader and nobody else sees it. */
+/** The node that writes `value` and nothing else, when that has one reader and is not an output of the graph. */
 export function onlyProducer(graph: Graph, value: Value | undefined): Node | undefined {
   const node = value?.producer;
   return node && value.readers.length === 1 && node.outputs.length === 1 && !graph.outputs.includes(value) ? node : undefined;
@@ -14,7 +14,7 @@ export function soleProducer<K extends OpType>(graph: Graph, value: Value | unde
   return node?.is(...ops) ? node : undefined;
 }
 
-/** The float32 tensor behind a constant. */
+/** The float32 tensor of a constant. */
 export function floatConstant(value: Value | undefined): Tensor<'float32'> | undefined {
   return value?.constant?.dtype === 'float32' ? value.constant.as('float32') : undefined;
 }

@@ -85,7 +85,7 @@ describe('a batch that was opened is proved by running', () => {
   it.each<[string, (y: Float32Array) => void, RegExp]>([
     ['another number', (y) => y.fill(7, 6, 7), /output "y" of a sample changes/],
     ['samples in another order', (y) => y.copyWithin(0, 6, 12), /output "y" of a sample changes/],
-    ['no number', (y) => y.fill(Number.NaN, 0, 1), /output "y" of a sample changes/],
+    ['not a number', (y) => y.fill(Number.NaN, 0, 1), /output "y" of a sample changes/],
   ])('%s keeps it closed', async (_, spoil, message) => {
     const graph = graphOf(net);
     const spoilt: RunEach = async (some, feeds) => {

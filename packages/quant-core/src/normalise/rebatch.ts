@@ -185,7 +185,7 @@ function repeatRow(graph: Graph, row: Value, axis: number, like: Value, { axis: 
   const name = (what: string) => ({ name: `${row.name}_${what}`, before });
   const ints = (what: string, values: readonly number[]) => graph.constant(`${row.name}_${what}`, Tensor.ints([...values]));
   const shape = row.shape as readonly number[];
-  const [front, behind] = [shape.slice(0, axis), shape.slice(axis + 1)];
+  const [front, after] = [shape.slice(0, axis), shape.slice(axis + 1)];
   const each = (outer as number) * (inner as number);
   const all = graph.node('Shape', [like], { start: from, end: from + 1 }, name('rows')).output();
   const count = each === 1 ? all : graph.node('Div', [all, ints('each', [each])], {}, name('batch')).output();
@@ -193,12 +193,12 @@ function repeatRow(graph: Graph, row: Value, axis: number, like: Value, { axis: 
     each === 1
       ? row
       : graph
-          .node('Reshape', [row, ints('split', [...front, outer as number, 1, inner as number, ...behind])], {}, name('counted'))
+          .node('Reshape', [row, ints('split', [...front, outer as number, 1, inner as number, ...after])], {}, name('counted'))
           .output();
   const ones = (length: number) => (length > 0 ? [ints('ones', new Array<number>(length).fill(1))] : []);
-  const parts = each === 1 ? [...ones(axis), count, ...ones(behind.length)] : [...ones(axis + 1), count, ...ones(behind.length + 1)];
+  const parts = each === 1 ? [...ones(axis), count, ...ones(after.length)] : [...ones(axis + 1), count, ...ones(after.length + 1)];
   const target = graph.node('Concat', parts, { axis: 0 }, name('shape')).output();
   const repeated = graph.node('Expand', [counted, target], {}, name('repeated')).output();
   if (each === 1) return repeated;
-  return graph.node('Reshape', [repeated, ints('joined', [...front, -1, ...behind])], {}, name('joined')).output();
+  return graph.node('Reshape', [repeated, ints('joined', [...front, -1, ...after])], {}, name('joined')).output();
 }

@@ -39,7 +39,7 @@ it('passes dropout on, with a mask of true', async () => {
   expect(difference(await runGraph(wanted, feeds), await runGraph(graph, feeds))).toBe(0);
 });
 
-it('keeps the name of an output behind a dropout', async () => {
+it('keeps the name of an output after a dropout', async () => {
   const graph = graphOf('graph g (x: float32[N, 4]) opset 18\na = Relu(x)\ny = Dropout(a)\nreturn y');
   runPasses(graph, [toInference]);
   expect(linesOf(graph)).toEqual(['y: float32[N, 4] = Relu(x) @a', 'return y']);

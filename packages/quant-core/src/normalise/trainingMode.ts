@@ -6,7 +6,7 @@ import { toInference } from './toInference.js';
 
 /**
  * Bring a graph that was exported in training mode to inference form, in place, and say so: a batch norm there takes the statistics of the samples beside
- * a sample, a dropout draws at random, so that no number measured on it would mean anything. Nothing is done to other graphs. Returns one sentence for each operator.
+ * a sample, a dropout draws at random, so that nothing measured on it would mean anything. Nothing is done to other graphs. Returns one sentence for each operator.
  * Throws MODEL_INVALID where the running statistics are those of a layer that never saw a sample: the file does not hold what inference needs.
  */
 export function leaveTrainingMode(graph: Graph): string[] {

@@ -42,13 +42,13 @@ async function choose(graph: ReturnType<typeof net>, training: Partial<Recipe['t
 }
 
 describe('which batch norms are kept', () => {
-  it('all that stand behind a layer, when it is wished', async () => {
+  it('all that come after a layer, when it is asked for', async () => {
     expect((await choose(net(), { batchNorm: 'keep' })).kept.map(({ node }) => node)).toEqual(['conv', 'second']);
     const folded = await choose(net(), { batchNorm: 'fold' });
     expect(folded).toEqual({ kept: [], note: '2 folded into their layers before training.' });
   });
 
-  it('by itself those behind weights of few bits', async () => {
+  it('by itself those after weights of few bits', async () => {
     for (const [bits, count] of [
       [2, 2],
       [3, 0],
@@ -67,7 +67,7 @@ describe('which batch norms are kept', () => {
     expect(error.hint).toContain('TrainingMode.PRESERVE');
   });
 
-  it('none that stand behind no layer', async () => {
+  it('none where no layer comes before', async () => {
     const alone = graphOf(`graph net (x: float32[N, 4]) opset 18
       r = Relu(x)
       n = BatchNormalization(r, ${norm(1, 4)})
@@ -75,7 +75,7 @@ describe('which batch norms are kept', () => {
       y = Gemm(s, w=float32[4, 2]#, b=float32[2]#) @fc
       return y`);
     const error = await failure('CONFIG_IMPOSSIBLE', () => choose(alone, { batchNorm: 'keep' }));
-    expect(error.message).toContain('none of the 1 BatchNormalization nodes of the file stands behind a layer');
+    expect(error.message).toContain('none of the 1 BatchNormalization nodes of the file comes after a layer');
   });
 
   it('none before an operator that has no gradient', async () => {

@@ -33,7 +33,7 @@ export function keptNorms(
   const norms = stillFolded(model.graph, model.norms).filter(({ node }) => !unreached?.includes(nodes.get(node)?.input(1).name as string));
   const inFile = model.source.ops.BatchNormalization ?? 0;
   const nothing = inFile
-    ? `none of the ${inFile} BatchNormalization nodes of the file stands behind a layer that is trained`
+    ? `none of the ${inFile} BatchNormalization nodes of the file comes after a layer that is trained`
     : 'the file has no BatchNormalization: the exporter folded it into the layers, or the network has none';
   const refuse = (why: string, pointer: string, hint: string) => {
     if (wish === 'keep')

@@ -24,7 +24,7 @@ function layoutOf(node: Node): number | undefined {
 
 /**
  * The batch must be the first axis of the inputs. Where it is shows in the names of dimensions: the outputs have one row for each sample, and a recurrent layer
- * (layout 0: time, batch, features) has the batch as its second axis. Throws MODEL_INPUTS_UNSUPPORTED naming input and axis; a file without names tells nothing.
+ * (layout 0: time, batch, features) has the batch as its second axis. Throws MODEL_INPUTS_UNSUPPORTED naming input and axis; a file without names does not show it.
  */
 export function checkBatchPlace(graph: Graph): void {
   const rows = graph.outputs.map((value) => ({

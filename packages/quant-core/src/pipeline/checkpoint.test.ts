@@ -132,7 +132,7 @@ describe('a job that goes on from a checkpoint gives the same model and report',
   });
 });
 
-describe('a checkpoint that does not fit is dropped, and the job starts from nothing', () => {
+describe('a checkpoint that does not fit is dropped, and the job starts from the beginning', () => {
   const recipe = quickRecipe();
   let [model, data, kept] = ['', '', ''];
   let whole: Done;

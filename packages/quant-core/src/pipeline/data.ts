@@ -93,7 +93,7 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
   }
 }
 
-/** What the labels are asked to be, once nothing stands against the job. Throws the first thing that does. */
+/** What the labels are asked to be, once the job has no error. Throws the first error. */
 function agree({ job }: Context, model: PreparedModel, dataset: Dataset, evaluation: Dataset | undefined): Assignment {
   const facts = { config: job.dataset.config, summary: dataset.summary };
   const other = evaluation && { config: (job.evaluationDataset ?? job.dataset).config, summary: evaluation.summary };

@@ -25,16 +25,16 @@ import { layerRows } from './layers.js';
 import { fileBatch, graphBatch } from './model.js';
 import type { Work } from './work.js';
 
-/** Which samples a model is run over, and what is done with what it says. */
+/** Which samples a model is run over, and what is done with its outputs. */
 interface Asked {
   samples: Samples;
   indices: Uint32Array;
   stage: Stage;
-  /** What another model said to the same samples, to compare with. */
+  /** The outputs of another model for the same samples, to compare with. */
   reference?: ModelOutputs | undefined;
-  /** Keep everything that is said, to compare others with. */
+  /** Keep all outputs, to compare others with. */
   keep?: boolean;
-  /** Batch size that the program insists on. */
+  /** Batch size that the program is fixed to. */
   fixedBatch: number | undefined;
   /** What the program runs, where that is not as large as the float model. */
   graph?: Graph;
@@ -143,7 +143,7 @@ async function chooseCandidate(
 ): Promise<Chosen> {
   const { dataset, holdout } = on.data;
   const asked = { samples: dataset, indices: holdout, stage: 'evaluate' as const };
-  // On one thread: the choice must not hang on the last bit of a float sum.
+  // On one thread: the choice must not depend on the last bit of a float sum.
   const known = await collectFile(on, float.path, { ...asked, keep: true }, 1);
   try {
     const figures = async ({ path }: Candidate): Promise<HoldoutFigures> =>

@@ -98,7 +98,7 @@ export function notAsExpected(
   const pointer = { pointer: '/evaluation/expectedFloat' };
   if (compared === 'better') {
     return new OctetError('FLOAT_NOT_AS_EXPECTED', `${figures} It is better than stated.`, pointer, {
-      hint: 'Look whether it was trained on these samples, or whether the value belongs to another metric or dataset; or state what it reaches here.',
+      hint: 'Check whether it was trained on these samples, and whether the value belongs to another metric or dataset; or state what it reaches here.',
     });
   }
   const best = trials ? bestOf(metric, trials.tried) : undefined;
@@ -116,7 +116,7 @@ export function notAsExpected(
     ? `${readingOf(near.trial)} It brings ${text(near.value.value)} on ${count(trials?.samples ?? 0)} samples.`
     : ordered
       ? `${ordered.trial ? `${readingOf(ordered.trial)} ` : ''}${orderAdvice(on, ordered.order)} It brings ${share(ordered.order.after)} on ${count(ordered.order.samples)} samples.`
-      : `None of these brings the float model near ${text(expected)}${gains ? `; the best is ${gains.trial.name}${gains.trial.config ? ` (${configText(gains.trial.config)})` : ''}` : ''}. Look at what else was done to the samples in training: cropping, resizing, the order of the classes.`;
+      : `None of these brings the float model near ${text(expected)}${gains ? `; the best is ${gains.trial.name}${gains.trial.config ? ` (${configText(gains.trial.config)})` : ''}` : ''}. Check what else was done to the samples in training: cropping, resizing, the order of the classes.`;
   return new OctetError(
     'FLOAT_NOT_AS_EXPECTED',
     `${figures} Likely causes, in this order: ${list}.${tried}${orderTried} Nothing was quantized.`,

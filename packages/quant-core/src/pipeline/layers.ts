@@ -19,8 +19,8 @@ import { graphBatch, type PreparedModel } from './model.js';
  * Layers are compared on so many samples, or as many as hold so many elements of all layers together: up to `most`, of which a comparison takes a few
  * seconds, and no more than an eighth of those that an epoch of training goes through, from `least` on.
  */
-const looked = { samples: 256, least: 2 ** 25, most: 2 ** 27, share: 1 / 8 };
-/** Above this many layers, each alone is no longer measured: it would double the nodes of the comparison. */
+const comparisonSize = { samples: 256, least: 2 ** 25, most: 2 ** 27, share: 1 / 8 };
+/** Above this many layers, they are not measured one by one: it would double the nodes of the comparison. */
 const mostLocalLayers = 200;
 
 /** The quantized value that a layer ends in, through absorbed activations; its own output where none is. */
@@ -40,7 +40,7 @@ interface Layer {
   tensor: ComparedTensor;
 }
 
-/** The layers of a plan in the order the network computes them, each with the tensors that tell of it. */
+/** The layers of a plan in the order the network computes them, each with the tensors that describe it. */
 function layersOf(plan: QuantPlan, { float, simulation, table }: Candidate): Layer[] {
   const order = new Map(float.nodes.map((node, at) => [node.name, at]));
   const points = new Map(plan.activations.map((point) => [point.value, point]));
@@ -74,11 +74,11 @@ function layersOf(plan: QuantPlan, { float, simulation, table }: Candidate): Lay
 const elementsOf = (layers: readonly Layer[]): number =>
   layers.reduce((sum, { end }) => sum + sizeOf((end.shape ?? []).slice(1).map((dim) => (typeof dim === 'number' ? dim : 1))), 0) || 1;
 
-/** Samples to compare layers on. They hang on sizes alone, never on the clock, so that a job repeated gives the same figures. */
+/** Samples to compare layers on. They depend on sizes alone, never on the clock, so that a job repeated gives the same figures. */
 function samplesFor(layers: readonly Layer[], data: JobData): number {
   const elements = elementsOf(layers);
-  const affordable = Math.max(looked.least, Math.min(looked.most, looked.share * data.train.length * elements));
-  return Math.max(1, Math.min(looked.samples, Math.floor(affordable / elements)));
+  const affordable = Math.max(comparisonSize.least, Math.min(comparisonSize.most, comparisonSize.share * data.train.length * elements));
+  return Math.max(1, Math.min(comparisonSize.samples, Math.floor(affordable / elements)));
 }
 
 /** Batch of a comparison. A graph that the engine loads in parts hands all compared tensors from one part to another: then all of them count. */

@@ -32,7 +32,7 @@ const parameterCopies = 12;
 interface MemoryEstimate {
   /** What a training job of this kind usually takes. */
   usualBytes: number;
-  /** What it cannot do without. */
+  /** The least it needs. */
   leastBytes: number;
 }
 

@@ -49,10 +49,10 @@ export type ModelBatch =
   /** The graph could not be freed of it, because of the obstacle. */
   | { kind: 'locked'; symbol: string; size: number; obstacle: string };
 
-/** The batch size that the file insists on. */
+/** The batch size that the file fixes. */
 export const fileBatch = ({ batch }: Pick<PreparedModel, 'batch'>): number | undefined => (batch.kind === 'open' ? undefined : batch.size);
 
-/** The batch size that the graph insists on. */
+/** The batch size that the graph fixes. */
 export const graphBatch = ({ batch }: Pick<PreparedModel, 'batch'>): number | undefined =>
   batch.kind === 'locked' ? batch.size : undefined;
 

@@ -13,7 +13,7 @@ export function highWater(): number {
 }
 
 /**
- * Watch the resident memory of this process; what is returned ends that and tells the peak, in bytes. A new high of the process is told exactly, as the system
+ * Watch the resident memory of this process; the function returned ends that and gives the peak, in bytes. A new high of the process is reported exactly, as the system
  * counts it; below one, the largest of what was seen every 20 ms.
  */
 export function watchPeak(): () => number {

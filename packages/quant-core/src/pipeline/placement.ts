@@ -92,7 +92,7 @@ async function measurePlacement(
     const chosen = left.length ? await course.mixed(left) : everything;
     const [own, int8, mixed] = await course.times([float, everything.program, chosen.program], batches, runsOf.last);
     const told = { float: own as number[], int8: int8 as number[], mixed: mixed as number[] };
-    // One and the same model is no choice, whatever its two times say.
+    // A model is not compared with itself, whatever its two times say.
     const stands = left.length > 0 && holds(told);
     if (!stands) told.mixed = told.int8;
     const placement: Placement = {

@@ -90,7 +90,7 @@ export class Course {
     }).graph;
   }
 
-  /** One sample, and as many as still run in little time; the batch of the file where it insists on one. */
+  /** One sample, and as many as still run in little time; the batch of the file where that is fixed. */
   async batchSizes(program: Program): Promise<number[]> {
     const fixedBatch = fileBatch(this.model);
     if (fixedBatch !== undefined) return [fixedBatch];
@@ -121,7 +121,7 @@ export class Course {
     const nodes = new Map(model.graph.nodes.map((node) => [node.name, node]));
     const points = new Map(plan.activations.map((point) => [point.value, point]));
     const began = performance.now();
-    const pass = await this.compile(passing());
+    const pass = await this.compile(identityGraph());
     let idle = await this.idle(pass);
     const conversions = new Map<string, number[]>();
     const conversion = async (value: Value, shape: readonly number[]) => {
@@ -212,8 +212,8 @@ function noise(shape: readonly number[]): Tensor<'float32'> {
   );
 }
 
-/** What a run costs that computes nothing. */
-function passing(): Graph {
+/** A graph that computes nothing: what a run costs by itself. */
+function identityGraph(): Graph {
   const graph = new Graph('idle');
   graph.outputs.push(graph.node('Relu', [graph.input('x', { dtype: 'float32', shape: ['N', 1] })]).output());
   inferShapes(graph);

@@ -77,7 +77,7 @@ export async function checkFloat(on: Work, path: string, outputs: ModelOutputs, 
   };
 }
 
-/** A config without lists that nobody would read. */
+/** A config without the lists that are too long to read. */
 function short(config: Trial['config']): Trial['config'] {
   return config && [config.mean, config.std].some((value) => Array.isArray(value) && value.length > 16) ? null : config;
 }
@@ -89,8 +89,8 @@ async function tryReadings(on: Work, path: string, like: ModelOutputs, metric: M
   const samples = data.evaluationSamples;
   const present = presentReading(samples);
   if (!present || model.inputs.length > 1) return null;
-  const own = await statisticsOf(present, rowsOf(data.dataset, some(data.train)));
-  const indices = some(data.evaluationIndices);
+  const own = await statisticsOf(present, rowsOf(data.dataset, evenSample(data.train)));
+  const indices = evenSample(data.evaluationIndices);
   const program = await context.engine.load(path, { threads: context.threads, mode: 'infer' });
   let done = 0;
   const scalings = scalingTrials(present, own);
@@ -115,7 +115,7 @@ async function tryReadings(on: Work, path: string, like: ModelOutputs, metric: M
 }
 
 /** At most 400 of the samples, evenly spread. */
-function some(indices: Uint32Array): Uint32Array {
+function evenSample(indices: Uint32Array): Uint32Array {
   const n = Math.min(mostSamples, indices.length);
   return Uint32Array.from({ length: n }, (_, i) => indices[Math.floor((i * indices.length) / n)] as number);
 }

@@ -22,7 +22,7 @@ export interface TrainingStart {
 
 /**
  * The float model, or the weights that PTQ has rounded adaptively. With those, training begins where PTQ ends, instead of finding a rounding of its own (docs/decisions/0017).
- * That asks for scales that are learned, because the ones found with the rounding belong to it, and for batch norms that are folded, because the rounding knows no others.
+ * That asks for scales that are learned, because those found with the rounding belong to it, and batch norms that are folded, because the rounding was found with them folded.
  */
 export function trainingStart(
   { job: { recipe } }: Context,

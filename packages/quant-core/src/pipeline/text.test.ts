@@ -21,7 +21,7 @@ afterAll(() => shop.close());
 
 const [vocabulary, length] = [24, 12];
 
-/** Sentences as scripts/torch-bert.py makes them: class 1 where the token 3 comes before the token 4; behind its length a sentence is padding. */
+/** Sentences as scripts/torch-bert.py makes them: class 1 where the token 3 comes before the token 4; after its length a sentence is padding. */
 function sentences(count: number) {
   const random = new Random(7);
   const below = (n: number) => Math.floor(random.uniform() * n);
@@ -192,7 +192,7 @@ describe('one integer input', () => {
   });
 });
 
-it('inputs that do not share their batch, or hold no numbers that a dataset has, are refused', async () => {
+it('inputs that do not share their batch, or have an element type that no dataset holds, are refused', async () => {
   const text = (inputs: string) => `graph g (${inputs}) opset 18\nc = Gemm(x, w=float32[2, 2]#, b=float32[2]#)\nreturn c`;
   const run = async (inputs: string) => shop.run(shop.job(await shop.file('m.onnx', writeOnnx(graphOf(text(inputs)))), '', quickRecipe()));
   const error = await failure('MODEL_INPUTS_UNSUPPORTED', () => run('x: float32[4, 2], m: int64[3, 2]'));

@@ -42,7 +42,7 @@ export function lossFor({ training }: Recipe, { outputs }: Assignment, samples: 
 
 /** Variance of each output of the float model over the calibration samples; 1 where it does not vary. */
 async function spreadsOf(context: Context, model: PreparedModel, data: JobData): Promise<number[]> {
-  // On one thread: the loss must not hang on the last bit of a float sum.
+  // On one thread: the loss must not depend on the last bit of a float sum.
   const program = await context.engine.compile(model.graph, { threads: 1, mode: 'train' });
   const outputs = data.assignment.outputs.map(({ output }) => ({ output, task: 'unlabelled' as const }));
   const batchSize = graphBatch(model) ?? context.job.recipe.training.batchSize;
@@ -119,7 +119,7 @@ export async function trainModel(
       if (unreached.length)
         context.warn(
           'NOT_TRAINED',
-          `${unreached.length === 1 ? 'One weight was' : `${unreached.length} weights were`} not trained, because an operator without a gradient stands behind: ${unreached.slice(0, 5).join(', ')}${unreached.length > 5 ? ', …' : ''}.`,
+          `${unreached.length === 1 ? 'One weight was' : `${unreached.length} weights were`} not trained, because an operator without a gradient follows: ${unreached.slice(0, 5).join(', ')}${unreached.length > 5 ? ', …' : ''}.`,
         );
       const graph = model.graph.clone();
       unpackParameters(graph, parameterLayout(graph), next.value.parameters);

@@ -212,7 +212,7 @@ describe('types on both sides of what no rule is for', () => {
     expect(shapes.get('c2')).toEqual(['N', 3, 5]);
   });
 
-  it('leaves unknown what nobody knows', async () => {
+  it('leaves unknown what cannot be known', async () => {
     const between = [node('NonZero', ['a'], ['at']), node('Cast', ['at'], ['f32'], [int('to', 1)]), node('Neg', ['a'], ['b'])];
     const original = readOnnx(fileOf({ what: '', between, outputs: [info('f32', [3, 'K'])] }));
     await inferTypes(original, engine);

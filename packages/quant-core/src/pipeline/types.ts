@@ -10,7 +10,7 @@ const mostAsked = 500;
 
 /**
  * Shapes of the whole graph, in place, by our rules and by what the file declares. Where these do not tell what an operator outside the list gives,
- * the runtime is asked, which knows every operator that it runs; its answer becomes what is declared of the value. A value that nobody can tell the type of keeps none.
+ * the runtime is asked, which knows every operator that it runs; its answer becomes what is declared of the value. A value whose type cannot be known has none.
  */
 export async function inferTypes(graph: Graph, engine: Engine): Promise<void> {
   inferShapes(graph);

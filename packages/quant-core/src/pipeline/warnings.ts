@@ -9,7 +9,7 @@ const nameOf = (place: NonNullable<Warning['place']>) => Object.values(place).jo
 
 /**
  * Warnings as a report shows them: those of one code about different places become one that names the first few
- * places and says how many there are. The same warning is said once.
+ * places and says how many there are. The same warning is given once.
  */
 export function foldWarnings(warnings: readonly Warning[]): Warning[] {
   const groups = new Map<string, Warning[]>();

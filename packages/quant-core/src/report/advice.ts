@@ -60,7 +60,7 @@ export function latencyNote(latency: Times, runtime: Report['runtime'], cpu: Cpu
   }
   if (runtime.boundaryNodes > runtime.integerNodes && runtime.integerNodes > 0) {
     reasons.push(
-      `${plural(runtime.boundaryNodes, 'conversion')} between float and int8 stand against ${plural(runtime.integerNodes, 'integer node')}`,
+      `${plural(runtime.boundaryNodes, 'conversion')} between float and int8 for ${plural(runtime.integerNodes, 'integer node')}`,
     );
   }
   if (dot === false) reasons.push('this processor has no 8-bit dot product (VNNI or alike)');
@@ -131,7 +131,7 @@ export function accuracyAdvice(report: Omit<Report, 'verdict'>): string {
 }
 
 /**
- * What to do about a difference between simulation and artifact. Both were run with exact sums, so that it is no matter of the processor: what kernels that saturate make of the
+ * What to do about a difference between simulation and artifact. Both were run with exact sums, so that it does not depend on the processor: what kernels that saturate make of the
  * model is a warning of its own, where it was measured and gives other numbers.
  */
 export const parityAdvice = 'Do not deploy; report this as a defect of Octet, with the model and this report.';

@@ -9,7 +9,7 @@ type Tried = Baseline['tried'][number];
 /** Longer lists of numbers are not written out in sentences. */
 const mostNumbers = 8;
 
-/** What stands against a float model that is poor for its kind: above all that its samples are read wrongly. */
+/** What the verdict says against a float model that is poor for its kind: above all that its samples are read wrongly. */
 export function floatProblem({ baseline, metric }: Pick<Report, 'baseline' | 'metric'>): {
   severity: 'inspect' | 'do_not_ship';
   text: string;

@@ -267,7 +267,7 @@ describe('verdict', () => {
     );
     expect(verdict({ outputs: outputsOf(float, broken, broken), maxDrop: 50 })).toMatchObject({
       decision: 'do_not_ship',
-      text: expect.stringContaining('gives no numbers for 1 sample.'),
+      text: expect.stringContaining('are not finite for 1 sample.'),
     });
   });
 

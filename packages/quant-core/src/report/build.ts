@@ -20,7 +20,7 @@ const reportVersion = '1.0';
 /** What the pipeline gathers; the report is computed from this alone. */
 export interface ReportInput {
   metric: MetricName;
-  /** What each model said about the evaluation samples, in one order. `qat` is null for method "ptq". */
+  /** The outputs of each model for the evaluation samples, in one order. `qat` is null for method "ptq". */
   outputs: { float: ModelOutputs; ptq: ModelOutputs; qat: ModelOutputs | null };
   /** What was found out about the float model before it was quantized. */
   baseline: Report['baseline'];
@@ -144,7 +144,7 @@ function warningsOf(report: Omit<Report, 'verdict'>, qatOverPtq: PairedChange | 
     if (better !== report.int8.from) {
       warnings.push({
         code: 'CHOICE_NOT_BEST',
-        text: `On the evaluation set ${better.toUpperCase()} is better than what the held-out split chose. The choice stands, since choosing on the evaluation set would flatter the result.`,
+        text: `On the evaluation set ${better.toUpperCase()} is better than what the held-out split chose. The choice is kept: choosing on the evaluation set would bias the result.`,
       });
     }
   }

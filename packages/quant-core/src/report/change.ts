@@ -1,7 +1,7 @@
 import { judgeChange } from '../evaluate/paired.js';
 import type { PairedChange, Report } from './schema.js';
 
-/** Losses that are no longer small: points for proportions, share of the float value otherwise. */
+/** Losses from here on are not small: points for proportions, share of the float value otherwise. */
 export const lossLimits = { fraction: { inspect: 0.5, refuse: 2 }, value: { inspect: 0.01, refuse: 0.1 } };
 
 /** Loss in the unit of `lossLimits`; positive is a loss. */

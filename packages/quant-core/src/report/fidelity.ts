@@ -11,7 +11,7 @@ const indifferent = 10 ** (-35 / 20);
 type Fidelity = NonNullable<OutputReport['fidelity']>;
 type Judged = OutputReport & { fidelity: Fidelity };
 
-/** What stands against an output that has no labels; null where nothing does. */
+/** What the verdict says against an output without labels; null where it says nothing. */
 export interface FidelityProblem {
   severity: 'inspect' | 'do_not_ship';
   text: string;
@@ -30,7 +30,7 @@ export const judgedByFidelity = ({ task, metric }: Pick<Report, 'task' | 'metric
 const mostTold = 3;
 
 /**
- * What stands against outputs by their distance from the float model's: class outputs are judged by the share of samples or positions that keep
+ * What the verdict says against outputs by their distance from the float model's: class outputs are judged by the share of samples or positions that keep
  * their class, all others by the error in units of the spread of the float output. The worst come first.
  */
 export function judgeOutputs(outputs: readonly OutputReport[]): FidelityProblem[] {

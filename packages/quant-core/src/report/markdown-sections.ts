@@ -80,7 +80,7 @@ function matrix(cells: readonly (readonly number[])[], withSign = false): string
 
 export function flipSection({ flips, classes, provenance, agreement, outputs }: Report): string {
   const title = '## 4. Flipped samples';
-  if (agreement === null) return `${title}\n\nThe output is no class scores: there is no class that could change.`;
+  if (agreement === null) return `${title}\n\nThe output has no class scores, so no class can change.`;
   if (flips.length === 0 && outputs.some(({ fidelity }) => (fidelity?.positions ?? 0) > 1))
     return `${title}\n\nNo single class is named for a sample.`;
   if (flips.length === 0) return `${title}\n\nNo sample changed its class.`;
@@ -299,7 +299,7 @@ function placementText(placement: NonNullable<Report['placement']>): string[] {
             shown.rows.map((layer) => [code(layer.name), layer.op, ...cells(layer.float, layer.int8)]),
           ),
           ...shown.note,
-          `The same model to the byte, without measuring: \`quantization.placement: "all"\` with these \`quantization.layers\` behind your own:\n\n\`\`\`json\n${JSON.stringify(overridesOf(placement)).replace(/`{3,}/g, '')}\n\`\`\``,
+          `The same model to the byte, without measuring: \`quantization.placement: "all"\` with these \`quantization.layers\` after your own:\n\n\`\`\`json\n${JSON.stringify(overridesOf(placement)).replace(/`{3,}/g, '')}\n\`\`\``,
         ]
       : []),
   ];

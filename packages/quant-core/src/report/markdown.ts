@@ -103,7 +103,7 @@ function accuracySection(report: Report): string {
   ]);
   const better = `${metric.higherIsBetter ? 'higher' : 'lower'} is better`;
   const lead = fidelity
-    ? `${labelOf(report)} on ${plural(samples.evaluation, 'sample')}; ${better}. ${report.task === 'unlabelled' ? 'There are no labels: the float model is what int8 has to equal.' : 'The metric asks the float model, and not the labels.'}`
+    ? `${labelOf(report)} on ${plural(samples.evaluation, 'sample')}; ${better}. ${report.task === 'unlabelled' ? 'There are no labels: the float model is what int8 is compared with.' : 'The metric compares with the float model, not with the labels.'}`
     : `${labelOf(report)} on the same ${plural(samples.evaluation, 'sample')}; ${better}. Changes are positive when int8 is better.`;
   return [
     `## 1. Float, PTQ and QAT`,
@@ -144,7 +144,7 @@ function recoveredText(report: Report): string[] {
     loss: '',
     none: 'PTQ lost nothing, so there was nothing for training to win back.',
     gain: 'PTQ lost nothing: it is better than float here, so there was nothing for training to win back.',
-    unclear: 'The change by PTQ cannot be told from chance, so no share of it is said to be won back.',
+    unclear: 'The change by PTQ cannot be told from chance, so the share that was won back is not given.',
   };
   return [texts[judgeChange(changes.ptq)]];
 }
@@ -152,8 +152,7 @@ function recoveredText(report: Report): string[] {
 function pairedSection(report: Report): string {
   const { change, metric, samples } = report;
   const title = '## 2. Paired comparison';
-  if (judgedByFidelity(report))
-    return `${title}\n\nFloat is what int8 is measured by here: there is no truth that both could be paired by.`;
+  if (judgedByFidelity(report)) return `${title}\n\nint8 is compared with float here: without labels there is nothing to pair both by.`;
   const words = changeWords(change, report);
   const verdict = `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
   if (change.mcnemarP === null) {
@@ -172,7 +171,7 @@ function pairedSection(report: Report): string {
 
 function paritySection({ parity, runtime }: Report): string {
   const good = !parityIsBroken(parity);
-  const text = `The simulation trained against and the saved file in ${runtime.name} ${runtime.version} agree on ${percent(parity.agreement)} of ${plural(parity.samples, 'sample')}; the largest difference of an output is ${parity.maxAbsDifference === 0 ? '0' : parity.maxAbsDifference.toPrecision(3)}.`;
+  const text = `The simulation used in training and the saved file in ${runtime.name} ${runtime.version} agree on ${percent(parity.agreement)} of ${plural(parity.samples, 'sample')}; the largest difference of an output is ${parity.maxAbsDifference === 0 ? '0' : parity.maxAbsDifference.toPrecision(3)}.`;
   return `## 7. Parity of simulation and artifact\n\n${good ? text : `🔴 **${text} Below ${percent(leastParity, 1)} is a defect.**`}`;
 }
 

@@ -40,7 +40,7 @@ const LatencyFiguresSchema = Type.Object({
       samples: Type.Optional(
         Type.Integer({
           description:
-            'Samples of each run that was timed. Where 32 take too long or too much memory, and where the model insists on another batch, times are scaled to 32.',
+            'Samples of each run that was timed. Where 32 take too long or too much memory, and where the model has another fixed batch, times are scaled to 32.',
         }),
       ),
     },
@@ -123,7 +123,7 @@ const TrainingSchema = Type.Object({
   observersFrozenAtStep: Type.Integer(),
   distillationShare: Type.Number({ description: 'Share of the distillation loss beside the label loss.' }),
   start: Type.Union([Type.Literal('float'), Type.Literal('rounded')], {
-    description: 'The weights training began with: those of the float model, or those that PTQ had rounded adaptively.',
+    description: 'The weights that training began with: those of the float model, or those that PTQ had rounded adaptively.',
   }),
   learnedScales: Type.Integer({ description: 'Scales that were trained (learned step size); 0: all came from observed ranges.' }),
   batchNorm: Type.Object({
@@ -135,7 +135,7 @@ const TrainingSchema = Type.Object({
   stepsPerEpoch: Type.Integer(),
   samplesPerSecond: Type.Number(),
   learningRate: Type.Number(),
-  loss: Type.String({ description: 'Of the first term; "distillation" where the float model alone teaches.' }),
+  loss: Type.String({ description: 'Of the first term; "distillation" where there is no other.' }),
   terms: Type.Array(Type.Object({ output: Type.String(), kind: Type.String(), distillationShare: Type.Number(), weight: Type.Number() }), {
     description: 'What each output adds to the loss.',
   }),
@@ -187,7 +187,7 @@ const OutputReportSchema = Type.Object(
     dtype: Type.String(),
     kind: Type.Enum([...outputKinds]),
     axis: nullable(Type.Integer({ description: 'Class axis, the batch being axis 0.' })),
-    judged: Type.Boolean({ description: 'Whether it is compared; others are kept as they are and computed as before.' }),
+    judged: Type.Boolean({ description: 'Whether it is compared; others are computed as before.' }),
     why: Type.String({ description: 'How its kind is known, or why it is not judged.' }),
     labelled: Type.Boolean({ description: 'Whether the labels belong to it.' }),
     fidelity: nullable(
@@ -196,7 +196,7 @@ const OutputReportSchema = Type.Object(
           sqnrDb: nullable(Type.Number({ description: 'Signal to quantization noise, dB; null where nothing differs.' })),
           relativeError: Type.Number({ description: 'RMS error over the standard deviation of the float output.' }),
           cosine: Type.Number({ description: 'Mean cosine similarity of a sample.' }),
-          positions: Type.Integer({ description: 'Positions of a sample that have a class; 0 where outputs are no classes.' }),
+          positions: Type.Integer({ description: 'Positions of a sample that have a class; 0 where outputs are not classes.' }),
           agreement: nullable(
             Type.Number({ description: 'Share of samples or positions with the same class; null where there is no class axis.' }),
           ),
@@ -256,7 +256,7 @@ export const ReportSchema = Type.Object(
     schemaVersion: Type.String(),
     verdict: VerdictSchema,
     task: Type.Enum([...taskNames], {
-      description: 'What the labels are for the model; unlabelled: the float model is what int8 has to equal.',
+      description: 'What the labels are for the model; unlabelled: the float model is what int8 is compared with.',
     }),
     metric: Type.Object({
       name: Type.String(),
@@ -307,7 +307,7 @@ export const ReportSchema = Type.Object(
     ),
     agreement: nullable(
       Type.Number({
-        description: 'Share of samples (or positions) on which float and int8 name the same class; null where outputs are no classes.',
+        description: 'Share of samples (or positions) on which float and int8 name the same class; null where outputs are not classes.',
       }),
     ),
     outputs: Type.Array(OutputReportSchema, { description: 'Every output of the model, in the order of the file.' }),
@@ -319,7 +319,7 @@ export const ReportSchema = Type.Object(
       busy: Type.Optional(
         Type.Boolean({
           description:
-            'Whether the figures were taken on a busy machine: an interval is wider than ±10 %, or other processes left no core free. They are no ground to call int8 faster or slower.',
+            'Whether the figures were taken on a busy machine: an interval is wider than ±10 %, or other processes left no core free. They are not a reason to call int8 faster or slower.',
         }),
       ),
       load: Type.Optional(

@@ -63,7 +63,7 @@ function accuracyProblem(report: Omit<Report, 'verdict'>): Problem | null {
   return null;
 }
 
-/** Outputs that no label judges, by their distance from the float model's; a gate stands for the output that its metric is taken of. */
+/** Outputs that no label judges, by their distance from the float model's; a gate applies to the output that has the metric. */
 function outputProblems({ report, output }: Evidence): Problem[] {
   const own = judgedByFidelity(report) && report.gate.maxDrop === null;
   const outputs = report.outputs.filter(({ name }) => own || name !== output);
@@ -110,7 +110,7 @@ function problemsOf(evidence: Evidence): Problem[] {
   if (notFinite > 0) {
     problems.push({
       severity: 'do_not_ship',
-      text: `The int8 model gives no numbers for ${plural(notFinite, 'sample')}.`,
+      text: `The outputs of the int8 model are not finite for ${plural(notFinite, 'sample')}.`,
       nextStep: accuracyAdvice(report),
     });
   }
@@ -150,7 +150,7 @@ function headline(report: Omit<Report, 'verdict'>): string {
   return `${figures}: ${difference}; ${changeWords(change, report)}.`;
 }
 
-/** What is said that does not stand against the model. */
+/** What is said and does not speak against the model. */
 function notesOf(report: Omit<Report, 'verdict'>): string[] {
   const small = smallSets(report);
   return [indifferenceNote(report.outputs), small && !small.handful ? small.text : null].filter((note) => note !== null);

@@ -9,7 +9,7 @@ import type { MatrixForm } from './matrix.js';
 /** A layer in matrix form, as the two programs below take it. All tensors are [group, inputs, outputs], or broadcast to that. */
 export interface RoundingLayer {
   form: MatrixForm;
-  /** The activation behind the layer, node by node; empty where there is none. */
+  /** The activation after the layer, node by node; empty where there is none. */
   activation: readonly Node[];
   /** [group, 1, outputs] */
   bias: Tensor<'float32'> | undefined;

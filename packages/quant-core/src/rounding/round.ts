@@ -62,7 +62,7 @@ export interface Rounded {
 
 /**
  * AdaRound (Nagel et al. 2020, arXiv:2004.10568): layer by layer, from the first to the last, learn for every weight whether it is rounded up or down,
- * so that the layer's result behind its activation, from inputs as the quantized layers before give them, is nearest to that of the float network.
+ * so that the layer's result after its activation, from inputs as the quantized layers before give them, is nearest to that of the float network.
  * The rows that a layer is looked at are a sample of at most 2^25 numbers, whatever its size. Deterministic by `seed`.
  */
 export async function adaptRounding(job: RoundingJob): Promise<Rounded> {
@@ -150,17 +150,17 @@ class Walks {
   /** The input of a layer in the quantized network and its result in the float one, batch by batch, as long as `take` wants more. */
   async at(layer: Node, take: (into: Tensor<'float32'>, wanted: Tensor<'float32'>) => boolean): Promise<void> {
     const { job } = this;
-    const [quantized, float] = [this.quantized.batches, this.float.batches];
+    const [quantizedBatches, floatBatches] = [this.quantized.batches, this.float.batches];
     const steps = [
       await this.quantized.to(this.inputOf(layer), job.count),
       await this.float.to(layer.input(0), job.count, layer.output()),
     ] as const;
-    const read = quantized === undefined || float === undefined;
+    const read = quantizedBatches === undefined || floatBatches === undefined;
     let all = false;
     try {
       let more = true;
       let batch = 0;
-      for await (const feeds of read ? feedsOfAll(job) : nothing(quantized)) {
+      for await (const feeds of read ? feedsOfAll(job) : emptyFeeds(quantizedBatches)) {
         const [into, wanted] = [await steps[0].run(batch, feeds), await steps[1].run(batch, feeds)];
         batch++;
         if (more) more = take(into, wanted);
@@ -178,7 +178,8 @@ async function* feedsOfAll(job: RoundingJob): AsyncGenerator<Record<string, Tens
   for await (const batch of job.samples()) yield feedsOf(input, batch);
 }
 
-function* nothing(batches: number): Generator<Record<string, Tensor>> {
+/** Feeds without tensors, one a batch: both walks read what they kept. */
+function* emptyFeeds(batches: number): Generator<Record<string, Tensor>> {
   for (let i = 0; i < batches; i++) yield {};
 }
 
@@ -194,14 +195,14 @@ async function collectRows(job: RoundingJob, walks: Walks, node: Node, point: We
   return store?.finished() ?? [];
 }
 
-/** The activations behind a layer that nobody looks before. */
-function activationBehind(graph: Graph, value: Value): Node[] {
+/** The activations after a layer, where nothing else reads what is between. */
+function activationAfter(graph: Graph, value: Value): Node[] {
   const reader = value.readers.length === 1 && !graph.outputs.includes(value) ? value.readers[0] : undefined;
   if (!reader || reader.inputs[0] !== value) return [];
   const facts = spec(reader.op);
   const element = facts.absorbedByRequantization || (facts.homogeneous === 'elements' && reader.inputs.length === 1);
   return element && reader.inputs.slice(1).every((input) => !input || input.constant)
-    ? [reader, ...activationBehind(graph, reader.output())]
+    ? [reader, ...activationAfter(graph, reader.output())]
     : [];
 }
 
@@ -228,7 +229,7 @@ function roundingLayer(
   const zero = scales.zeroPoint[0] ?? 0;
   return {
     form,
-    activation: activationBehind(graph, node.output()),
+    activation: activationAfter(graph, node.output()),
     bias:
       bias &&
       Tensor.float32([group, 1, outputs], bias.size === 1 ? new Float32Array(group * outputs).fill(bias.data[0] as number) : bias.data),

@@ -46,7 +46,7 @@ export class RowStore {
     return this.filled >= this.count;
   }
 
-  /** Take rows of a batch: `x` is what goes into the layer, `y` what is wanted behind it, channels on axis 1 of a Conv, else on the last. */
+  /** Take rows of a batch: `x` is what goes into the layer, `y` what is wanted after it, channels on axis 1 of a Conv, else on the last. */
   add(x: Tensor<'float32'>, y: Tensor<'float32'>): void {
     const positions = this.form.positions(x.shape, y.shape);
     for (let sample = 0; sample < (x.shape[0] as number) && !this.full; sample++) {

@@ -63,7 +63,7 @@ async function walked(graph: Graph, most: number, engine: Engine = ort, onLayer?
 
 describe('a walk through a network', () => {
   it.each([
-    ['with what is behind kept', 2 ** 20],
+    ['with results kept', 2 ** 20],
     ['with nothing kept', 0],
     ['with only small parts kept', 9 * 4 * (4 + 2 + 72)],
   ])('gives what the whole network does, %s', async (_, most) => {

@@ -23,13 +23,13 @@ function nodesBefore(values: readonly Value[], dependent: ReadonlySet<Value>, kn
 
 /**
  * Goes through a network from one value to the next, in topological order, with all samples at once: what later values need of the part that is
- * behind is kept, batch by batch, so that no part is run again. Where that takes more than 256 MiB, the last that was kept stays, and the way from there is run again.
+ * done is kept, batch by batch, so that no part is run again. Where that takes more than 256 MiB, the last that was kept stays, and the way from there is run again.
  */
 export class Walk {
   private readonly dependent: ReadonlySet<Value>;
   private readonly needed: ReadonlySet<Node>;
-  private readonly behind = new Set<Node>();
-  /** Values of the part that is behind, and how many nodes ahead read them. */
+  private readonly done = new Set<Node>();
+  /** Values of the part that is done, and how many nodes to come read them. */
   private readonly frontier = new Map<Value, number>();
   private kept: { values: readonly Value[]; batches: readonly Tensors[] } | undefined;
 
@@ -54,12 +54,12 @@ export class Walk {
   }
 
   private reach(value: Value): void {
-    const ahead = new Set(value.readers.filter((node) => this.needed.has(node) && !this.behind.has(node))).size;
+    const ahead = new Set(value.readers.filter((node) => this.needed.has(node) && !this.done.has(node))).size;
     if (ahead > 0) this.frontier.set(value, ahead);
   }
 
   private pass(node: Node): void {
-    this.behind.add(node);
+    this.done.add(node);
     for (const value of new Set(node.inputs)) {
       const ahead = value && this.frontier.get(value);
       if (!value || ahead === undefined) continue;
@@ -69,11 +69,11 @@ export class Walk {
   }
 
   /**
-   * Walk on to `stop` and tell `value`, which is `stop` itself or lies a little ahead of it, for `samples` samples altogether. Constants of the part from
+   * Walk on to `stop` and compute `value`, which is `stop` itself or lies a little ahead of it, for `samples` samples altogether. Constants of the part from
    * here to there must not change afterwards.
    */
   async to(stop: Value, samples: number, value = stop): Promise<Step> {
-    const passed = nodesBefore([stop], this.dependent, this.behind);
+    const passed = nodesBefore([stop], this.dependent, this.done);
     for (const node of passed) this.pass(node);
     for (const node of passed) for (const output of node.outputs) this.reach(output);
     const ahead = [...this.frontier.keys()];

@@ -144,7 +144,7 @@ function misfit(task: TaskName, labels: Labels, outputs: readonly ModelOutput[])
     `The dataset does not fit the model as ${tasks[task].label}: ${reasons.join('; ')}.`,
     outputs.length === 1 ? { tensor: (outputs[0] as ModelOutput).name } : {},
     {
-      hint: 'Say what the labels are ("task" in the config of the dataset) and which output they belong to ("output"), leave them aside with "task": "unlabelled", or correct them.',
+      hint: 'Say what the labels are ("task" in the config of the dataset) and which output they belong to ("output"), ignore them with "task": "unlabelled", or correct them.',
     },
   );
 }

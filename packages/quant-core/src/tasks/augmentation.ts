@@ -17,7 +17,7 @@ export interface ImageLayout {
 /** Channels that images have at most. */
 const mostChannels = 4;
 
-/** Layout of a sample [c, h, w] or [h, w, c] with at most 4 channels; nothing where it is no image. */
+/** Layout of a sample [c, h, w] or [h, w, c] with at most 4 channels; nothing where it is not an image. */
 export function imageLayout(sample: readonly (number | undefined)[]): ImageLayout | undefined {
   if (sample.length !== 3) return undefined;
   const [a, b, c] = sample.map((dim) => dim ?? 0) as [number, number, number];
@@ -33,7 +33,7 @@ export const isOn = (augment: Augmentation): boolean =>
   isMoving(augment) || augment.brightness > 0 || augment.contrast > 0 || augment.mixup > 0;
 
 /**
- * Refuse augmentation of what is no image.
+ * Refuse augmentation of what is not an image.
  * @param inputs the inputs of the model; shapes without the batch
  * @param perPosition whether targets belong to positions of the image, which moving or mixing it would have to move as well
  * @throws OctetError CONFIG_IMPOSSIBLE with the pointer of the setting
@@ -52,7 +52,7 @@ export function checkAugmentation(augment: Augmentation, inputs: readonly Sample
   if (input.dtype !== 'float32') throw refuse(`the input of the model is ${input.dtype}, not float32`);
   if (!imageLayout(input.shape))
     throw refuse(
-      `a sample of shape [${input.shape.map((dim) => dim ?? '?')}] is no image ([c, h, w] or [h, w, c] with at most ${mostChannels} channels)`,
+      `a sample of shape [${input.shape.map((dim) => dim ?? '?')}] is not an image ([c, h, w] or [h, w, c] with at most ${mostChannels} channels)`,
     );
   if (!perPosition) return;
   const field = (['flip', 'shift', 'mixup'] as const).find((name) => Number(augment[name]) > 0);

@@ -7,7 +7,7 @@ export const denseClassification: Task = {
   kind: 'classes',
   refuses(targets, output) {
     const { targetShape, targetFacts } = targets;
-    if (!targetShape || !targetFacts?.whole) return 'its targets are no whole numbers, one a position';
+    if (!targetShape || !targetFacts?.whole) return 'its targets are not whole numbers, one for each position';
     if (!output.shape) return undefined;
     const axis = classAxis(targets, output);
     if (axis === null)

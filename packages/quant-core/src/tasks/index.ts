@@ -7,7 +7,7 @@ import { softClassification } from './softClassification.js';
 import type { Task } from './task.js';
 import { unlabelled } from './unlabelled.js';
 
-/** What hangs on the labels of a dataset, one row a task. */
+/** What depends on the labels of a dataset, one row a task. */
 export const tasks: { readonly [T in TaskName]: Task } = {
   classification,
   soft_classification: softClassification,

@@ -230,7 +230,7 @@ describe('what the loss is taken of', () => {
     expect(logitsOf(of(tail)).form).toBe(form);
   });
 
-  it('values are the output itself, also behind a Sigmoid', () => {
+  it('values are the output itself, also after a Sigmoid', () => {
     expect(lossOutput(of('y = Sigmoid(h)'), 'mse').name).toBe('y');
     expect(lossOutput(of('y = Sigmoid(h)'), 'cross_entropy').name).toBe('h');
   });

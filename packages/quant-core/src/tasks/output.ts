@@ -9,7 +9,7 @@ export type ScoreForm = 'logits' | 'probabilities' | 'log_probabilities';
 /** What one output of a model is, and how that is known. Plain data: an inspection shows it. */
 export interface ModelOutput {
   name: string;
-  /** Element type; `unknown` where it is no tensor (a sequence, a map). */
+  /** Element type; `unknown` where it is not a tensor (a sequence, a map). */
   dtype: string;
   /** As declared, the batch first; null where the model does not say. */
   shape: (number | string)[] | null;

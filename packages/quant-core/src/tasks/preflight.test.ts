@@ -49,7 +49,7 @@ describe('a job that cannot be', () => {
     expect(found(asked, model, dataset)).toEqual([[pointer, code]]);
   });
 
-  it('augmentation of what is no image, or would have to move its targets', () => {
+  it('augmentation of what is not an image, or would have to move its targets', () => {
     const augment = { ...recipe().training.augment, flip: true };
     expect(found(recipe({ augment }), model, data())).toEqual([['/training/augment', 'CONFIG_IMPOSSIBLE']]);
     expect(found({ ...recipe({ augment }), method: 'ptq' }, model, data())).toEqual([]);

@@ -65,7 +65,7 @@ export function checkRecipe(recipe: Recipe, model: ModelFacts, dataset: DataFact
     errors.push({
       pointer: '/evaluationDataset',
       detail: `It is for ${tasks[other].label}, and the dataset is for ${tasks[assignment.task].label}`,
-      hint: 'Give both datasets the same kind of labels, or leave the labels of one aside with "task": "unlabelled" in its config.',
+      hint: 'Give both datasets the same kind of labels, or ignore the labels of one with "task": "unlabelled" in its config.',
       code: 'DATASET_LABELS',
     });
   });
@@ -127,7 +127,7 @@ function impossible({ evaluation, training }: Recipe, { task, outputs }: Assignm
   return errors;
 }
 
-/** Metrics that are no fractions of 1. */
+/** Metrics that are not fractions of 1. */
 const units: readonly MetricName[] = ['kl', 'mae', 'rmse', 'r2', 'cosine'];
 
 /** What is stated of the float model and cannot be. */
@@ -141,5 +141,5 @@ function unlikely({ expectedFloat: expected, metric }: Recipe['evaluation'], tas
   }
   const name = metric === 'auto' ? metrics[0] : metric;
   if (!name || units.includes(name) || (expected >= 0 && expected <= 1)) return [];
-  return [{ pointer, detail: `${expected} is no value of "${name}", which lies between 0 and 1`, hint: 'Write 0.93 for 93 %.', code }];
+  return [{ pointer, detail: `${expected} is not a value of "${name}", which lies between 0 and 1`, hint: 'Write 0.93 for 93 %.', code }];
 }

@@ -6,7 +6,7 @@ export const softClassification: Task = {
   label: 'soft classification',
   kind: 'classes',
   refuses({ targetShape, targetFacts }, output) {
-    if (!targetShape || !targetFacts?.sumsToOne) return 'its targets are no rows of shares that add up to 1';
+    if (!targetShape || !targetFacts?.sumsToOne) return 'its targets are not rows of shares that add up to 1';
     const width = elements(output);
     if (width !== undefined && sizeOf(targetShape) !== width)
       return `its targets have shape [${targetShape}], and the model has ${width} outputs`;

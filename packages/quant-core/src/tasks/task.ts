@@ -52,7 +52,7 @@ export function layoutOf(shape: readonly number[], axis: number): ClassLayout {
 export const isIgnored = (label: number, classes: number, ignoreIndex: number | undefined): boolean =>
   label < 0 || label === ignoreIndex || (ignoreIndex === undefined && label === 255 && classes <= 255);
 
-/** One row of the table of tasks: everything that hangs on what the labels are. */
+/** One row of the table of tasks: everything that depends on what the labels are. */
 export interface Task {
   /** For sentences: "a dataset of …". */
   readonly label: string;

@@ -80,7 +80,7 @@ function subject({ suite, name }: ConformanceCase, graph: GraphProto): string {
 
 /** Refusals that tell the user what Octet is not for: code, what the message says, and the sentence of the table. */
 const refusals: readonly (readonly [ErrorCode, RegExp, string])[] = [
-  ['MODEL_INPUTS_UNSUPPORTED', /is not a tensor/, 'refused: an input that is no tensor (a sequence, an optional)'],
+  ['MODEL_INPUTS_UNSUPPORTED', /is not a tensor/, 'refused: an input that is not a tensor (a sequence, an optional)'],
   ['MODEL_DTYPE', /graph input/, 'refused: an input of strings, bfloat16 or another type that JavaScript has no arrays for'],
   ['MODEL_UNSUPPORTED_OP', /of the domain/, 'refused: an operator of a domain that ONNX Runtime does not have'],
   ['MODEL_UNSUPPORTED_OP', /in the form of|took away|of the form of/, 'refused: an old form of an operator that opset 18 has no equal of'],
@@ -112,7 +112,7 @@ async function checkCase(
   seen: { shapes?: 'inferred' | 'unknown' },
 ): Promise<void> {
   const graph = read(bytes);
-  if (decode('Model', bytes).graph?.output?.some((output) => !output.type?.tensorType)) throw new Skip('a result that is no tensor');
+  if (decode('Model', bytes).graph?.output?.some((output) => !output.type?.tensorType)) throw new Skip('a result that is not a tensor');
   const data = readData(entry);
   const asRead = await outputsOf(graph.clone(), data, engine);
   if (!(asRead instanceof Error)) seen.shapes = checkShapes(graph, data);

@@ -32,7 +32,7 @@ export function augmented(batch: Batch, augment: Augmentation, seed: number, ste
   const random = Random.for(seed, `augmentation of step ${step}`);
   const count = batch.x.shape[0] as number;
   const layout = imageLayout(batch.x.shape.slice(1));
-  if (!layout) throw new RangeError(`samples of shape [${batch.x.shape.slice(1)}] are no images`);
+  if (!layout) throw new RangeError(`samples of shape [${batch.x.shape.slice(1)}] are not images`);
   let data = (batch.x.as('float32').data as Float32Array).slice();
   const size = data.length / Math.max(1, count);
   const images = Array.from({ length: count }, (_, i) => data.subarray(i * size, (i + 1) * size));

@@ -26,7 +26,7 @@ const engine = new OrtEngine();
 const norm = (at: number, channels: number, gamma = '#') =>
   `g${at}=float32[${channels}]${gamma}, e${at}=float32[${channels}]#, m${at}=float32[${channels}]#, v${at}=float32[${channels}]{${Array.from({ length: channels }, (_, c) => 0.5 + 0.4 * c)}}`;
 
-/** Layers of every kind that takes a batch norm, one behind the other. */
+/** Layers of every kind that takes a batch norm, one after the other. */
 const layers = (gamma = '#') => `graph g (x: float32[N, 4, 6]) opset 18
   c1 = Conv(x, w1=float32[6, 2, 3]#, b1=float32[6]#) {group=2, pads=[1, 1], kernel_shape=[3]} @conv
   n1 = BatchNormalization(c1, ${norm(1, 6, gamma)}) {epsilon=0.001}
@@ -195,7 +195,7 @@ describe('a network without batch norm', () => {
     const norms = new Norms(graph, layout, plan, []);
     expect(norms.layout).toBe(layout);
     const flat = packParameters(graph, layout);
-    for (const same of [norms.start(flat), norms.quantized(flat), norms.fold(flat)]) expect(same).toBe(flat);
+    for (const same of [norms.start(flat), norms.quantizerInputs(flat), norms.fold(flat)]) expect(same).toBe(flat);
     expect([norms.state, norms.feeds('batch'), norms.feeds('running')]).toEqual([[], {}, {}]);
     const spec = {
       graph,

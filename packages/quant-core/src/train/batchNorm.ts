@@ -18,7 +18,7 @@ export const normNames = {
 /** `batch`: normalise by the samples of the step, as while statistics are learned. `running`: by what was learned, as in the int8 model. */
 export type Statistics = 'batch' | 'running';
 
-/** One batch norm that stands behind its layer again. */
+/** One batch norm that comes after its layer again. */
 export interface NormPoint {
   node: string;
   weight: ParameterSlot;
@@ -36,7 +36,7 @@ export interface NormPoint {
   epsilon: number;
   /**
    * Whether the weights are scaled by γ/σ before they are quantized. Needed where all channels share one scale; with a scale a channel, fake
-   * quantization gives the same integers with and without the factor, and the factor comes behind.
+   * quantization gives the same integers with and without the factor, and the factor comes after it.
    */
   scaledFirst: boolean;
 }
@@ -46,7 +46,7 @@ const momentum = 0.1;
 
 /**
  * Batch norms kept while training. The trained vector is that of the folded graph, with the layer's own weights in place of the folded
- * ones, β in place of the folded bias, and the γ of all layers behind. Running mean and variance live outside of the step, as scales do.
+ * ones, β in place of the folded bias, and the γ of all layers after them. Running mean and variance live outside of the step, as scales do.
  * With σ² = running variance + ε, the folded layer is `W·γ/σ` and `β - mean·γ/σ`.
  */
 export class Norms {
@@ -130,8 +130,8 @@ export class Norms {
     };
   }
 
-  /** The trained vector as its weights are when they are quantized: those scaled first by their factors. */
-  quantized(parameters: Float32Array): Float32Array {
+  /** What the weight quantizers read, in float: the trained vector, with the weights that are scaled first multiplied by their factors. */
+  quantizerInputs(parameters: Float32Array): Float32Array {
     if (!this.points.some((point) => point.scaledFirst)) return parameters;
     const flat = parameters.slice();
     const factors = this.factors(parameters);
@@ -253,7 +253,7 @@ interface Written {
 }
 
 /**
- * Write the batch norms behind their layers, in place. `tensors` are the trained tensors by the name of their slot. The result of each takes the name of the
+ * Write the batch norms after their layers, in place. `tensors` are the trained tensors by the name of their slot. The result of each takes the name of the
  * layer's own, so that plans fit as before.
  *
  * By the batch: `y = γ·(c - E[c])/√(Var[c] + ε) + β` for the convolution c without bias. Weights that are scaled first by f = γ/σ give f·c instead, and

@@ -87,7 +87,7 @@ describe('a checkpoint', () => {
     ['changed in an array', changed(-40)],
     ['changed in its digest', changed(-1)],
     ['an empty header', () => withHeader(() => ({}))],
-    ['a header that is no object', () => withHeader(() => null)],
+    ['a header that is not an object', () => withHeader(() => null)],
     ['a header that is not JSON', changed(12)],
     ['a negative length', () => withHeader((header) => ({ ...header, arrays: [['parameters', 'f4', -3]] }))],
     ['a length beyond the file', () => withHeader((header) => ({ ...header, arrays: [['parameters', 'f4', 1e15]] }))],

@@ -33,7 +33,7 @@ export interface Forward {
   statistics: BatchStatistics | undefined;
 }
 
-/** Batch norms that stand behind their layers, and what they normalise by. */
+/** Batch norms that come after their layers, and what they normalise by. */
 export interface KeptNorms {
   points: readonly NormPoint[];
   statistics: Statistics;

@@ -17,7 +17,7 @@ export interface TrainInput {
   batchSymbol: string;
   /** Sizes of the other dimensions that the graph leaves open. */
   sizes?: Readonly<Record<string, number>>;
-  /** Batch size the graph insists on, if it does. */
+  /** Batch size that the graph fixes, if it does. */
   fixedBatch?: number;
   plan: QuantPlan;
   recipe: Recipe;

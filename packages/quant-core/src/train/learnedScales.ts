@@ -66,7 +66,7 @@ export class LearnedScales {
     }
     const chosen = (of: 'range' | 'average') => new Map([...calibrated].map(([name, both]) => [name, both[of]]));
     const params = activationParams(plan.groups, plan.activations, chosen('range'));
-    // Behind a Clip a range wider than what was seen could not be absorbed.
+    // After a Clip a range wider than what was seen could not be absorbed.
     const widest = activationParams(plan.groups, plan.activations, chosen('average'));
     this.groups = [...selection.groups].map((index) => {
       const { scale, zeroPoint } = params[index] as AffineParams;

@@ -26,7 +26,7 @@ describe('values that are alive at once', () => {
     expect(of('a = Exp(x)\nb = Exp(a)\nc = Exp(b)\nreturn a, b, c')).toBe(4);
   });
 
-  it('another shape of a value is no copy, and keeps it alive', () => {
+  it('another shape of a value is not a copy, and keeps it alive', () => {
     expect(of('a = Exp(x)\nr = Reshape(a, s=int64[2]{10, 10})\nb = Exp(r)\nreturn b')).toBeCloseTo(3 + 16 / 400, 9);
     expect(of('a = Exp(x)\nr = Reshape(a, s=int64[2]{10, 10})\nb = Exp(x)\nc = Exp(b)\nd = Exp(r)\nreturn c, d')).toBeCloseTo(
       4 + 16 / 400,

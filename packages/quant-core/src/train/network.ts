@@ -45,7 +45,7 @@ export class NetworkState {
     observed: readonly string[],
   ): Promise<NetworkState> {
     const { engine, plan, calibrated, weightRanges } = input;
-    const learned = new LearnedScales(plan, norms.layout, selection, norms.quantized(start), calibrated, weightRanges);
+    const learned = new LearnedScales(plan, norms.layout, selection, norms.quantizerInputs(start), calibrated, weightRanges);
     const quant = new QuantState(plan, norms.layout, observed, calibrated, weightRanges, learned);
     const scan = await WeightScan.create(engine, plan, norms.layout, (weight) => quant.followsValues(weight));
     return new NetworkState(input, norms, learned, quant, scan);
@@ -64,9 +64,9 @@ export class NetworkState {
 
   /** The feeds of a step, besides parameters and samples. */
   async feeds(parameters: Float32Array, statistics: Statistics): Promise<Record<string, Tensor>> {
-    const quantized = this.norms.quantized(parameters);
-    const found = await this.scan.ranges(quantized);
-    return { ...this.activationFeeds, ...this.quant.weightFeeds(quantized, { found }), ...this.norms.feeds(statistics) };
+    const inputs = this.norms.quantizerInputs(parameters);
+    const found = await this.scan.ranges(inputs);
+    return { ...this.activationFeeds, ...this.quant.weightFeeds(inputs, { found }), ...this.norms.feeds(statistics) };
   }
 
   /** The feeds of the folded network, as it would be converted: parameters and scales, without the ends of the grids. */

@@ -13,7 +13,7 @@ const estimationSamples = 4096;
 const order = -2;
 
 /**
- * Statistics of batch norms behind the weights and activations as they are quantized now, over some thousands of training samples. The
+ * Statistics of batch norms after the weights and activations as they are quantized now, over some thousands of training samples. The
  * running ones lag behind the weights, and every rounding that flips shifts them (Nagel et al. 2022, arXiv:2203.11086).
  * Parts of a batch are those of training; mean and variance are those of all samples together.
  */

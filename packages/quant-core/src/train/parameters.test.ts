@@ -17,7 +17,7 @@ const graph = () =>
 const names = (of: ReturnType<typeof graph>) => parameterLayout(of).slots.map((slot) => slot.name);
 
 describe('what is trained', () => {
-  it('weights and biases of layers and norms, the bias behind a MatMul and slopes, but nothing else that is added', () => {
+  it('weights and biases of layers and norms, the bias after a MatMul and slopes, but nothing else that is added', () => {
     expect(names(graph())).toEqual(['g', 'h', 'w', 'bias', 'slope', 'v', 'c']);
   });
 

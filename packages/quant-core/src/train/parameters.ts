@@ -32,7 +32,7 @@ const trainedPorts: Readonly<Record<string, readonly number[]>> = {
 function portsOf(node: Node): readonly (number | undefined)[] {
   const facts = spec(node.op);
   if (facts.weight !== undefined) return [facts.weight, facts.bias];
-  // The bias of a MatMul stands in an Add of its own. Other constants that are added are none of training's: masks above all, which attention
+  // The bias of a MatMul stands in an Add of its own. Other constants that are added are not trained: masks above all, which attention
   // adds to a product of two activations.
   if (node.op === 'Add') {
     const port = [0, 1].find((at) => node.inputs[at]?.constant?.shape.length === 1);

@@ -49,7 +49,7 @@ describe('the search of a learning rate', () => {
     expect(await findLearningRate('adam', 4, 40, flat)).toBe(0.002);
   });
 
-  it('takes a loss that is no number for too much', async () => {
+  it('takes a loss that is not finite for too much', async () => {
     let calls = 0;
     const rate = await findLearningRate('adam', 8, 20, async (index) => {
       calls++;

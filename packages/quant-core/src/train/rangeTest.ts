@@ -2,7 +2,7 @@ import type { Recipe } from '../recipe.js';
 
 /** Rates that are tried, from the smallest up. */
 const range: Record<Recipe['training']['optimizer'], readonly [number, number]> = { sgd: [1e-5, 0.2], adam: [1e-6, 0.02] };
-/** Fine-tuning needs no more, whatever a network bears for a few steps. */
+/** Fine-tuning needs no more, even if a network stands more for a few steps. */
 const ceiling: Record<Recipe['training']['optimizer'], number> = { sgd: 0.02, adam: 0.002 };
 const mostSteps = 40;
 /** Weight of the past in the smoothed loss. */

@@ -165,7 +165,7 @@ export class TrainingRun {
     return batches(input.samples, order, { batchSize: batch, dropLast: true, ...(input.signal ? { signal: input.signal } : {}) });
   }
 
-  /** One step on a batch. Throws TRAIN_DIVERGED when its loss is no number. */
+  /** One step on a batch. Throws TRAIN_DIVERGED when its loss is not finite. */
   async step(plain: Batch): Promise<StepRecord> {
     const { course, network, stepper, scorer, weights, clock } = this;
     const started = performance.now();
@@ -198,7 +198,7 @@ export class TrainingRun {
     return learningRateAt(this.input.recipe.training, this.learningRate, step, total, stepsPerEpoch);
   }
 
-  /** Score the epoch that is complete on the held-out split, and keep it if it is the best so far. Throws TRAIN_DIVERGED when the loss is no number. */
+  /** Score the epoch that is complete on the held-out split, and keep it if it is the best so far. Throws TRAIN_DIVERGED when the loss is not finite. */
   async endEpoch(): Promise<EpochRecord> {
     const { course, network, scorer, weights, history } = this;
     const epoch = history.length + 1;
@@ -257,7 +257,7 @@ export class TrainingRun {
   /** The best epoch. The run cannot go on from here. */
   result(): TrainResult {
     const { best, network, course, clock, history, learningRate } = this;
-    if (!best) throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint has finished all epochs, and holds the result of none');
+    if (!best) throw new OctetError('CHECKPOINT_MISMATCH', 'The checkpoint has finished all epochs, and holds no result');
     network.load(best.arrays);
     return {
       ...network.folded(best.arrays.parameters as Float32Array),

@@ -69,7 +69,7 @@ describe('feeds', () => {
     expect((feeds[feedNames.activationHigh]!.data as Float32Array)[0]).toBeCloseTo((191 * 4) / 255, 6);
   });
 
-  it('hold the scales of all weights behind each other, from the parameters as they are, clipped where they are', () => {
+  it('hold the scales of all weights one after the other, from the parameters as they are, clipped where they are', () => {
     const feeds = state(range(0, 1), range(0, 1)).weightFeeds(Float32Array.of(1, -7, 14, 0, 3, -127));
     expect([...(feeds[feedNames.weightScale]!.data as Float32Array)]).toEqual([1, 1, 1]);
     expect(feeds[feedNames.weightZeroPoint]).toMatchObject({ dtype: 'int8', shape: [3] });

@@ -29,7 +29,7 @@ export class QuantState {
     this.averageMin = Float64Array.from(observed, (name) => of(name).average.min);
     this.averageMax = Float64Array.from(observed, (name) => of(name).average.max);
     // Calibration may clip the range; training keeps the same share of whatever range it sees, and never more than it sees:
-    // behind a Clip a wider range could not be absorbed by the quantizer.
+    // after a Clip a wider range could not be absorbed by the quantizer.
     const share = (range: number, average: number) => (average === 0 ? 1 : Math.min(1, range / average));
     this.keepMin = Float64Array.from(observed, (name) => share(of(name).range.min, of(name).average.min));
     this.keepMax = Float64Array.from(observed, (name) => share(of(name).range.max, of(name).average.max));

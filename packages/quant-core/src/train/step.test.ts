@@ -41,7 +41,7 @@ describe('a training step', () => {
     expect(names(graph.outputs)).toEqual([stepOutputs.loss, stepOutputs.gradient, stepOutputs.minimum, stepOutputs.maximum]);
     expect(graph.inputs[0]?.shape).toEqual([4, 1, 8, 8]);
     expect(graph.outputs[1]?.shape).toEqual([parameterLayout(smallNet()).size]);
-    // The MaxPool and Flatten behind repeat the range of the last Relu.
+    // The MaxPool and Flatten after repeat the range of the last Relu.
     expect(observed).toEqual(['x', 'r', 'e']);
     expect(graph.outputs[2]?.shape).toEqual([3]);
   });

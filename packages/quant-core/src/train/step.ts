@@ -33,7 +33,7 @@ export interface StepSpec {
   clippedWeights?: ReadonlySet<string>;
   /** Scales that are trained beside the parameters. */
   learned?: LearnedSelection;
-  /** Batch norms that stand behind their layers; the step reports the statistics of the batch where it normalises by them. */
+  /** Batch norms that come after their layers; the step reports the statistics of the batch where it normalises by them. */
   norms?: KeptNorms;
 }
 
@@ -63,7 +63,7 @@ const nothingLearned: LearnedSelection = { weights: new Set(), groups: new Set()
 /**
  * One training step up to the gradient as an ordinary graph: forward pass with fake quant, loss, gradients of all parameters as
  * one flat vector. Inputs: the samples, target and/or teacher, parameters, scales; outputs: loss, gradient and, with `observe`,
- * the range of every observed activation. The update is no part of it (`optimizer.ts`), so that a batch can be split.
+ * the range of every observed activation. The update is not a part of it (`optimizer.ts`), so that a batch can be split.
  */
 export function buildTrainingStep(spec: StepSpec): TrainingStep {
   const graph = spec.graph.clone();

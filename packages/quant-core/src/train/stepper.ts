@@ -38,7 +38,7 @@ export function shardsFor(batch: number): 1 | 2 {
 export interface StepperSpec extends Omit<StepSpec, 'observe' | 'batch' | 'norms'> {
   batch: number;
   shards: 1 | 2;
-  /** Batch norms that stand behind their layers. */
+  /** Batch norms that come after their layers. */
   norms?: readonly NormPoint[];
 }
 

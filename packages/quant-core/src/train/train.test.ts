@@ -169,7 +169,7 @@ describe('checkpoints', () => {
 });
 
 describe('what ends a training', () => {
-  it('a loss that is no number, with the step', async () => {
+  it('a loss that is not finite, with the step', async () => {
     const error = await failure('TRAIN_DIVERGED', () =>
       run({
         graph: smallNet(1),
@@ -227,7 +227,7 @@ describe('losses', () => {
     expect(result.history.at(-1)?.holdoutLoss).toBeLessThan(0.3 * (result.history[0]?.holdoutLoss as number));
   });
 
-  it('of values behind a Sigmoid is taken of the Sigmoid, in training and on the held-out split', async () => {
+  it('of values after a Sigmoid is taken of the Sigmoid, in training and on the held-out split', async () => {
     const { result } = await run({
       graph: smallNet(1, 'y = Sigmoid(h)'),
       samples: images(64, 'regression'),

@@ -286,7 +286,7 @@ async function becomeReady(
       throw signal.reason;
     }
     if (client !== null && mine === null) {
-      // A server that stands still: its connection is no good, and another one is tried.
+      // A server that stands still: its connection is dropped, and another one is tried.
       void client.end().catch(() => undefined);
     } else if (client !== null) {
       if (mine === true) return client;

@@ -22,7 +22,7 @@ export async function runningServer(data: string): Promise<RunningServer | null>
   return { pid, port: lines[3] ? Number(lines[3]) : null };
 }
 
-/** Removes a postmaster.pid that no living server of this directory stands behind. */
+/** Removes a postmaster.pid that belongs to no living server of this directory. */
 export async function clearStalePid(data: string): Promise<void> {
   if ((await runningServer(data)) === null) await rm(path.join(data, 'postmaster.pid'), { force: true });
 }

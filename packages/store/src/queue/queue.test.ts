@@ -149,7 +149,7 @@ describe.each(['redis', 'postgres'] as const)('the queue on %s', (backend) => {
     expect(await store.jobs.get(job.id)).toMatchObject({ state: 'failed', error: { code: 'QUEUE_TIMED_OUT' } });
   });
 
-  test('a job expires also behind more older ones than a round looks at', async () => {
+  test('a job expires also with more older ones before it than a round looks at', async () => {
     const older = await store.jobs.create(jobFor(uploads));
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();

@@ -193,7 +193,7 @@ async function openOnPostgres(databaseUrl: string, log: Logger, patience: Patien
 }
 
 /**
- * A part of BullMQ on a pool of its own, once it is ready. A part whose first contact fails is of no use ever after, as BullMQ keeps
+ * A part of BullMQ on a pool of its own, once it is ready. A part whose first contact fails cannot be used later, as BullMQ keeps
  * the failure (in 6.7: `PostgresConnection.readyPromise`); it is thrown away with its pool, and another one made.
  * @throws DATABASE_UNAVAILABLE
  */

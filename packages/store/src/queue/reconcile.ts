@@ -38,7 +38,7 @@ export async function reconcile(store: Store, queue: JobQueue, log: Logger, opti
       if ((await store.jobs.finishCancel(claim)) !== null) done.cancelled++;
       continue;
     }
-    const error = new ServiceError('WORKER_LOST', `the worker ${claim.workerId} gave no sign for ${heartbeatTimeoutMs / 1000} s`);
+    const error = new ServiceError('WORKER_LOST', `the worker ${claim.workerId} sent no heartbeat for ${heartbeatTimeoutMs / 1000} s`);
     const job = await store.jobs.retry(claim, jobErrorOf(failureOf(error), (await store.jobs.get(claim.jobId)).stage), {
       maxStarts,
       pauseMs: 0,

@@ -9,7 +9,7 @@ const longest = 256;
 interface Cell {
   hidden: Value;
   memory?: Value;
-  /** Gradients of the gates' input share [batch, gates·hidden] and of the states before, from those of the states behind. */
+  /** Gradients of the gates' input share [batch, gates·hidden] and of the states before, from those of the states after. */
   back: (hidden: Value, memory: Value | undefined) => { gates: Value; hidden: Value; memory?: Value };
 }
 
@@ -73,7 +73,7 @@ const lstm: Step = ({ b, recurrence, bias, size }, gates, hidden, memory) => {
   };
 };
 
-/** Gates z, r, n: h' = (1 - z)·n + z·h. The reset works on h before the matrix, or (linear_before_reset) on the product behind it. */
+/** Gates z, r, n: h' = (1 - z)·n + z·h. The reset works on h before the matrix, or (linear_before_reset) on the product after it. */
 const gru =
   (linear: boolean): Step =>
   ({ b, recurrence, bias, size }, gates, hidden) => {

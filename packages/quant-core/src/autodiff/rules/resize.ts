@@ -37,7 +37,7 @@ function nearest(mode: string | undefined, x: number): number {
   }
 }
 
-/** Weights of the four neighbours at distance `t` behind the second, after Keys. */
+/** Weights of the four neighbours at distance `t` past the second, as in Keys (1981). */
 function cubicWeights(a: number, t: number): number[] {
   const near = (d: number) => ((a + 2) * d - (a + 3)) * d * d + 1;
   const far = (d: number) => ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;

@@ -27,7 +27,7 @@ export interface DecodedImage extends Picture {
 
 /**
  * The bytes [height, width, channels] of an image as Pillow gives them: `convert("RGB")` or `convert("L")`, then `resize` with
- * `Image.BILINEAR`. Alpha is dropped, colour profiles and the EXIF orientation of all but TIFF are left aside.
+ * `Image.BILINEAR`. Alpha is dropped, colour profiles and the EXIF orientation of all but TIFF are ignored.
  * @throws OctetError DATASET_UNREADABLE
  */
 export async function decodeImage(data: Buffer, name: string, target: Target): Promise<DecodedImage> {
@@ -75,7 +75,7 @@ async function decode(data: Buffer, name: string): Promise<DecodedImage> {
 /** Only formats known by their first bytes reach the decoder; SVG and documents do not. */
 function readable(data: Buffer, name: string): ImageKind {
   const kind = kindOf(data);
-  if (!kind) throw new OctetError('DATASET_UNREADABLE', `"${name}" is no image that is known (${readableKinds}).`, { file: name });
+  if (!kind) throw new OctetError('DATASET_UNREADABLE', `"${name}" is not an image of a known kind (${readableKinds}).`, { file: name });
   if (typeof kind.read !== 'object') return kind;
   throw new OctetError(
     'DATASET_UNREADABLE',

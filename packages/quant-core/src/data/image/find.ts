@@ -3,7 +3,7 @@ import { headOf } from '../stream.js';
 import { headBytes, kindOf } from './kinds.js';
 
 const imageName = /\.(jpe?g|jpe|jfif|png|apng|webp|gif|tiff?|bmp|dib|p[bgpn]m)$/i;
-/** Files that are no images, whatever they begin with. */
+/** Files that are not images, whatever they begin with. */
 const otherName = /\.(txt|md|csv|tsv|jsonl?|cls|xml|ya?ml|html?|py|np[yz]|gz|pdf|log)$/i;
 
 /** Whether a file is an image by its name. */

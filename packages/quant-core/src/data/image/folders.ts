@@ -84,7 +84,7 @@ function commonRoot(images: readonly ArchiveEntry[]): string[] {
 
 /**
  * Names of class folders that hold nothing at all: classes without samples.
- * @throws OctetError DATASET_LABELS for a folder with files that are no images
+ * @throws OctetError DATASET_LABELS for a folder with files that are not images
  */
 function emptyFolders(archive: OpenArchive, root: readonly string[], classes: ReadonlyMap<string, unknown>): string[] {
   const prefix = root.map((part) => `${part}/`).join('');

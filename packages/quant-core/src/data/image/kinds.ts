@@ -45,7 +45,7 @@ const kinds: readonly ImageKind[] = [
   },
 ];
 
-/** The kind of image that bytes start as, or nothing where they are no image that is known. */
+/** The kind of image that bytes start as, or nothing where they are not an image of a known kind. */
 export function kindOf(head: Buffer): ImageKind | undefined {
   return kinds.find((kind) => kind.matches(head));
 }

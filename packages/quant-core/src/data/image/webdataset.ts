@@ -50,7 +50,7 @@ export async function readLabels(upload: Upload, { ending, members }: LabelMembe
   if (text < 0) return numbers(upload, rows as number[][], members);
   const names = rows.map((row) => (typeof row === 'string' ? row : row.join(' ')));
   if (upload.config.task === 'regression')
-    throw new OctetError('DATASET_LABELS', `"${members[text]?.name}" holds the text "${names[text]}", which is no value.`, {
+    throw new OctetError('DATASET_LABELS', `"${members[text]?.name}" holds the text "${names[text]}", which is not a value.`, {
       file: members[text]?.name as string,
     });
   const labels = new TextLabels(upload.name);

@@ -7,7 +7,7 @@ import type { Attrs } from '../../ir/ops.js';
 
 /**
  * ONNX Runtime computes convolutions with constant weights in a blocked layout (NCHWc: channels in blocks of 8 or 16). In a
- * training graph weights are no constants, so it would not. Its kernels can be addressed directly, in the domain below;
+ * training graph weights are not constants, so it would not. Its kernels can be addressed directly, in the domain below;
  * the weights are reordered inside the graph.
  */
 const domain = 'com.microsoft.nchwc';
@@ -107,7 +107,7 @@ class Reorders {
 }
 
 /** The Relu that alone reads a value: the blocked kernel computes it along. */
-function reluBehind(graph: Graph, value: Value): Node<'Relu'> | undefined {
+function reluAfter(graph: Graph, value: Value): Node<'Relu'> | undefined {
   const reader = value.readers.length === 1 && !graph.outputs.includes(value) ? value.readers[0] : undefined;
   return reader?.is('Relu') ? reader : undefined;
 }
@@ -127,7 +127,7 @@ export function lowerToBlocked(graph: Graph, block: number): void {
       (depthwise ? reorders.filter(weights) : undefined) ??
       reorderWeights(b, weights, { out: out as number, in: channels as number, kernel }, block, depthwise);
     const attrs: Attrs<'Conv'> = { ...node.attrs, kernel_shape: kernel };
-    const relu = reluBehind(graph, node.output());
+    const relu = reluAfter(graph, node.output());
     const attributes = attributeProtos('Conv', attrs as never);
     if (relu) attributes.push({ name: 'activation', type: attributeTypes.string, s: new TextEncoder().encode('Relu') });
     const result = internal(graph, 'Conv', [input, blocked, ...(bias ? [bias] : [])], attributes, `${node.name}_blocked`);

@@ -6,7 +6,7 @@ const leastRun = 32;
 
 const ends = { int8: [-128, 127], uint8: [0, 255] } as const;
 
-/** The shape that lets a scale broadcast over its channels; absent where the channels are no vector, come first, or have long runs. */
+/** The shape that lets a scale broadcast over its channels; absent where the channels are not a vector, come first, or have long runs. */
 function scaleShape(node: Node<'QuantizeLinear' | 'DequantizeLinear'>): number[] | undefined {
   const shape = node.input(0).shape as readonly number[] | undefined;
   if (node.input(0).constant || node.input(1).shape?.length !== 1 || !shape || shape.some((dim) => typeof dim !== 'number'))

@@ -1,5 +1,5 @@
 import type { Graph, Node } from '../../ir/graph.js';
-import { joinBehind } from './vectors.js';
+import { joinAfter } from './vectors.js';
 
 /** For each input of `join`, in their order, the nodes that serve it alone, in topological order. */
 function branchesOf(graph: Graph, join: Node<'Concat'>): Node[][] {
@@ -38,7 +38,7 @@ function mergeReshapes(graph: Graph): void {
  */
 export function orderGradients(graph: Graph): void {
   mergeReshapes(graph);
-  for (const join of graph.outputs.flatMap((output) => joinBehind(output) ?? [])) {
+  for (const join of graph.outputs.flatMap((output) => joinAfter(output) ?? [])) {
     const branches = branchesOf(graph, join).flat();
     const moved = new Set(branches);
     graph.nodes = graph.nodes.filter((node) => !moved.has(node)).flatMap((node) => (node === join ? [...branches, node] : [node]));

@@ -86,7 +86,7 @@ describe('convolutions of a training graph', () => {
 
   it.each([
     ['1x1', sixteen, [16, 16, 1, 1], {}],
-    ['groups that are no depthwise', sixteen, [16, 4, 3, 3], { group: 4 }],
+    ['groups that are not depthwise', sixteen, [16, 4, 3, 3], { group: 4 }],
     ['output channels that fill no block', sixteen, [12, 16, 3, 3], {}],
     ['input channels that fill no block', [2, 12, 7, 6], [16, 12, 3, 3], {}],
     ['one dimension', [2, 16, 9], [16, 16, 3], {}],

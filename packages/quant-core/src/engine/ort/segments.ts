@@ -43,7 +43,7 @@ function lateStarts(graph: Graph): Node[] {
 function cutPositions(graph: Graph, nodes: readonly Node[], most: number): number[] {
   const index = new Map(nodes.map((node, i) => [node, i]));
   const kept = new Set(graph.outputs);
-  // How many values are alive behind each node: written at it or before, read behind it.
+  // How many values are alive after each node: written at it or before, read after it.
   const change = new Int32Array(nodes.length + 1);
   for (const [i, node] of nodes.entries()) {
     for (const value of node.outputs) {

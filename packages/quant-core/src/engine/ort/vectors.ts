@@ -42,7 +42,7 @@ export function bindVectors(graph: Graph): Vectors {
     if (split?.is('Split') && isLong(input)) bindFeed(graph, input, split, vectors);
   }
   for (const output of [...graph.outputs]) {
-    const join = joinBehind(output);
+    const join = joinAfter(output);
     if (join && isLong(output)) bindResult(graph, output, join, vectors);
   }
   return vectors;
@@ -51,7 +51,7 @@ export function bindVectors(graph: Graph): Vectors {
 const isLong = (value: Value) => value.dtype === 'float32' && value.shape?.length === 1 && (value.shape[0] as number) >= leastElements;
 
 /** The Concat that makes a graph output and nothing else. */
-export function joinBehind(output: Value): Node<'Concat'> | undefined {
+export function joinAfter(output: Value): Node<'Concat'> | undefined {
   const { producer } = output;
   const join = producer?.is('Identity') ? producer.input(0).producer : producer;
   return join?.is('Concat') ? join : undefined;

@@ -89,7 +89,7 @@ function shiftedWindow(value: Value): Shifted | undefined {
   return { image: slice.input(0), start: [start[0] as number, start[1] as number], steps: [steps[0] as number, steps[1] as number] };
 }
 
-/** The gradient of the output [N, O, oh, ow] behind its flattened form, without the columns that were added behind it. */
+/** The gradient of the output [N, O, oh, ow] after its flattened form, without the columns that were added after it. */
 function outputGradient(flat: Value): Value | undefined {
   const image = flat.producer?.is('Reshape') ? flat.producer.input(0) : undefined;
   if (image?.shape?.length !== 4) return undefined;

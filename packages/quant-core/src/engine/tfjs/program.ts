@@ -9,7 +9,7 @@ import { download, heldAs, Operand, upload } from './operand.js';
 import type { Profile } from './profile.js';
 import { stepsOf } from './steps.js';
 
-/** A step, and the values that nobody needs behind it. */
+/** A step, and the values that are not needed after it. */
 interface Planned extends Step {
   dead: Value[];
 }
@@ -38,7 +38,7 @@ function planned(graph: Graph): Planned[] {
   return kept.map((step) => ({ ...step, dead: dead.get(step) ?? [] }));
 }
 
-/** Walks a graph, one TF.js kernel (or a few) a node, and frees each value behind its last reader. */
+/** Walks a graph, one TF.js kernel (or a few) a node, and frees each value after its last reader. */
 export class TfjsProgram implements Program {
   private readonly steps: Planned[];
   /** Constants stay in the backend from their first use on. */

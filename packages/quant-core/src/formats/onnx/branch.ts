@@ -17,7 +17,7 @@ function closed(branch: GraphProto, captured: readonly string[], values: readonl
 }
 
 /**
- * Put the nodes of one branch of an If in its place. False, and nothing done, for a node that is no If read from a file or
+ * Put the nodes of one branch of an If in its place. False, and nothing done, for a node that is not an If read from a file or
  * whose branch takes a value of unknown type.
  */
 export function inlineBranch(graph: Graph, node: Node, then: boolean): boolean {

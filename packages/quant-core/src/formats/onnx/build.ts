@@ -32,7 +32,7 @@ interface BuildOptions {
 class Names {
   private readonly makers = new Map<string, string>();
   private readonly nodes = new Set<string>();
-  /** Where the search for a free number behind a node name goes on. */
+  /** Where the search for a free number after a node name goes on. */
   private readonly counters = new Map<string, number>();
 
   define(name: string, maker: string): void {

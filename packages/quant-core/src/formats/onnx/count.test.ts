@@ -7,7 +7,7 @@ import { Tensor } from '../../tensor/tensor.js';
 import { countNodes } from './count.js';
 import { writeOnnx } from './write.js';
 
-it('counts the nodes of a file past large weights, and none in what is no model', async () => {
+it('counts the nodes of a file past large weights, and none in what is not a model', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'octet-count-'));
   try {
     const graph = new Graph('long');

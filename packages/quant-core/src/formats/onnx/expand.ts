@@ -42,7 +42,7 @@ function gelu(node: NodeProto, up: Rewriter, x: string, tanh: boolean, opset: nu
   become(node, 'Mul', [x, gate]);
 }
 
-/** Behind `value`, which is what `node` gives so far; false for an activation that is not known. */
+/** After `value`, which is what `node` gives so far; false for an activation that is not known. */
 const activations: Readonly<Record<string, (node: NodeProto, up: Rewriter, x: string, params: readonly number[]) => void>> = {
   Relu: (node, _up, x) => become(node, 'Relu', [x]),
   Sigmoid: (node, _up, x) => become(node, 'Sigmoid', [x]),

@@ -40,7 +40,7 @@ it.each<[string, NodeProto[], Record<string, Tensor>, string, RegExp]>([
     'v',
     /BatchNormalization/,
   ],
-])('refuses %s that is no number, by its name', (_, nodes, initializers, tensor, detail) => {
+])('refuses %s that is not finite, by its name', (_, nodes, initializers, tensor, detail) => {
   expect(read(nodes, initializers)).toThrow(refused(tensor, detail));
 });
 

@@ -64,7 +64,7 @@ function sourceOf(value: Value): Value {
   return at;
 }
 
-/** `NaN at element 5`, for the first element that is no finite number. */
+/** `NaN at element 5`, for the first element that is not finite. */
 function firstWrong({ dtype, data }: Tensor): string | undefined {
   if (dtype === 'float16') {
     // Exponent of ones: infinity where the fraction is 0, else NaN.

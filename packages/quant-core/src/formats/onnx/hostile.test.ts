@@ -82,7 +82,7 @@ describe('files that are not whole models', () => {
   });
 });
 
-describe('graphs that are no graphs', () => {
+describe('graphs that are not graphs', () => {
   it('names a node on a cycle', () => {
     fails(
       modelBytes({
@@ -185,7 +185,7 @@ describe('graphs that are no graphs', () => {
       {},
     ],
     [
-      'an input that is no tensor',
+      'an input that is not a tensor',
       { nodes: [node('Relu', ['x'], ['y'])], inputs: [{ name: 'x', type: {} }] },
       'MODEL_INPUTS_UNSUPPORTED',
       { tensor: 'x' },

@@ -7,7 +7,7 @@ const [graphField, initializerField, externalField, keyField, valueField] = [7, 
 const longestName = 4096;
 
 /**
- * The files that an ONNX file says its weights lie in, as it writes them, each once; read without the weights in the file itself. Nothing for a file that is no model:
+ * The files that an ONNX file says its weights lie in, as it writes them, each once; read without the weights in the file itself. Nothing for a file that is not a model:
  * whoever reads it whole says what is wrong with it.
  */
 export function externalLocations(path: string): string[] {

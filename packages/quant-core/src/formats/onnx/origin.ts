@@ -16,14 +16,14 @@ export class OnnxOrigin {
     readonly graph: { docString?: string; quantizationAnnotation?: AnnotationProto[]; $unknowns?: Uint8Array[] },
     /** Opsets of the domains other than ai.onnx. */
     readonly imports: readonly OpsetProto[],
-    /** Graph inputs and outputs as the file has them, by name: doc strings, denotations, types that are no tensors. */
+    /** Graph inputs and outputs as the file has them, by name: doc strings, denotations, types that are not tensors. */
     readonly valueInfo: ReadonlyMap<string, ValueInfoProto>,
     /** Doc strings and unknown fields of nodes, by node name. */
     readonly nodes: ReadonlyMap<string, { docString?: string; $unknowns?: Uint8Array[] }>,
   ) {}
 }
 
-/** What the door keeps of an Opaque node (`OpaqueSource.proto`). Treat as frozen: copies of a graph share it. */
+/** What reading keeps of an Opaque node (`OpaqueSource.proto`). Treat as frozen: copies of a graph share it. */
 export class OnnxNode {
   constructor(
     readonly proto: NodeProto,

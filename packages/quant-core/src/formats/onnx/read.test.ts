@@ -320,7 +320,7 @@ describe('what goes through unchanged', () => {
     expect(await runModel(writeOnnx(readOnnx(before)), feeds)).toEqual(await runModel(before, feeds));
   });
 
-  it('keeps the types of outputs that are no tensors', () => {
+  it('keeps the types of outputs that are not tensors', () => {
     const sequence = { name: 'y', type: {} };
     // TypeProto.sequence_type { elem_type { tensor_type { elem_type: 1 } } }
     Object.assign(sequence.type, { $unknowns: [Uint8Array.of(0x22, 6, 0x0a, 4, 0x0a, 2, 0x08, 1)] });

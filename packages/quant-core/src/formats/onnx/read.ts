@@ -92,7 +92,7 @@ function parse(bytes: Uint8Array, limits: Limits): ParsedModel {
   const irVersion = toNumber(model.irVersion);
   if (!graph || irVersion < 1)
     throw new OctetError('MODEL_NOT_ONNX', graph ? 'The file has no IR version.' : 'The file has no graph in it.');
-  // Since IR version 3 the import is required; it stands behind the graph, and is the first thing lost.
+  // Since IR version 3 the import is required; it comes after the graph, and is the first thing lost.
   if (irVersion >= 3 && !model.opsetImport)
     throw new OctetError('MODEL_TRUNCATED', 'The model imports no opset; the end of the file is missing.');
   const opset = opsetOf(model.opsetImport ?? []);

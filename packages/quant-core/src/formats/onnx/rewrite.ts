@@ -9,7 +9,7 @@ import { readsOf, TypeTrace } from './trace.js';
 export class Rewriter {
   /** Nodes that go before the one being rewritten. */
   before: NodeProto[] = [];
-  /** Nodes that go behind it. */
+  /** Nodes that go after it. */
   after: NodeProto[] = [];
 
   constructor(
@@ -91,7 +91,7 @@ export function refuse(node: NodeProto, why: string): OctetError {
   );
 }
 
-/** Changes a node in place, with what it needs before and behind it. */
+/** Changes a node in place, with what it needs before and after it. */
 export type RewriteRule = (node: NodeProto, up: Rewriter) => void;
 
 /** Apply, to every node of a graph and its subgraphs, the rules that `rulesOf` gives for it, in place. */

@@ -125,7 +125,7 @@ export function renameInside(attributes: readonly AttributeProto[], renames: Rea
   );
 }
 
-/** protobufjs keeps unknown fields in a property that is not enumerable: spread leaves it behind. */
+/** protobufjs keeps unknown fields in a property that is not enumerable: spread drops it. */
 export function keepUnknowns<T extends { $unknowns?: Uint8Array[] }>(from: T, to: T): T {
   if (from.$unknowns) to.$unknowns = from.$unknowns;
   return to;

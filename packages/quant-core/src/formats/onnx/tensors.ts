@@ -216,7 +216,7 @@ export function externalLocation(proto: TensorProto, name: string): string {
       tensor: name,
       file: location,
     });
-  if (location === '') throw refuse('is no file name');
+  if (location === '') throw refuse('is not a file name');
   if (/^[/\\]|^[A-Za-z]:|\0/.test(location)) throw refuse('is an absolute path');
   const parts = location.split(/[/\\]/);
   if (parts.includes('..')) throw refuse('leads out of the folder of the model');

@@ -120,7 +120,7 @@ const cases: Case[] = [
     ops: ['BatchNormalization'],
   },
   {
-    what: 'Softmax behind layers that keep or set the rank',
+    what: 'Softmax after layers that keep or set the rank',
     opset: 11,
     shape: [2, 6],
     nodes: [

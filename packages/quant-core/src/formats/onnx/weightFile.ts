@@ -62,7 +62,7 @@ export class WeightFile {
     for (let at = 0; at < bytes.length; ) at += writeSync(this.fd, bytes, at, Math.min(2 ** 30, bytes.length - at), offset + at);
   }
 
-  /** No tensor is added any more; the file stays. */
+  /** No tensor is added from here on; the file stays. */
   close(): void {
     if (this.fd !== undefined) closeSync(this.fd);
     this.fd = undefined;

@@ -266,7 +266,7 @@ export function alwaysEqual(a: Dim, b: Dim): boolean {
   return subtractDims(a, b) === 0;
 }
 
-/** Replace symbols by numbers. A name that is no symbol of `dim` is ignored. */
+/** Replace symbols by numbers. A name that is not a symbol of `dim` is ignored. */
 export function bindDim(dim: Dim, sizes: Readonly<Record<string, number>>): Dim {
   if (typeof dim === 'number') return dim;
   const size = Object.hasOwn(sizes, dim) ? sizes[dim] : undefined;

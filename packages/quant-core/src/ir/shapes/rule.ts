@@ -18,7 +18,7 @@ export type ShapeRule<K extends OpType> = (node: Node<K>, context: ShapeContext)
 
 const floatTypes: readonly DType[] = ['float32', 'float16', 'float64'];
 
-/** Longest text of a dimension in a message; a longer one is a formula that nobody reads. */
+/** Longest text of a dimension in a message; a longer one is a formula too long to read. */
 const longestShown = 24;
 
 /** A dimension for messages, `?` for one with a long formula. */
@@ -59,7 +59,7 @@ export function wantDType(node: Node<OpType>, port: number, allowed: readonly DT
   }
 }
 
-/** Refuse inputs that are to hold axes, sizes or positions and are no integers. */
+/** Refuse inputs that are to hold axes, sizes or positions and are not integers. */
 export function wantIntegers(node: Node<OpType>, ...ports: readonly number[]): void {
   for (const port of ports) wantDType(node, port, ['int64', 'int32']);
 }
@@ -132,7 +132,7 @@ export function wantBroadcastTo(node: Node<OpType>, port: number, shape: readonl
   if (!fits) throw misfit(node, `input ${port} of shape ${show(value.shape)} does not broadcast to ${show(shape)}`, value);
 }
 
-/** A dimension nobody can know before the model runs; named after the value so that texts are stable. */
+/** A dimension that is not known before the model runs; named after the value so that texts are stable. */
 export const unknownDim = (value: Value | undefined, axis: number): Dim => `${value?.name ?? 'value'}_d${axis}`;
 
 /** More axes than any runtime takes. */

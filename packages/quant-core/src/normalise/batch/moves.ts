@@ -21,15 +21,15 @@ import {
 import { madeFor, sampleOf } from './same.js';
 
 /**
- * Every axis of shape `to` on which the samples of shape `from` can stand when the elements keep their order: as many elements before and behind a
+ * Every axis of shape `to` on which the samples of shape `from` can stand when the elements keep their order: as many elements before and after a
  * sample's as there were. Usually one; more where the batch is 1, likeliest first: an axis for samples alone, then not the last one.
  */
 function placesAfter(from: readonly Dim[], place: Place, to: readonly Dim[], batch: number): Place[] {
   const before = multiplyDims(productOfDims(from.slice(0, place.axis)), place.outer);
-  const behind = multiplyDims(place.inner, productOfDims(from.slice(place.axis + 1)));
+  const after = multiplyDims(place.inner, productOfDims(from.slice(place.axis + 1)));
   const found = to.flatMap((dim, axis): Place[] => {
     const outer = divideDimsExactly(before, productOfDims(to.slice(0, axis)));
-    const inner = divideDimsExactly(behind, productOfDims(to.slice(axis + 1)));
+    const inner = divideDimsExactly(after, productOfDims(to.slice(axis + 1)));
     if (outer === undefined || inner === undefined || outer === 0 || inner === 0) return [];
     return alwaysEqual(multiplyDims(multiplyDims(outer, batch), inner), dim) ? [{ axis, outer, inner }] : [];
   });
@@ -238,7 +238,7 @@ export function trilu(node: Node<'Trilu'>, context: BatchContext): Places {
   return place && place.axis < rankOf(node.inputs[0]) - 2 ? toAll(node, place) : mixes;
 }
 
-/** Normalised over `axis` and all behind it. */
+/** Normalised over `axis` and all after it. */
 export function normalised(node: Node<'LayerNormalization' | 'RMSNormalization'>, context: BatchContext): Places {
   const place = onlyFirst(node, context);
   const [axis] = fromFront([node.attr('axis')], rankOf(node.inputs[0])) ?? [];

@@ -45,7 +45,7 @@ export function repeatedRow(tensor: Tensor | undefined, axis: number): Tensor | 
 export function sampleOf(value: Value | undefined, axis: number, { outer, inner }: Place, batch: number): Tensor | undefined {
   const tensor = value?.constant;
   if (!tensor || typeof outer !== 'number' || typeof inner !== 'number' || tensor.shape[axis] !== outer * batch * inner) return undefined;
-  const [before, behind] = [tensor.shape.slice(0, axis), tensor.shape.slice(axis + 1)];
-  const row = repeatedRow(new Tensor(tensor.dtype, [...before, outer, batch, inner, ...behind], tensor.data), axis + 1);
-  return row && new Tensor(tensor.dtype, [...before, outer * inner, ...behind], row.data);
+  const [before, after] = [tensor.shape.slice(0, axis), tensor.shape.slice(axis + 1)];
+  const row = repeatedRow(new Tensor(tensor.dtype, [...before, outer, batch, inner, ...after], tensor.data), axis + 1);
+  return row && new Tensor(tensor.dtype, [...before, outer * inner, ...after], row.data);
 }

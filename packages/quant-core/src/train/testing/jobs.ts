@@ -81,7 +81,7 @@ function shrink(graph: Graph): void {
 const norm = (at: number) =>
   `g${at}=float32[8]{1, -0.7, 1.3, 0.9, 1.1, -1.2, 0.8, 0.6}, e${at}=float32[8]{0.3, 0.1, 0, 0.5, 0.2, 0.4, -0.1, 0.6}, m${at}=float32[8]{0, 0.2, -0.3, 0.1, 0.4, 0, 0.2, -0.1}, v${at}=float32[8]{1.5, 2, 0.9, 1.2, 1, 3, 2.5, 0.7}`;
 
-/** The small net with batch norm behind its convolutions, in normal form, and the batch norms that were folded. */
+/** The small net with batch norm after its convolutions, in normal form, and the batch norms that were folded. */
 export async function normedNet(): Promise<{ graph: Graph; norms: FoldedNorm[] }> {
   const graph = graphOf(`graph small (x: float32[N, 1, 8, 8]) opset 18
     c = Conv(x, w1=float32[8, 1, 3, 3]#, b1=float32[8]#) {pads=[1, 1, 1, 1], kernel_shape=[3, 3]} @conv

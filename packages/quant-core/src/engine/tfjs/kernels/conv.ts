@@ -142,7 +142,7 @@ const conv: Kernel<'Conv'> = (call) => {
   );
 };
 
-/** Padding before and after, and zeros added behind, of a ConvTranspose, as the operator defines them. */
+/** Padding before and after, and zeros added at the end, of a ConvTranspose, as the operator defines them. */
 function transposedPads(
   node: Node<'ConvTranspose'>,
   spatial: readonly number[],

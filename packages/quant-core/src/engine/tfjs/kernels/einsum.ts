@@ -21,7 +21,7 @@ function ordered(tf: TfModule, { tensor, labels }: Labelled, wanted: string): Tf
   );
 }
 
-/** Sum over every axis that nobody asks for any more. */
+/** Sum over every axis that is not asked for later. */
 function summed(tf: TfModule, x: Labelled, wanted: string): Labelled {
   const gone = without(x.labels, wanted);
   if (!gone) return x;

@@ -19,7 +19,7 @@ type Pool = (image: Tf.Tensor4D, kernel: [number, number], strides: [number, num
 function pooled(tf: TfModule, x: Tf.Tensor, w: Window, value: number, pool: Pool): Tf.Tensor {
   const image = padded(tf, tf.transpose(x, [0, 2, 3, 1]), [0, ...w.begin, 0], [0, ...w.end, 0], value) as Tf.Tensor4D;
   const y = tf.transpose(pool(image, w.kernel as [number, number], w.strides as [number, number]), [0, 3, 1, 2]);
-  // Behind the last window the image may be longer than `ceil_mode` wants it.
+  // After the last window the image may be longer than `ceil_mode` wants it.
   return tf.slice(y, [0, 0, 0, 0], [...y.shape.slice(0, 2), ...w.out]);
 }
 
@@ -102,14 +102,14 @@ const averagePool: Kernel<'AveragePool'> = (call) => {
     [0, 0],
     [0, 1],
   ]);
-  // Padding reads the zero behind the image.
+  // Padding reads the zero after the image.
   const places = tapsOf(w, spatial).flatMap((window) => Array.from(window, (tap) => (tap < 0 ? sizeOf(spatial) : tap)));
   const windows = tf.gather(flat, tf.tensor1d(Int32Array.from(places), 'int32'), 2);
   const sums = tf.sum(tf.reshape(windows, [...x.shape.slice(0, 2), ...w.out, taps]), w.out.length + 2);
   return tf.mul(sums, share);
 };
 
-/** One over the number of elements that each window averages. What `ceil_mode` adds behind the padding never counts. */
+/** One over the number of elements that each window averages. What `ceil_mode` adds after the padding never counts. */
 function sharesOf(w: Window, spatial: readonly number[], includePad: boolean, pads: readonly number[] | undefined): Float32Array {
   const rank = spatial.length;
   const taps = positions(w.kernel);

@@ -31,7 +31,7 @@ const nearest: Record<string, (x: number) => number> = {
   ceil: Math.ceil,
 };
 
-/** Weights of the taps -1, 0, 1, 2 (Keys 1981) or of 0, 1, at a distance `t` behind the tap 0. */
+/** Weights of the taps -1, 0, 1, 2 (Keys 1981) or of 0, 1, at a distance `t` after the tap 0. */
 function weights(mode: string, t: number, a: number): [tap: number, weight: number][] {
   if (mode === 'linear')
     return [
