@@ -236,7 +236,8 @@ function leastSum(terms: Polynomial): number {
 }
 
 /** The least value of `a - b`, worked out on the sums: as text, a long difference would be a symbol that tells nothing. */
-const leastDifference = (a: Dim, b: Dim): number => leastSum(collect([...polynomial(a), ...multiply(polynomial(b), [{ coefficient: -1, atoms: [] }])]));
+const leastDifference = (a: Dim, b: Dim): number =>
+  leastSum(collect([...polynomial(a), ...multiply(polynomial(b), [{ coefficient: -1, atoms: [] }])]));
 
 const call = (fn: 'min' | 'max', a: Dim, b: Dim): Dim => atom(String(a) < String(b) ? `${fn}(${a}, ${b})` : `${fn}(${b}, ${a})`);
 
