@@ -1,4 +1,4 @@
-import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readCpu } from './evaluate/cpu.js';
 import { resolveMetric } from './evaluate/metrics.js';
@@ -9,6 +9,7 @@ import { calibrateModel, exportCandidate } from './pipeline/candidates.js';
 import { Context, type PipelineHooks } from './pipeline/context.js';
 import { type JobData, loadData } from './pipeline/data.js';
 import { checkParity, chooseCandidate, evaluateFile, measureSpeed, release, warnOfSaturation } from './pipeline/evaluation.js';
+import { withoutExposed } from './pipeline/exposeScores.js';
 import { checkFileSize } from './pipeline/fileSize.js';
 import { layerRows } from './pipeline/layers.js';
 import { checkMemory } from './pipeline/memory.js';
@@ -111,12 +112,12 @@ async function run(context: Context, loaded: Loaded): Promise<PipelineResult> {
   return await context.stage('report', async () => {
     const { chosen, ...gathered } = evaluated;
     const modelPath = join(job.outputDirectory, 'model.int8.onnx');
-    await copyFile(chosen.path, modelPath);
+    const int8Bytes = await withoutExposed(chosen.path, modelPath, model.exposed);
     const report = buildReport({
       ...gathered,
       metric,
       maxDrop: recipe.gate.maxDrop ?? null,
-      size: { floatBytes: model.source.bytes, int8Bytes: chosen.bytes },
+      size: { floatBytes: model.source.bytes, int8Bytes },
       cpu: readCpu(),
       samples: { training: data.train.length, calibration: data.calibration.length, holdout: data.holdout.length },
       outputList: model.outputs,
