@@ -29,3 +29,22 @@ it.each([1, 'N'])('writes sizes of an output as declared where the inputs are op
   expect(int8?.output).toEqual(float?.output);
   expect(int8?.input).toEqual(float?.input);
 });
+
+it('takes -1 and "?" for any size, as older exporters write them, and leaves them in the file', async () => {
+  const bytes = modelBytes({
+    nodes: [
+      node('Conv', ['x', 'w'], ['z'], [ints('strides', [2, 2]), ints('pads', [1, 1, 1, 1])]),
+      node('GlobalAveragePool', ['z'], ['p']),
+      node('Flatten', ['p'], ['y']),
+    ],
+    // Height and width have one name, and need not be equal.
+    inputs: [info('x', [-1, 3, '?', '?'])],
+    outputs: [info('y', [-1, 4])],
+    initializers: { w: Tensor.float32([4, 3, 3, 3], normal(108)) },
+  });
+  const samples = await shop.file('x.npy', npy('<f4', [24, 3, 8, 16], bytesOf(normal(24 * 384))));
+  const { model, report } = await shop.run(shop.job(await shop.file('m.onnx', bytes), samples, quickRecipe({ method: 'ptq' })));
+  const [float, int8] = [bytes, model].map((file) => decode('Model', file).graph);
+  expect([int8?.input, int8?.output]).toEqual([float?.input, float?.output]);
+  expect(report.outputs[0]?.judged).toBe(true);
+});
