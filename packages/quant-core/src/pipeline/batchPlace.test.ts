@@ -29,6 +29,14 @@ it('refuses it where only a recurrent layer shows it', () => {
   expect(check(text)).toThrow(refused(/LSTM .* has "N" as batch/));
 });
 
+it('shows input and output where the output alone is turned, and does not call its first axis the batch', () => {
+  const text = `graph g (x: float32[batch, 6, time]) opset 18
+    y = Transpose(x) {perm=[2, 0, 1]}
+    return y`;
+  const shown = /Input x is \[batch, 6, time\] and output y is \[time, batch, 6\]: the batch must be the first dimension of both/;
+  expect(check(text)).toThrow(expect.objectContaining({ code: 'MODEL_INPUTS_UNSUPPORTED', message: expect.stringMatching(shown) }));
+});
+
 it.each([
   [
     'turned inside the model',

@@ -23,10 +23,32 @@ function layoutOf(node: Node): number | undefined {
 }
 
 /**
+ * An output with the first two names of an input the other way round: one of both has the batch in another place, and names do not tell which.
+ * Throws MODEL_INPUTS_UNSUPPORTED that shows the two.
+ */
+function checkTurnedOutput(graph: Graph): void {
+  // One output with the batch in front is enough; others may hold states or lists.
+  if (graph.outputs.some(({ shape }) => isFirst(graph, shape?.[0]))) return;
+  for (const output of graph.outputs) {
+    const place = placeOf(graph, output.shape?.[0]);
+    const turned = place && typeof place.input.shape?.[0] === 'string' && output.shape?.includes(place.input.shape[0]);
+    if (!turned) continue;
+    const { input } = place;
+    throw new OctetError(
+      'MODEL_INPUTS_UNSUPPORTED',
+      `Input ${input.name} is ${show(input.shape)} and output ${output.name} is ${show(output.shape)}: the batch must be the first dimension of both`,
+      { tensor: output.name },
+      { hint: 'Export the model with a module around it that transposes the one that has the batch elsewhere.' },
+    );
+  }
+}
+
+/**
  * The batch must be the first axis of the inputs. Where it is shows in the names of dimensions: the outputs have one row for each sample, and a recurrent layer
  * (layout 0: time, batch, features) has the batch as its second axis. Throws MODEL_INPUTS_UNSUPPORTED naming input and axis; a file without names does not show it.
  */
 export function checkBatchPlace(graph: Graph): void {
+  checkTurnedOutput(graph);
   const rows = graph.outputs.map((value) => ({
     symbol: value.shape?.[0],
     only: undefined,

@@ -9,7 +9,7 @@ import { activationParams, bestWeightClip, type WeightRange } from '../fakequant
 import { planWeights, type ScaleTable, scalesOfWeights, simulate } from '../fakequant/simulate.js';
 import { addMetadata } from '../formats/onnx/metadata.js';
 import { writeOnnx } from '../formats/onnx/write.js';
-import type { Graph } from '../ir/graph.js';
+import type { Dim, Graph } from '../ir/graph.js';
 import { inferShapes } from '../ir/infer.js';
 import { show } from '../ir/shapes/rule.js';
 import type { Range } from '../tensor/affine.js';
@@ -123,6 +123,7 @@ export async function exportCandidate({ context, model, data }: Work, plan: Quan
   const simulation = simulate(float, plan, table);
   restoreBatch(artifact, model);
   checkInterface(model.original, artifact);
+  keepDeclaredSizes(model.original, artifact);
   addMetadata(artifact, descriptionOf(context, model, data));
   const bytes = writeOnnx(artifact);
   const path = join(context.job.workDirectory, `${name}.onnx`);
@@ -152,6 +153,22 @@ const canonical = (value: unknown): string =>
       ? Object.fromEntries(Object.entries(entry).sort(([a], [b]) => (a < b ? -1 : 1)))
       : entry,
   );
+
+/**
+ * Sizes that the file declares of its outputs where a formula over the open sizes of its inputs follows, as exporters write the size they traced with:
+ * right or wrong, they are part of the interface.
+ */
+function keepDeclaredSizes(original: Graph, artifact: Graph): void {
+  for (const [index, { type, declared }] of original.outputs.entries()) {
+    const value = artifact.outputs[index];
+    const shape = value?.shape;
+    if (!value?.type || !declared?.shape || !shape || shape.length !== declared.shape.length) continue;
+    const sizes = declared.shape.map((size, axis) =>
+      typeof size === 'number' && typeof type?.shape?.[axis] === 'string' ? size : (shape[axis] as Dim),
+    );
+    value.type = { ...value.type, shape: sizes };
+  }
+}
 
 /** The int8 model must drop in where the float one was: same names, types and dimensions. */
 function checkInterface(original: Graph, artifact: Graph): void {

@@ -2,11 +2,16 @@ import { type InputSpec, type InputType, inputTypes } from '../data/materialise.
 import { OctetError } from '../errors.js';
 import type { Graph, Value } from '../ir/graph.js';
 import { spec } from '../ir/ops.js';
+import { show } from '../ir/shapes/rule.js';
 
 /** Name of the first input. */
 export const inputName = (model: { inputs: readonly InputSpec[] }): string => (model.inputs[0] as InputSpec).name;
 
 const isInputType = (dtype: string | undefined): dtype is InputType => (inputTypes as readonly (string | undefined)[]).includes(dtype);
+
+/** The way out where an input holds the batch elsewhere, as states of recurrent layers do: [layers, batch, features]. */
+const batchFirst =
+  'Export the model with the batch as the first dimension of every input, fixed or open alike: a module around it can transpose an input such as a state of [layers, batch, features].';
 
 /**
  * What the inputs of a model take, the batch left out. Batch dimensions that are open under different names become one.
@@ -24,11 +29,15 @@ export function inputsOf(graph: Graph): InputSpec[] {
     if (!shape?.length)
       throw refuse('has no batch dimension', 'Give every input the batch as first dimension, or make the input a constant.');
     const own = shape[0];
-    if (typeof own !== typeof batch || (typeof own === 'number' && own !== batch))
-      throw refuse(
-        `has ${own} as batch, input ${first.name} has ${batch}`,
-        'Export the model with the same batch, fixed or open, in every input.',
-      );
+    if (typeof own !== typeof batch || (typeof own === 'number' && own !== batch)) {
+      const axis = typeof batch === 'string' ? shape.indexOf(batch) : -1;
+      throw axis > 0
+        ? refuse(`has the batch "${batch}" as axis ${axis} of ${show(shape)}, and must have it as axis 0`, batchFirst)
+        : refuse(
+            `is ${show(shape)} and input ${first.name} is ${show(first.shape)}: their first dimensions differ, and must be the batch in every input`,
+            batchFirst,
+          );
+    }
     if (own !== batch && batch !== undefined) value.type = { dtype, shape: [batch, ...shape.slice(1)] };
     const table = tableOf(value);
     return { name, dtype, shape: shape.slice(1).map((dim) => (typeof dim === 'number' ? dim : undefined)), ...(table ? { table } : {}) };

@@ -20,6 +20,7 @@ import type { Tensor } from '../tensor/tensor.js';
 import { parameterLayout } from '../train/parameters.js';
 import { buildTrainingStep, type TrainingStep } from '../train/step.js';
 import { checkBatchPlace } from './batchPlace.js';
+import { exposeScores, onlyForTheJob } from './exposeScores.js';
 import { inputsOf, openSizes } from './inputs.js';
 import { inferTypes } from './types.js';
 
@@ -29,6 +30,8 @@ export interface PreparedModel {
   original: Graph;
   /** What was changed for the inference form, in sentences; none where the file is in it. */
   notes: readonly string[];
+  /** Outputs that the file does not have, for the job to judge by. */
+  exposed: readonly string[];
   source: ModelSource;
   /** In normal form, with a symbolic batch where that was possible. */
   graph: Graph;
@@ -79,14 +82,17 @@ export async function prepareModel(
     });
   await inferTypes(original, engine);
   const notes = leaveTrainingMode(original);
+  const exposed = exposeScores(original);
   checkBatchPlace(original);
   const graph = original.clone();
   const inputs = inputsOf(graph);
   const evaluate = async (constants: Graph) => (await runEach(constants, [{}], engine))[0] ?? {};
   const { fixedBatch, obstacle } = await openBatch(graph, inputs, { evaluate, run: (some, feeds) => runEach(some, feeds, engine) });
   const norms = await normalise(graph, { evaluate });
-  const outputs = describeOutputs(graph, wishes);
-  return { original, notes, source, graph, norms, inputs, outputs, batch: batchOf(graph, fixedBatch, obstacle) };
+  const outputs = describeOutputs(graph, wishes).map((output) =>
+    exposed.includes(output.name) ? { ...output, why: `${output.why} ${onlyForTheJob}` } : output,
+  );
+  return { original, notes, exposed, source, graph, norms, inputs, outputs, batch: batchOf(graph, fixedBatch, obstacle) };
 }
 
 function batchOf(graph: Graph, size: number | undefined, obstacle: string | undefined): ModelBatch {

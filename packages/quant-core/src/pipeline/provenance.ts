@@ -24,7 +24,7 @@ async function sha256(...paths: readonly string[]): Promise<string> {
 const digestOf = (job: QuantizeJob, { source }: PreparedModel): Promise<string> => sha256(job.modelPath, ...source.files);
 
 /**
- * The float model as a file that a runtime can load: the upload itself; or, where that is a zip or was brought to inference form, the model written anew, with large weights in
+ * The float model as a file that a runtime can load: the upload itself; or, where that is a zip, was brought to inference form or has outputs for the job alone, the model written anew, with large weights in
  * a file beside it.
  */
 export async function floatFile(job: QuantizeJob, model: PreparedModel): Promise<string> {
@@ -32,7 +32,7 @@ export async function floatFile(job: QuantizeJob, model: PreparedModel): Promise
   const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
   await file.close();
   const zipped = bytesRead === 4 && buffer.toString('latin1') === 'PK\u0003\u0004';
-  if (!zipped && model.notes.length === 0) return job.modelPath;
+  if (!zipped && model.notes.length === 0 && model.exposed.length === 0) return job.modelPath;
   const path = join(job.workDirectory, 'float.onnx');
   const weights = new WeightFile(join(job.workDirectory, 'float.weights'));
   await writeFile(path, writeOnnx(model.original, weights));

@@ -1,10 +1,11 @@
-import { copyFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readCpu } from '../evaluate/cpu.js';
 import type { PipelineResult } from '../events.js';
 import { buildReport, type ReportInput } from '../report/build.js';
 import { renderMarkdown } from '../report/markdown.js';
 import type { Evaluated } from './evaluation.js';
+import { withoutExposed } from './exposeScores.js';
 import { provenanceOf } from './provenance.js';
 import type { Work } from './work.js';
 
@@ -22,12 +23,12 @@ export async function writeResult(
 ): Promise<PipelineResult> {
   const { outputDirectory, recipe } = context.job;
   const modelPath = join(outputDirectory, 'model.int8.onnx');
-  await copyFile(chosen.path, modelPath);
+  const int8Bytes = await withoutExposed(chosen.path, modelPath, model.exposed);
   const report = buildReport({
     ...measured,
     ...told,
     maxDrop: recipe.gate.maxDrop ?? null,
-    size: { floatBytes: model.source.bytes, int8Bytes: chosen.bytes },
+    size: { floatBytes: model.source.bytes, int8Bytes },
     cpu: readCpu(),
     samples: { training: data.train.length, calibration: data.calibration.length, holdout: data.holdout.length },
     outputList: model.outputs,

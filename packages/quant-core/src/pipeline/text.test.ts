@@ -196,6 +196,10 @@ it('inputs that do not share their batch, or have an element type that no datase
   const text = (inputs: string) => `graph g (${inputs}) opset 18\nc = Gemm(x, w=float32[2, 2]#, b=float32[2]#)\nreturn c`;
   const run = async (inputs: string) => shop.run(shop.job(await shop.file('m.onnx', writeOnnx(graphOf(text(inputs)))), '', quickRecipe()));
   const error = await failure('MODEL_INPUTS_UNSUPPORTED', () => run('x: float32[4, 2], m: int64[3, 2]'));
-  expect(error.message).toContain('Input m has 3 as batch, input x has 4');
+  expect(error.message).toContain('Input m is [3, 2] and input x is [4, 2]: their first dimensions differ');
+  // A state of recurrent layers: its first dimension is no batch, and the name of the second says so.
+  const state = await failure('MODEL_INPUTS_UNSUPPORTED', () => run('x: float32[N, 2], h: float32[2, N, 8]'));
+  expect(state.message).toContain('Input h has the batch "N" as axis 1 of [2, N, 8], and must have it as axis 0');
+  expect(state.hint).toContain('transpose');
   expect((await failure('MODEL_INPUTS_UNSUPPORTED', () => run('x: float32[N, 2], h: float16[N, 2]'))).message).toContain('float16');
 });

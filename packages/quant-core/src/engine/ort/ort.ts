@@ -65,19 +65,25 @@ function sessionOptions(options: CompileOptions, nodes: number, weights?: Weight
 }
 
 class OrtProgram implements Program {
+  /** The outputs that are tensors: the binding hands over no sequences or maps, and refuses a run that asks for one. */
+  private readonly names: readonly string[];
+
   constructor(
     private readonly session: Session,
     private readonly ort: typeof Ort,
     private readonly profiling: boolean,
     private readonly vectors: Vectors,
-  ) {}
+  ) {
+    const others = new Set(session.outputMetadata?.filter(({ isTensor }) => !isTensor).map(({ name }) => name));
+    this.names = session.outputNames.filter((name) => !others.has(name));
+  }
 
   async run(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
-    const { ort, session, vectors } = this;
+    const { ort, session, names, vectors } = this;
     const memory = Object.fromEntries(Object.entries(vectors.results).map(([name, { size }]) => [name, new Float32Array(size)]));
     let results: Readonly<Record<string, Ort.Tensor>>;
     try {
-      const into = bindResults(ort.Tensor, session.outputNames, vectors, memory);
+      const into = bindResults(ort.Tensor, names, vectors, memory);
       results = await session.run(bindFeeds(ort.Tensor, feeds as Record<string, Plain>, vectors), into);
     } catch (error) {
       throw new OctetError('MODEL_RUN_FAILED', error instanceof Error ? error.message : String(error), {}, { cause: error });

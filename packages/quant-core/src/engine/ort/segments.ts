@@ -98,6 +98,8 @@ type Fetches = Readonly<Record<string, Ort.Tensor | null>>;
 export interface Session {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
+  /** Of a session of a whole model, which may have outputs that are no tensors. */
+  readonly outputMetadata?: readonly { readonly name: string; readonly isTensor: boolean }[];
   run(feeds: Tensors, fetches: Fetches): Promise<Tensors>;
   release(): Promise<void>;
   endProfiling(): void;

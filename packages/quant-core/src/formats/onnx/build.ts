@@ -315,13 +315,15 @@ function inputType(type: TypeProto | undefined, name: string): ValueType {
   return { dtype, ...(shape ? { shape } : {}) };
 }
 
-/** Dimensions as numbers and names; one that is neither gets a name of its own. */
+/** Dimensions as numbers and names; one that is neither gets a name of its own. So do -1 and "?", which older exporters (paddle2onnx) write for any size. */
 function dimensions(type: TypeProto, name: string): Dim[] | undefined {
   return (
     type.tensorType?.shape &&
-    (type.tensorType.shape.dim ?? []).map((dim, axis) =>
-      dim.dimValue !== undefined ? toNumber(dim.dimValue) : dim.dimParam || `${name}_d${axis}`,
-    )
+    (type.tensorType.shape.dim ?? []).map(({ dimValue, dimParam }, axis) => {
+      const size = dimValue === undefined ? -1 : toNumber(dimValue);
+      if (size >= 0) return size;
+      return dimParam && dimParam !== '?' ? dimParam : `${name}_d${axis}`;
+    })
   );
 }
 

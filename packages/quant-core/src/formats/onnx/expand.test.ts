@@ -231,3 +231,19 @@ it('says where a file with kernels of the optimizer comes from', () => {
     expect.objectContaining({ code: 'MODEL_UNSUPPORTED_OP', hint: expect.stringContaining('the model it was made from') }),
   );
 });
+
+it('says that operators of onnxruntime-extensions come before or after a network', () => {
+  const domain = 'com.microsoft.extensions';
+  const bytes = modelBytes({
+    nodes: [node('DecodeImage', ['x'], ['y'], [], { domain })],
+    model: {
+      opsetImport: [
+        { domain: '', version: 18 },
+        { domain, version: 1 },
+      ],
+    },
+  });
+  expect(() => readOnnx(bytes)).toThrow(
+    expect.objectContaining({ code: 'MODEL_UNSUPPORTED_OP', hint: expect.stringContaining('Send the network without them') }),
+  );
+});

@@ -234,9 +234,8 @@ describe('tensors that are none', () => {
     ],
   ] as [string, TensorProto, string][])('refuses %s', (_, tensor, code) => fails(withTensor(tensor), code, { tensor: 't' }));
 
-  it.each([[[0, 3]], [[-1, 3]], [[2 ** 40, 3]], [[60_000, 60_000, 3]], [new Array(1000).fill(1)]])(
-    'refuses a graph input of shape %j',
-    (shape) => fails(modelBytes({ nodes: [node('Relu', ['x'], ['y'])], inputs: [info('x', shape)] }), 'MODEL_SHAPE', { tensor: 'x' }),
+  it.each([[[0, 3]], [[2 ** 40, 3]], [[60_000, 60_000, 3]], [new Array(1000).fill(1)]])('refuses a graph input of shape %j', (shape) =>
+    fails(modelBytes({ nodes: [node('Relu', ['x'], ['y'])], inputs: [info('x', shape)] }), 'MODEL_SHAPE', { tensor: 'x' }),
   );
 
   it('leaves claims about outputs that cannot be to shape inference', () => {

@@ -176,6 +176,18 @@ function countNodes(nodes: readonly NodeProto[]): number {
   return count;
 }
 
+/** What helps with operators of a domain that the runtime does not have. */
+function waysOut(domain: string): { hint?: string } {
+  if (domain === 'com.microsoft.extensions' || domain === 'ai.onnx.contrib')
+    return {
+      hint: 'Operators of onnxruntime-extensions (decoding of images, tokenizers) come before and after a network. Send the network without them, and the samples as it takes them.',
+    };
+  // Written with every optimization on, a file holds kernels of one kind of processor.
+  return domain.startsWith('com.microsoft.')
+    ? { hint: 'The file was saved by the optimizer of ONNX Runtime. Send the model it was made from.' }
+    : {};
+}
+
 /** Every operator is of a domain that the runtime has. (Functions of the model are written out by now.) */
 function checkDomains(nodes: readonly NodeProto[]): void {
   const check = (node: NodeProto): void => {
@@ -186,10 +198,7 @@ function checkDomains(nodes: readonly NodeProto[]): void {
         'MODEL_UNSUPPORTED_OP',
         `Node "${name}" is a ${node.opType} of the domain "${domain}", which ONNX Runtime does not have.`,
         { node: name, op: node.opType ?? '' },
-        // Written with every optimization on, a file holds kernels of one kind of processor.
-        domain.startsWith('com.microsoft.')
-          ? { hint: 'The file was saved by the optimizer of ONNX Runtime. Send the model it was made from.' }
-          : {},
+        waysOut(domain),
       );
     }
     for (const graph of subgraphs(node)) graph.node?.forEach(check);

@@ -173,7 +173,10 @@ function saysThatMuch({ tensorType: declared }: TypeProto, { dtype, shape }: Val
   if (declared?.elemType !== dtypes[dtype].onnx) return false;
   const dims = declared.shape?.dim ?? [];
   if (!declared.shape || !shape) return !shape;
-  return dims.length === shape.length && dims.every(({ dimValue }, axis) => dimValue === undefined || toNumber(dimValue) === shape[axis]);
+  return (
+    dims.length === shape.length &&
+    dims.every(({ dimValue }, axis) => dimValue === undefined || toNumber(dimValue) < 0 || toNumber(dimValue) === shape[axis])
+  );
 }
 
 function typeProto(type: ValueType, before: TypeProto | undefined): TypeProto {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { Dim } from '../graph.js';
-import { addDims, bindDim, divideDims, divideDimsExactly, maxDims, minDims, multiplyDims, subtractDims } from './dim.js';
+import { addDims, bindDim, divideDims, divideDimsExactly, maxDims, minDims, multiplyDims, neverEqual, subtractDims } from './dim.js';
 
 const operations: Record<string, [(a: Dim, b: Dim) => Dim, (a: number, b: number) => number]> = {
   add: [addDims, (a, b) => a + b],
@@ -53,4 +53,20 @@ it('does not grow without bound', () => {
   for (let i = 0; i < 100; i++) dim = maxDims(multiplyDims(dim, `S${i}`), minDims(dim, `T${i}`));
   expect(String(dim).length).toBeLessThan(401);
   expect(String(addDims('floor('.repeat(5000), 1)).length).toBeLessThan(30_010);
+});
+
+it('sizes are not told apart by a difference that is too long to write', () => {
+  // The top-down path of a feature pyramid over an open height: each level is added to the one below, grown by two.
+  const halved = (dim: Dim) => divideDims(addDims(dim, 1), 2);
+  const levels = [halved(halved('shape_h'))];
+  for (let level = 0; level < 4; level++) levels.push(halved(levels.at(-1) as Dim));
+  const [lowest, ...above] = levels.reverse() as [Dim, ...Dim[]];
+  let path = lowest;
+  const grown: Dim[] = [];
+  for (const level of above) {
+    grown.push(multiplyDims(path, 2));
+    path = maxDims(multiplyDims(path, 2), level);
+  }
+  expect(bindDim(path, { shape_h: 320 })).toBe(bindDim(grown.at(-1) as Dim, { shape_h: 320 }));
+  expect(neverEqual(path, grown.at(-1) as Dim)).toBe(false);
 });

@@ -68,11 +68,14 @@ function text(terms: Polynomial): Dim {
   return atom(out);
 }
 
+/** Start of the name of a symbol for an expression that grew too long. It may stand for a difference, so nothing is known of its value. */
+const hashed = 'size_';
+
 function atom(name: string): string {
   if (name.length <= longest) return name;
   let hash = 0xcbf29ce484222325n;
   for (let i = 0; i < name.length; i++) hash = BigInt.asUintN(64, (hash ^ BigInt(name.charCodeAt(i))) * 0x100000001b3n);
-  return `size_${hash.toString(16)}`;
+  return `${hashed}${hash.toString(16)}`;
 }
 
 /** sum := ['-'] product ((' + ' | ' - ') product)*; product := factor ('*' factor)*; factor := integer | call | name. */
@@ -220,34 +223,37 @@ export function divideDims(a: Dim, b: Dim): Dim {
 }
 
 /** The least value `dim` can take when every symbol is at least 1; `-Infinity` when not known. */
-export function leastOf(dim: Dim): number {
-  if (typeof dim === 'number') return dim;
+export const leastOf = (dim: Dim): number => leastSum(polynomial(dim));
+
+function leastSum(terms: Polynomial): number {
   let least = 0;
-  for (const { coefficient, atoms } of polynomial(dim)) {
+  for (const { coefficient, atoms } of terms) {
     if (atoms.length === 0) least += coefficient;
-    else if (coefficient < 0) return Number.NEGATIVE_INFINITY;
+    else if (coefficient < 0 || atoms.some((name) => name.startsWith(hashed))) return Number.NEGATIVE_INFINITY;
     else if (!atoms.some((name) => functions.some((fn) => name.startsWith(`${fn}(`)))) least += coefficient;
   }
   return least;
 }
+
+/** The least value of `a - b`, worked out on the sums: as text, a long difference would be a symbol that tells nothing. */
+const leastDifference = (a: Dim, b: Dim): number =>
+  leastSum(collect([...polynomial(a), ...multiply(polynomial(b), [{ coefficient: -1, atoms: [] }])]));
 
 const call = (fn: 'min' | 'max', a: Dim, b: Dim): Dim => atom(String(a) < String(b) ? `${fn}(${a}, ${b})` : `${fn}(${b}, ${a})`);
 
 /** The smaller of two dimensions. */
 export function minDims(a: Dim, b: Dim): Dim {
   if (a === b) return a;
-  const difference = subtractDims(a, b);
-  if (leastOf(difference) >= 0) return b;
-  if (leastOf(multiplyDims(difference, -1)) >= 0) return a;
+  if (leastDifference(a, b) >= 0) return b;
+  if (leastDifference(b, a) >= 0) return a;
   return call('min', a, b);
 }
 
 /** The larger of two dimensions. */
 export function maxDims(a: Dim, b: Dim): Dim {
   if (a === b) return a;
-  const difference = subtractDims(a, b);
-  if (leastOf(difference) >= 0) return a;
-  if (leastOf(multiplyDims(difference, -1)) >= 0) return b;
+  if (leastDifference(a, b) >= 0) return a;
+  if (leastDifference(b, a) >= 0) return b;
   return call('max', a, b);
 }
 
@@ -255,8 +261,7 @@ export function maxDims(a: Dim, b: Dim): Dim {
 export function neverEqual(a: Dim, b: Dim): boolean {
   if (a === b) return false;
   if (typeof a === 'number' && typeof b === 'number') return true;
-  const difference = subtractDims(a, b);
-  return leastOf(difference) > 0 || leastOf(multiplyDims(difference, -1)) > 0;
+  return leastDifference(a, b) > 0 || leastDifference(b, a) > 0;
 }
 
 /** True when the two are equal whatever the symbols stand for. */
