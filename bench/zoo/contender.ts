@@ -45,11 +45,11 @@ async function result({ model, calibration, evaluation, method, weightBits, outp
         sqnrDb: fidelity?.sqnrDb ?? null,
       })),
       verdict: `${report.verdict.decision}: ${report.verdict.text}`,
-      warnings: report.warnings.map(({ message }) => message),
+      warnings: report.warnings.map(({ text }) => text),
     };
   } catch (error) {
-    if (error instanceof OctetError) return { code: error.code, reason: error.text, hint: error.hint };
-    return { code: 'CRASH', reason: error instanceof Error ? (error.stack ?? error.text) : String(error), hint: '' };
+    if (error instanceof OctetError) return { code: error.code, reason: error.message, hint: error.hint };
+    return { code: 'CRASH', reason: error instanceof Error ? (error.stack ?? error.message) : String(error), hint: '' };
   }
 }
 
