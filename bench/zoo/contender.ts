@@ -45,7 +45,7 @@ async function result({ model, calibration, evaluation, method, weightBits, outp
         sqnrDb: fidelity?.sqnrDb ?? null,
       })),
       verdict: `${report.verdict.decision}: ${report.verdict.text}`,
-      warnings: report.warnings.map(({ message }) => message),
+      warnings: report.warnings.map(({ text }) => text),
     };
   } catch (error) {
     if (error instanceof OctetError) return { code: error.code, reason: error.message, hint: error.hint };
