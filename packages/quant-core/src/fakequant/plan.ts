@@ -113,7 +113,7 @@ export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
     if (reason) layers.set(node, reason);
     else seeds.set(node, choice);
   }
-  if (!seeds.size) throw nothingToQuantize(layers);
+  if (!seeds.size) throw nothingToQuantize(graph, layers);
 
   const skip = (node: Node) => layerChoice(recipe, node.name, node.op).skip;
   const integer = new Set<Node>(seeds.keys());
@@ -146,14 +146,20 @@ export function planQuantization(graph: Graph, recipe: Recipe): QuantPlan {
   return { ...assemble(graph, recipe, seeds, integer, points, groups), float: [...layers, ...rest].map(named) };
 }
 
-function nothingToQuantize(layers: ReadonlyMap<Node, string>): OctetError {
+function nothingToQuantize(graph: Graph, layers: ReadonlyMap<Node, string>): OctetError {
   const [first] = layers.keys();
   const why = [...layers].slice(0, 3).map(([node, reason]) => `${node.op} ${node.name}: ${reason}`);
   return new OctetError(
     'MODEL_NOTHING_TO_QUANTIZE',
-    `No layer can be int8: ${why.join('; ') || 'it has no Conv, Gemm or MatMul'}`,
+    `No layer can be int8: ${why.join('; ') || `it has no Conv, Gemm or MatMul, ${operatorsOf(graph)}`}`,
     first ? { node: first.name, op: first.op } : {},
   );
+}
+
+/** What a model consists of, in words: the first operators of it, such as those of ai.onnx.ml for trees and linear classifiers. */
+function operatorsOf(graph: Graph): string {
+  const names = [...new Set(graph.nodes.map((node) => node.opName))];
+  return names.length ? `only ${names.slice(0, 5).join(', ')}${names.length > 5 ? ', …' : ''}` : 'and no other operator';
 }
 
 /** The activations that are part of an integer node before them. */
