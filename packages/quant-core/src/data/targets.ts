@@ -143,7 +143,7 @@ export class TargetCollector {
       `The target of sample ${sample} in "${name}" ${why}.`,
       { sample },
       {
-        hint: 'Class labels are whole numbers from 0, or one-hot rows. For numbers to predict, set "task": "regression" in the config of the dataset; to leave targets aside, "task": "unlabelled".',
+        hint: 'Class labels are whole numbers from 0, or one-hot rows; labels −1 and 1 are to be written as 0 and 1. For numbers to predict, set "task": "regression" in the config of the dataset; to leave targets aside, "task": "unlabelled".',
       },
     );
   }
