@@ -111,6 +111,14 @@ describe('labels belong to', () => {
     expect(assignTasks([features, one], classes(3, { classCounts: [0, 5, 5] })).outputs[0].output.name).toBe('one');
   });
 
+  it('no single score a pixel, where masks hold 0 and 255', async () => {
+    const mask = modelOutput('mask', 'binary', [1, 6, 6], { form: 'probabilities' });
+    const facts = { whole: true, min: 0, max: 255 };
+    const error = await failure('DATASET_LABELS', () => assignTasks([mask], rows('dense_classification', [6, 6], facts)));
+    expect(error.message).toContain('one score a position');
+    expect(assignTasks([mask], rows('multi_label', [6, 6], answers)).task).toBe('multi_label');
+  });
+
   it('no output that holds values for certain', async () => {
     const error = await failure('DATASET_CLASSES', () => assignTasks([modelOutput('largest', 'values', [10])], classes(10)));
     expect(error.message).toContain('"largest" holds values');

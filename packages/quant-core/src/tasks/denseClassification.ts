@@ -13,6 +13,7 @@ export const denseClassification: Task = {
     if (axis === null)
       return `its targets have a class for each of [${targetShape}] positions, and output "${output.name}" has shape [${output.shape}]`;
     const classes = output.shape[axis];
+    if (classes === 1) return `output "${output.name}" has one score a position, a yes or no: its targets are 0 and 1`;
     const labels = targetFacts.max === 255 ? 255 : targetFacts.max + 1;
     return typeof classes === 'number' && targetFacts.max !== 255 && labels > classes
       ? `it has ${labels} classes (labels 0 to ${targetFacts.max}), and output "${output.name}" has ${classes}`

@@ -83,8 +83,9 @@ function describe(value: Value, batch: Dim | undefined, ranked: { axis: number; 
     why,
     certain: true,
   });
-  if (value.producer?.op === 'ZipMap') return unjudged('It is a list of maps, which ZipMap makes: export the model with zipmap=False.');
-  if (value.dtype !== 'float32') return unjudged(`It is ${value.dtype ?? 'no tensor'}: kept, and computed as in the float model.`);
+  if (value.producer?.opName === 'ZipMap') return unjudged('It is a list of maps, which ZipMap makes: export the model with zipmap=False.');
+  if (value.dtype !== 'float32')
+    return unjudged(`It is ${value.dtype ?? 'no tensor of numbers'}: kept, and computed as in the float model.`);
   if (shape && !shape.length) return unjudged('It has no batch dimension.');
   if (shape && batch !== undefined && shape[0] !== batch && !(typeof shape[0] === 'string' && typeof batch === 'string'))
     return unjudged(`Its first dimension is ${shape[0]} and not the batch (${batch}).`);
