@@ -45,7 +45,7 @@ export const errorCatalogue = {
   MODEL_ALREADY_QUANTIZED: { title: 'The model is quantized already', status: 422, hint: 'Send the float model it was made from.', retryable: false },
   MODEL_NOTHING_TO_QUANTIZE: { title: 'Nothing in the model can be quantized', status: 422, hint: 'Octet quantizes Conv, Gemm and MatMul with constant weights; the model has none that can be int8.', retryable: false },
   MODEL_NOT_TRAINABLE: { title: 'The loss cannot be reached from any quantized layer', status: 422, hint: 'Use method "ptq", or remove the operator that has no gradient from between the layers and the output.', retryable: false },
-  MODEL_INPUTS_UNSUPPORTED: { title: 'The inputs of the model do not fit', status: 422, hint: 'Inputs must be float32, integers or booleans, with the batch as first dimension; at least one float output is needed.', retryable: false },
+  MODEL_INPUTS_UNSUPPORTED: { title: 'The inputs of the model do not fit', status: 422, hint: 'Inputs must be float32, integers or booleans, with the batch as first dimension, and one output at least must be float32.', retryable: false },
   MODEL_SHAPE: { title: 'A shape in the model is impossible', status: 422, hint: 'Correct the dimensions of the tensor named and export the model again.', retryable: false },
   MODEL_DTYPE: { title: 'A tensor has a type that does not fit its use', status: 422, hint: 'Correct the element type of the tensor named and export the model again.', retryable: false },
   MODEL_RUN_FAILED: { title: 'The model could not be run', status: 422, hint: 'The detail holds the message of the runtime, with the node it names.', retryable: false },

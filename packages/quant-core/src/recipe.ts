@@ -68,7 +68,8 @@ export const RecipeSchema = Type.Object(
         batchSize: Type.Integer({ minimum: 1, maximum: 4096, default: 64 }),
         equalization: Type.Union([Type.Literal('auto'), Type.Boolean()], {
           default: 'auto',
-          description: 'PTQ only: channels between two layers are given scales that make the weights on both sides equally large (cross-layer equalization). auto: where weights have one scale for the whole tensor.',
+          description:
+            'PTQ only: channels between two layers are given scales that make the weights on both sides equally large (cross-layer equalization). auto: where weights have one scale for the whole tensor, or one channel of an activation dwarfs the others.',
         }),
         rounding: Type.Enum(['auto', 'nearest', 'adaptive'], {
           default: 'auto',

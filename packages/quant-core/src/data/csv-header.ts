@@ -50,6 +50,7 @@ function headerOf(first: string[], next: string[] | undefined, { config, delimit
       throw ambiguous(file, `holds both "${name.slice(0, 40)}" and ${fraction}`);
     return certain(true);
   }
+  if (first.length > 2 && first[0] === '' && first.slice(1).every((field, i) => field === String(i))) return certain(true);
   if (first.length > 2 && first.every((field, i) => field === String(i))) throw ambiguous(file, 'is 0, 1, 2, …');
   const label = first[at];
   if (label === undefined || isNumber(label) || isMissing(label)) return certain(false);

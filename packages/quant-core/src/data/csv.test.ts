@@ -142,6 +142,11 @@ describe('headers as pandas writes them', () => {
     expect(dataset.summary.sampleShape).toEqual([2]);
     expect(dataset.assumptions.join()).toContain('index that pandas writes');
     await failure('DATASET_UNREADABLE', () => read(',a,b,label\n0.5,1,2,0\n'));
+    const numbered = await read(',0,1,2\n0,1,2,0\n1,4,5,1\n');
+    expect([numbered.x, numbered.labels]).toEqual([
+      [1, 2, 4, 5],
+      [0, 1],
+    ]);
   });
   test('a word for a missing value is not a name', async () => {
     await failure('DATASET_UNREADABLE', () => read('1,NA,3,0\n1,2,3,1\n'));

@@ -8,12 +8,15 @@ import { classTargets, type Targets } from './targets.js';
  * @param outputs classes that the model tells apart; `undefined` where it leaves them open
  */
 export function labelOffsetOf(counts: readonly number[] | undefined, outputs: number | undefined): 0 | 1 {
-  return counts !== undefined && outputs !== undefined && outputs > 1 && counts.length === outputs + 1 && counts[0] === 0 ? 1 : 0;
+  return counts !== undefined && outputs !== undefined && counts.length === classesOf(outputs) + 1 && counts[0] === 0 ? 1 : 0;
 }
+
+/** Classes that outputs tell apart: a single one is the score of a yes. */
+const classesOf = (outputs: number) => Math.max(outputs, 2);
 
 /** What is said of labels that start at 1. */
 export function offsetAssumption(outputs: number): string {
-  return `Labels run from 1 to ${outputs} and the model has ${outputs} outputs: label 1 is taken for the first class.`;
+  return `Labels run from 1 to ${classesOf(outputs)} and the model has ${outputs === 1 ? '1 output' : `${outputs} outputs`}: label 1 is taken for the first class.`;
 }
 
 /**

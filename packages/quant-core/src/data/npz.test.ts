@@ -319,3 +319,10 @@ describe('hostile input', () => {
     expect(error.message).toContain('[1, 28, 28]');
   });
 });
+
+test('masks of 0 and 255 are half a mask; beside other classes 255 is what does not count', async () => {
+  const mask = (...rows: number[]) => ({ x: x3, y: npy('|u1', [3, 2], Buffer.from(rows)) });
+  const error = await failure('DATASET_LABELS', () => npz(mask(0, 255, 255, 0, 0, 0)));
+  expect(error.hint).toBe('Write 1 in place of 255.');
+  expect((await only(mask(0, 255, 1, 0, 0, 0))).dataset.task).toBe('dense_classification');
+});

@@ -94,6 +94,8 @@ export class TargetCollector {
   private hot = -1;
   private rowIsHot = true;
   private rowSum = 0;
+  /** Every number is 0 or 255. */
+  private onlyExtremes = true;
   private readonly facts: RowFacts = { whole: true, min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY, sumsToOne: true };
 
   private constructor(
@@ -136,6 +138,7 @@ export class TargetCollector {
       return classTargets(this.labels.toArray(), this.width === 1 ? this.largest + 1 : this.width);
     }
     const rows = values && this.rowTask();
+    if (rows === 'dense_classification' && this.onlyExtremes && this.facts.max === 255) throw this.halfAMask();
     if (values && rows) return { task: rows, values, shape: shape.length === 0 ? [1] : [...shape], facts: this.facts };
     const { sample, why } = this.refused ?? { sample: 0, why: `is not what "task": "${task}" wants (${wanted[task as RowTask]})` };
     throw new OctetError(
@@ -143,8 +146,18 @@ export class TargetCollector {
       `The target of sample ${sample} in "${name}" ${why}.`,
       { sample },
       {
-        hint: 'Class labels are whole numbers from 0, or one-hot rows. For numbers to predict, set "task": "regression" in the config of the dataset; to leave targets aside, "task": "unlabelled".',
+        hint: 'Class labels are whole numbers from 0, or one-hot rows; labels −1 and 1 are to be written as 0 and 1. For numbers to predict, set "task": "regression" in the config of the dataset; to leave targets aside, "task": "unlabelled".',
       },
+    );
+  }
+
+  /** 255 marks positions that count for nothing, so that such a mask would hold one class. */
+  private halfAMask(): OctetError {
+    return new OctetError(
+      'DATASET_LABELS',
+      `The targets "${this.source.name}" hold 0 and 255 only, and 255 marks positions that count for nothing.`,
+      {},
+      { hint: 'Write 1 in place of 255.' },
     );
   }
 
@@ -173,6 +186,7 @@ export class TargetCollector {
     if (value < facts.min) facts.min = value;
     if (value > facts.max) facts.max = value;
     if (facts.whole && !Number.isInteger(value)) facts.whole = false;
+    if (value !== 0 && value !== 255) this.onlyExtremes = false;
     this.rowSum += value;
     if ((this.count + 1) % this.width !== 0) return;
     if (Math.abs(this.rowSum - 1) > 1e-3 || facts.min < 0 || this.width === 1) facts.sumsToOne = false;

@@ -174,6 +174,25 @@ describe('choice of metric', () => {
     expect(resolveMetric('top5', { task: 'classification', output: classes })).toBe('top5');
   });
 
+  it('auto is no rank where every sample has the same answer', () => {
+    const answers = (rows: number[][]) => collected(modelOutput('y', 'binary', [2]), 'multi_label', rows, { values: rows });
+    const same = answers([
+      [1, 0],
+      [1, 0],
+    ]);
+    expect(resolveMetric('auto', same)).not.toBe('auc');
+    expect(metricValue(resolveMetric('auto', same), same, seed).value).toBe(1);
+    expect(
+      resolveMetric(
+        'auto',
+        answers([
+          [1, 0],
+          [0, 0],
+        ]),
+      ),
+    ).toBe('auc');
+  });
+
   it('a metric that the data cannot give is refused, and the setting is named', () => {
     const refusal = expect.objectContaining({ code: 'CONFIG_IMPOSSIBLE', place: { pointer: '/evaluation/metric' } });
     expect(() => metricValue('top1', classOutputs([[1, 2]]), seed)).toThrow(refusal);

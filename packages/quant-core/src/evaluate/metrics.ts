@@ -285,9 +285,16 @@ export function sqnrOf({ comparison: { signal, noise } }: Outputs): number | nul
   return error > 0 ? 10 * Math.log10(Math.max(power, Number.MIN_VALUE) / error) : null;
 }
 
-/** The metric meant by `auto`: the first one of the task. */
-export function resolveMetric(wanted: MetricName | 'auto', { task, output }: Pick<Outputs, 'task' | 'output'>): MetricName {
-  return wanted === 'auto' ? (tasks[task].metrics(output)[0] as MetricName) : wanted;
+/** The metric meant by `auto`: the first one of the task that is a number here. The rank of answers is none where every sample has the same answer. */
+export function resolveMetric(wanted: MetricName | 'auto', outputs: Pick<Outputs, 'task' | 'output'> & Partial<Outputs>): MetricName {
+  if (wanted !== 'auto') return wanted;
+  const [first, ...others] = tasks[outputs.task].metrics(outputs.output) as [MetricName, ...MetricName[]];
+  const isNumber = (name: MetricName) => {
+    const measure = metricFacts[name].measure(outputs as Outputs);
+    return typeof measure !== 'string' && !Number.isNaN(measure.value());
+  };
+  const ranks = first === 'auc' && outputs.scores !== undefined;
+  return ranks && !isNumber(first) ? (others.find(isNumber) ?? first) : first;
 }
 
 /** The measure of a metric. Throws CONFIG_IMPOSSIBLE when the outputs do not hold what it needs. */

@@ -4,7 +4,7 @@ import type { Graph, Node } from '../ir/graph.js';
 import { graphOf, runGraph } from '../normalise/testing/oracle.js';
 import { Random } from '../tensor/random.js';
 import { sizeOf, Tensor } from '../tensor/tensor.js';
-import { equalize } from './equalize.js';
+import { equalize, hasOutlierChannel } from './equalize.js';
 import { layerPairs } from './pairs.js';
 import { planOf } from './testing/plans.js';
 
@@ -219,5 +219,31 @@ describe('pairs that are none', () => {
     const plan = planOf(graph);
     expect(layerPairs(graph, plan)).toHaveLength(1);
     expect(layerPairs(graph, { ...plan, weights: plan.weights.slice(0, 1) })).toEqual([]);
+  });
+});
+
+describe('a channel that dwarfs the others', () => {
+  const loud = (factor: number) => {
+    const graph = graphOf(
+      'graph net (x: float32[N, 6]) opset 18\n    a = Gemm(x, w1=float32[8, 6]#, b1=float32[8]#) {transB=1} @a\n    r = Relu(a)\n    y = Gemm(r, w2=float32[5, 8]#) {transB=1} @b\n    return y',
+    );
+    for (const value of graph.constants()) {
+      const tensor = value.constant as Tensor<'float32'>;
+      const each = value.name === 'w1' ? 6 : 1;
+      if (/^[wb]1/.test(value.name))
+        value.constant = Tensor.float32(
+          tensor.shape,
+          tensor.data.map((v, i) => (Math.floor(i / each) === 3 ? v * factor : v)),
+        );
+    }
+    return graph;
+  };
+
+  it.each([
+    [1, false],
+    [300, true],
+  ])('%i times as large: %s', async (factor, found) => {
+    const graph = loud(factor);
+    expect(await hasOutlierChannel(graph, planOf(graph), only(batch([64, 6])), engine)).toBe(found);
   });
 });

@@ -45,6 +45,28 @@ export async function equalize(
   return { graph: copy, pairs: moved.map(({ first, second }) => ({ first: first.name, second: second.name })) };
 }
 
+/** A channel that peaks this many times above the usual one leaves that one 4 of the 256 steps of 8 bits. */
+const outlier = 64;
+
+/**
+ * Whether one channel between two layers dwarfs the others: the largest peak is 64 times the median of the channels that say anything on `samples`.
+ * One scale then leaves the others next to no steps, and `equalize` gives them back.
+ */
+export async function hasOutlierChannel(
+  graph: Graph,
+  plan: QuantPlan,
+  samples: () => AsyncIterable<Pick<Batch, 'x' | 'others'>>,
+  engine: Engine,
+): Promise<boolean> {
+  const pairs = layerPairs(graph, plan);
+  if (!pairs.length) return false;
+  const peaks = await observePeaks(graph, pairs, samples, engine);
+  return [...peaks.values()].some((channels) => {
+    const live = channels.filter((peak) => peak > 0).sort();
+    return live.length > 1 && (live.at(-1) as number) >= outlier * (live[(live.length - 1) >> 1] as number);
+  });
+}
+
 async function observePeaks(
   graph: Graph,
   pairs: readonly LayerPair[],

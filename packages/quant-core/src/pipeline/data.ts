@@ -60,6 +60,8 @@ export async function loadData(context: Context, model: PreparedModel): Promise<
       throw new OctetError(
         'DATASET_EMPTY',
         `${dataset.size} samples are too few: after the evaluation split fewer than two are left to train on`,
+        {},
+        { hint: 'Send more samples, or data to evaluate with in a file of its own.' },
       );
     const inner = split(
       outer.rest.length,

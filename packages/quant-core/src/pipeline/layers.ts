@@ -160,7 +160,9 @@ function layerRow(plan: QuantPlan, { table }: Candidate, { node, end, index }: L
   };
 }
 
-const parametersOf = (node: Node) => node.inputs.reduce((sum, value) => sum + (value?.constant?.size ?? 0), 0);
+/** Axes, shapes and counts are no parameters. */
+const parametersOf = (node: Node) =>
+  node.inputs.reduce((sum, value) => sum + (value?.dtype?.startsWith('float') ? (value.constant?.size ?? 0) : 0), 0);
 
 function floatRows(
   plan: QuantPlan,

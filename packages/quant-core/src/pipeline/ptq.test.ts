@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Recipe } from '../recipe.js';
+import { Tensor } from '../tensor/tensor.js';
 import { images, smallNet } from '../train/testing/jobs.js';
 import { quickRecipe, Workshop, withoutMetadata } from './testing/jobs.js';
 
@@ -46,6 +47,22 @@ describe('what is done for a PTQ model', () => {
     expect(report.parity.top1Agreement).toBe(1);
     const off = await run({ weights: { perChannel: false } }, { equalization: false });
     expect(off.report.calibration.equalizedPairs).toBe(0);
+  });
+
+  it('one channel that dwarfs the others: equalized at 8 bits per channel too', async () => {
+    const net = smallNet();
+    for (const value of net.constants()) {
+      const tensor = value.constant as Tensor<'float32'>;
+      const each = value.name === 'w1' ? 9 : value.name === 'b1' ? 1 : 0;
+      if (each)
+        value.constant = Tensor.float32(
+          tensor.shape,
+          tensor.data.map((v, i) => (i < each ? 300 * v : v)),
+        );
+    }
+    const recipe = quickRecipe({ method: 'ptq' });
+    const { report } = await shop.run(shop.job(await shop.model(net), await shop.npz(images(120)), recipe));
+    expect(report.calibration.equalizedPairs).toBe(2);
   });
 
   it('all of it, where the recipe says so, at 8 bits too', async () => {

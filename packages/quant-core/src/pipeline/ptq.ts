@@ -1,7 +1,7 @@
 import type { CalibratedRange } from '../calibrate/calibrate.js';
 import { batches } from '../data/batches.js';
 import { correctBiases } from '../fakequant/biasCorrection.js';
-import { equalize } from '../fakequant/equalize.js';
+import { equalize, hasOutlierChannel } from '../fakequant/equalize.js';
 import type { QuantPlan, WeightPoint } from '../fakequant/plan.js';
 import { activationParams, type WeightRange } from '../fakequant/scales.js';
 import { scalesOfWeights } from '../fakequant/simulate.js';
@@ -16,6 +16,9 @@ import type { PreparedModel } from './model.js';
 
 /** Samples that bias correction looks at: means need few. */
 const correctionSamples = 256;
+
+/** Samples that tell whether a channel dwarfs the others. */
+const outlierSamples = 64;
 
 /** The first calibration samples in whole batches, as often as wanted. */
 function firstSamples(context: Context, model: PreparedModel, plan: QuantPlan, data: JobData, most: number) {
@@ -35,7 +38,8 @@ export interface PtqStart {
 }
 
 /**
- * The model with equalized channels, where the recipe asks for that, calibrated anew. `auto`: where weights have one scale for the whole tensor.
+ * The model with equalized channels, where the recipe asks for that, calibrated anew. `auto`: where weights have one scale for the whole tensor,
+ * or where one channel of an activation dwarfs the others.
  * For PTQ alone: training finds its own balance between channels, and batch norm that is trained along stands between them.
  */
 export async function equalizeModel(
@@ -46,8 +50,10 @@ export async function equalizeModel(
   calibrated: ReadonlyMap<string, CalibratedRange>,
 ): Promise<PtqStart> {
   const { equalization } = context.job.recipe.calibration;
-  const worth = plan.weights.some((point) => point.axis === undefined);
-  const asked = equalization === 'auto' ? worth : equalization;
+  const worth = async () =>
+    plan.weights.some((point) => point.axis === undefined) ||
+    hasOutlierChannel(model.graph, plan, firstSamples(context, model, plan, data, outlierSamples).samples, context.engine);
+  const asked = equalization === 'auto' ? await worth() : equalization;
   const { samples } = firstSamples(context, model, plan, data, data.calibration.length);
   const { graph, pairs } = asked ? await equalize(model.graph, plan, samples, context.engine) : { graph: model.graph, pairs: [] };
   if (!pairs.length) return { model, calibrated, equalizedPairs: 0 };

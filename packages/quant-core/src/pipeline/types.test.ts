@@ -15,6 +15,7 @@ import { tensorProto } from '../formats/onnx/tensors.js';
 import { writeOnnx } from '../formats/onnx/write.js';
 import { bindDims } from '../ir/infer.js';
 import { normalise } from '../normalise/index.js';
+import { describeOutputs } from '../tasks/output.js';
 import { Tensor } from '../tensor/tensor.js';
 import { float, floats, graphAttribute, info, int, ints, modelBytes, node, ramp, text } from '../testing/onnx.js';
 import { inferTypes } from './types.js';
@@ -181,6 +182,12 @@ const fileOf = ({ between, tail = [], outputs = [], known = [] }: Case): Uint8Ar
   });
 
 describe('types on both sides of what no rule is for', () => {
+  it('a list of maps is kept and not judged, and the way to scores is named', async () => {
+    const graph = readOnnx(fileOf(cases.find(({ tail }) => tail?.some(({ opType }) => opType === 'ZipMap')) as Case));
+    await inferTypes(graph, engine);
+    expect(describeOutputs(graph).at(-1)).toMatchObject({ judged: false, why: expect.stringContaining('zipmap=False') });
+  });
+
   it.each(cases)('$what: layers after it are quantized, and the interface is written as it was', async (example) => {
     const original = readOnnx(fileOf(example));
     await inferTypes(original, engine);

@@ -41,6 +41,15 @@ describe('labels belong to', () => {
       'classes',
       2,
     ],
+    [
+      'masks that kept a channel behind the pixels',
+      [map],
+      rows('dense_classification', [6, 6, 1], { whole: true, min: 0, max: 3 }),
+      'dense_classification',
+      'map',
+      'classes',
+      1,
+    ],
     ['answers for every output', [ten, map], rows('multi_label', [10], answers), 'multi_label', 'ten', 'binary', null],
     [
       '0 and 1 a pixel of a map of two classes',
@@ -94,6 +103,27 @@ describe('labels belong to', () => {
     expect(assignTasks([scores, shares], classes(10)).outputs[0].output.name).toBe('scores');
   });
 
+  it('the one with as many scores as there are classes rather than a wider one', () => {
+    const features = modelOutput('features', 'values', [64], guess);
+    const found = assignTasks([features, ten], classes(10));
+    expect(found.outputs[0].output.name).toBe('ten');
+    expect(found.assumptions).toEqual(['The labels are taken for output "ten".']);
+    expect(assignTasks([features, one], classes(3, { classCounts: [0, 5, 5] })).outputs[0].output.name).toBe('one');
+  });
+
+  it('no single score a pixel, where masks hold 0 and 255', async () => {
+    const mask = modelOutput('mask', 'binary', [1, 6, 6], { form: 'probabilities' });
+    const facts = { whole: true, min: 0, max: 255 };
+    const error = await failure('DATASET_LABELS', () => assignTasks([mask], rows('dense_classification', [6, 6], facts)));
+    expect(error.message).toContain('one score a position');
+    expect(assignTasks([mask], rows('multi_label', [6, 6], answers)).task).toBe('multi_label');
+  });
+
+  it('no output that holds values for certain', async () => {
+    const error = await failure('DATASET_CLASSES', () => assignTasks([modelOutput('largest', 'values', [10])], classes(10)));
+    expect(error.message).toContain('"largest" holds values');
+  });
+
   it('none: the labels and the outputs are named', async () => {
     const classesError = await failure('DATASET_CLASSES', () => assignTasks([ten], classes(12)));
     expect(classesError).toMatchObject({
@@ -120,5 +150,9 @@ it('without labels the output that says most comes first', () => {
 it('labels that count from 1 are recognised where no other reading is possible', () => {
   const from1 = classes(11, { classCounts: [0, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3] });
   expect(assignTasks([ten], from1)).toMatchObject({ labelOffset: 1, assumptions: [expect.stringContaining('run from 1 to 10')] });
+  expect(assignTasks([one], classes(3, { classCounts: [0, 4, 4] }))).toMatchObject({
+    labelOffset: 1,
+    assumptions: ['Labels run from 1 to 2 and the model has 1 output: label 1 is taken for the first class.'],
+  });
   expect(assignTasks([ten], classes(10, { classCounts: [0, 3, 3, 3, 3, 3, 3, 3, 3, 3] })).labelOffset).toBe(0);
 });

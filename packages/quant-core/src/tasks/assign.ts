@@ -56,7 +56,7 @@ export function assignTasks(outputs: readonly ModelOutput[], labels: Labels, wis
   for (const task of possible) {
     const fitting = candidates.filter((output) => tasks[task].refuses(labels, output) === undefined);
     if (!fitting.length) continue;
-    const output = onlyOne(fitting, task);
+    const output = onlyOne(asWide(fitting, task, labels), task);
     return assigned(judged, output, task, labels, assumed(task, possible, judged, output));
   }
   throw misfit(possible[0] as TaskName, labels, candidates);
@@ -85,6 +85,13 @@ function tasksOf({ task, targetFacts: facts }: Labels): readonly TaskName[] {
 /** The output that says most where no labels choose one: scores before values, what is certain before guesses. */
 const mostTelling = (outputs: readonly ModelOutput[]): ModelOutput =>
   outputs.find(({ kind, certain }) => kind === 'classes' && certain) ?? (outputs[0] as ModelOutput);
+
+/** For class labels the outputs that have as many scores as there are classes, where there are such: a wider one need not be scores at all. */
+function asWide(fitting: readonly ModelOutput[], task: TaskName, labels: Labels): readonly ModelOutput[] {
+  if (task !== 'classification') return fitting;
+  const exact = fitting.filter(({ width }) => width !== null && Math.max(width, 2) === (labels.classes ?? 0) - labelOffset(labels, width));
+  return exact.length ? exact : fitting;
+}
 
 function onlyOne(fitting: readonly ModelOutput[], task: TaskName): ModelOutput {
   const { kind } = tasks[task];

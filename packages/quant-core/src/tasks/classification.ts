@@ -9,6 +9,7 @@ export const classification: Task = {
     const width = elements(output);
     if (classes === undefined) return 'it has no class labels';
     if (output.shape?.slice(2).some((dim) => dim !== 1)) return `output "${output.name}" has more than one position a sample`;
+    if (output.kind === 'values' && output.certain) return `output "${output.name}" holds values, not scores of classes`;
     if (width === undefined) return undefined;
     const most = width === 1 ? 2 : width;
     return classes - labelOffset(targets, width) > most

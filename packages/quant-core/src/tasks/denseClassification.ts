@@ -13,6 +13,7 @@ export const denseClassification: Task = {
     if (axis === null)
       return `its targets have a class for each of [${targetShape}] positions, and output "${output.name}" has shape [${output.shape}]`;
     const classes = output.shape[axis];
+    if (classes === 1) return `output "${output.name}" has one score a position, a yes or no: its targets are 0 and 1`;
     const labels = targetFacts.max === 255 ? 255 : targetFacts.max + 1;
     return typeof classes === 'number' && targetFacts.max !== 255 && labels > classes
       ? `it has ${labels} classes (labels 0 to ${targetFacts.max}), and output "${output.name}" has ${classes}`
@@ -26,10 +27,16 @@ export const denseClassification: Task = {
   blocks: ['classes'],
 };
 
+/** Positions of [1, …] and […, 1] targets, as masks are stored that kept their one channel. */
+function withoutChannel(targetShape: readonly number[], rank: number): readonly number[] {
+  if (targetShape.length !== rank + 1) return targetShape;
+  return targetShape[0] === 1 ? targetShape.slice(1) : targetShape.at(-1) === 1 ? targetShape.slice(0, -1) : targetShape;
+}
+
 /** The axis of the output that is left when those of the positions are taken away: axis 1, or the last one. */
 function classAxis({ targetShape }: TargetFacts, { shape, axis, certain, kind }: ModelOutput): number | null {
   if (!shape || !targetShape) return axis;
-  const wanted = targetShape.filter((dim, i) => !(dim === 1 && targetShape.length > shape.length - 2 && i === 0));
+  const wanted = withoutChannel(targetShape, shape.length - 2);
   if (shape.length !== wanted.length + 2) return null;
   const fits = (at: number) => {
     const positions = shape.slice(1).filter((_, i) => i !== at - 1);

@@ -38,6 +38,7 @@ describe('what an output is', () => {
       `${row}\nq = Mul(h, h)\ns = ReduceSum(q, axes=int64[1]{1})\nr = Sqrt(s)\ny = Div(h, r)\nreturn y`,
       [['embedding', null, true]],
     ],
+    ['the largest values, which are no scores', `${row}\ny, i = TopK(h, k=int64[1]{2})\nreturn y`, [['values', null, true]]],
     ['nothing that can be told', `${row}\nreturn h`, [['values', null, false]]],
     ['logits by their name', `f = Flatten(x)\nlogits = Gemm(f, w=float32[192, 4]#)\nreturn logits`, [['classes', 1, false]]],
   ])('%s', (_what, text, wanted) => {

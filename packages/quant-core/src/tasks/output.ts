@@ -83,7 +83,9 @@ function describe(value: Value, batch: Dim | undefined, ranked: { axis: number; 
     why,
     certain: true,
   });
-  if (value.dtype !== 'float32') return unjudged(`It is ${value.dtype ?? 'no tensor'}: kept, and computed as in the float model.`);
+  if (value.producer?.opName === 'ZipMap') return unjudged('It is a list of maps, which ZipMap makes: export the model with zipmap=False.');
+  if (value.dtype !== 'float32')
+    return unjudged(`It is ${value.dtype ?? 'no tensor of numbers'}: kept, and computed as in the float model.`);
   if (shape && !shape.length) return unjudged('It has no batch dimension.');
   if (shape && batch !== undefined && shape[0] !== batch && !(typeof shape[0] === 'string' && typeof batch === 'string'))
     return unjudged(`Its first dimension is ${shape[0]} and not the batch (${batch}).`);
@@ -101,6 +103,7 @@ function describe(value: Value, batch: Dim | undefined, ranked: { axis: number; 
   const { form, axis } = scoresOf(value);
   if (form !== 'logits' && axis !== undefined) return is('classes', `It ends in ${end?.op}.`, { axis, form });
   if (end?.op === 'Sigmoid') return is('binary', 'It ends in Sigmoid.', { form: 'probabilities' });
+  if (end?.op === 'TopK') return is('values', 'It holds the largest values (TopK), not one for each class.');
   if (ranked) return is('classes', `${ranked.op} is taken of it.`, { axis: ranked.axis });
   if (end && normalises(end)) return is('embedding', 'Its rows are brought to length 1.');
   if (/logit/i.test(value.name) && shape && shape.length === 2) return is('classes', 'Its name says logits.', { axis: 1, certain: false });

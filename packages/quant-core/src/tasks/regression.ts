@@ -5,8 +5,10 @@ import { elements, sameRows, type Task } from './task.js';
 export const regression: Task = {
   label: 'regression',
   kind: 'values',
-  refuses({ targetShape }, output) {
+  refuses({ targetShape, targetFacts: facts }, output) {
     if (!targetShape) return 'it has no target values';
+    if (output.form === 'probabilities' && facts && (facts.min < 0 || facts.max > 1) && !facts.sumsToOne)
+      return `output "${output.name}" gives shares of 0 to 1, and the targets run from ${facts.min} to ${facts.max}`;
     const width = elements(output);
     return width !== undefined && sizeOf(targetShape) !== width
       ? `its targets have shape [${targetShape}], and the model has ${width} outputs`
