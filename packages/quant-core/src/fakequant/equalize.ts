@@ -45,11 +45,11 @@ export async function equalize(
   return { graph: copy, pairs: moved.map(({ first, second }) => ({ first: first.name, second: second.name })) };
 }
 
-/** A channel that peaks this many times above the usual one leaves that one 4 of the 256 steps of 8 bits. */
-const outlier = 64;
+/** A channel that peaks this many times above the usual one leaves that one 16 of the 256 steps of 8 bits. */
+const outlier = 16;
 
 /**
- * Whether one channel between two layers dwarfs the others: the largest peak is 64 times the median of the channels that say anything on `samples`.
+ * Whether one channel between two layers dwarfs the others: the largest peak is 16 times the median of the channels that say anything on `samples`.
  * One scale then leaves the others next to no steps, and `equalize` gives them back.
  */
 export async function hasOutlierChannel(
