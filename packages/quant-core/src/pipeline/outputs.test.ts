@@ -57,6 +57,13 @@ describe('whole jobs on', () => {
     expect(report.warnings.map(({ text }) => text).join()).toContain('The labels are taken for output "b"');
   });
 
+  it('a mean over axes: axes are no weights that stay float', async () => {
+    const mean = `${body}\nm = ReduceMean(r, axes=int64[2]{2, 3}) {keepdims=0}\ny = Gemm(m, w2=float32[8, 3]#) @b\nreturn y`;
+    const report = await run(mean, [x], { method: 'ptq' });
+    expect(report.layers.find(({ op }) => op === 'ReduceMean')).toMatchObject({ precision: 'float', parameters: 0 });
+    expect(report.warnings.map(({ code }) => code)).not.toContain('LAYERS_STAY_FLOAT');
+  });
+
   it('two outputs, neither of which the labels fit', async () => {
     await failure('DATASET_CLASSES', () => run(heads, [x, labels([count], (i) => i % 5)], { method: 'ptq' }));
   });
