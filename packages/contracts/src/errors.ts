@@ -40,7 +40,7 @@ export const serviceCatalogue = {
     retryable: false,
   },
   NOT_FOUND: {
-    title: 'Not found',
+    title: 'There is nothing here by this id or path',
     status: 404,
     hint: 'Check the id and the path; lists such as GET /v1/jobs name what exists.',
     retryable: false,

@@ -75,7 +75,7 @@ describe('the verdict without labels', () => {
     const text = renderMarkdown(report);
     expect(text).not.toMatch(/real loss|noise, not|from chance/);
     expect(text).toContain('**Outputs**');
-    expect(text).toContain('no class that could change');
+    expect(text).toContain('so no class can change');
   });
 
   it('refuses what is far off', () => {
