@@ -80,7 +80,7 @@ describe('errors', () => {
   });
   it('that nobody foresaw are called what they are', () => {
     expect(renderTrouble(new TypeError('x is undefined'), {})).toMatch(
-      /^octet: Octet made an error \(INTERNAL\)\n {2}Why: +x is undefined/,
+      /^octet: Internal error of Octet \(INTERNAL\)\n {2}Why: +x is undefined/,
     );
   });
 });
