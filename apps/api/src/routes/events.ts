@@ -67,6 +67,8 @@ export const eventRoutes: Routes = async (app, { context: { jobs } }) => {
         }
         if (!signal.aborted) await sse.send({ event: 'end', data: await jobs.get(id) });
       } catch (error) {
+        // A client that leaves while the next event is read is no error.
+        if (!sse.isConnected) return;
         if (!(error instanceof ServiceError)) throw error;
         request.log.warn({ err: error }, 'an event stream broke off');
       }
